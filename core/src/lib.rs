@@ -1,1 +1,6 @@
-//! The rules of the broker.
+//! The rules of the broker: what becomes of a batch, when a rebalance ends, how far the high watermark may move.
+//!
+//! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
+
+pub mod record;
+pub mod types;

@@ -1,0 +1,14 @@
+//! Record batches of Kafka's format, magic 2 (`org.apache.kafka.common.record.DefaultRecordBatch`).
+
+mod batch;
+
+pub use batch::{
+    ATTRIBUTES_AT, BASE_OFFSET_AT, BATCH_HEADER_LEN, BATCH_OVERHEAD, BatchError, BatchHeader, CRC_AT, Compression,
+    LEADER_EPOCH_AT, LENGTH_AT, MAGIC_AT, TimestampType,
+};
+
+/// CRC-32C (Castagnoli), the checksum of batches and of our own frames.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    // A CRC-32 in a u64: the value always fits.
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
