@@ -1,0 +1,3 @@
+//! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
+
+pub mod log;
