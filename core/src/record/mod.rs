@@ -1,11 +1,20 @@
 //! Record batches of Kafka's format, magic 2 (`org.apache.kafka.common.record.DefaultRecordBatch`).
 
 mod batch;
+mod build;
+mod compression;
+mod records;
+mod validate;
+mod varint;
 
 pub use batch::{
     ATTRIBUTES_AT, BASE_OFFSET_AT, BATCH_HEADER_LEN, BATCH_OVERHEAD, BatchError, BatchHeader, CRC_AT, Compression,
     LEADER_EPOCH_AT, LENGTH_AT, MAGIC_AT, TimestampType,
 };
+pub use build::{BatchBuilder, Marker, control_batch, parse_marker};
+pub use compression::{DecompressError, compress, decompress};
+pub use records::{BodyError, Headers, Record, RecordError, RecordIter, batch_body};
+pub use validate::{BatchProblem, RECORD_PROBLEMS_MAX, RecordProblem, Rules, Validated, validate_produce_batch};
 
 /// CRC-32C (Castagnoli), the checksum of batches and of our own frames.
 pub fn crc32c(bytes: &[u8]) -> u32 {
