@@ -1,3 +1,4 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
 pub mod log;
+pub mod store;

@@ -1,0 +1,151 @@
+//! What a node keeps beside its logs, in RocksDB: hard states, checkpoints, segment facts, and the materialised
+//! state of metadata and coordinators. One file per kind of key; the first byte of a key names its kind.
+//!
+//! Writes are `Buffered` (in the write-ahead log, which survives the process but not the machine) unless a rule
+//! needs them `Synced`.
+
+mod checkpoint;
+mod coordinator;
+mod hard_state;
+mod identity;
+mod metadata;
+mod segments;
+mod synced_end;
+
+use std::path::Path;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+use millstream_core::types::PartitionId;
+use rocksdb::{DB, DBRawIteratorWithThreadMode, Options, WriteBatch, WriteOptions};
+pub use synced_end::SyncedEnd;
+
+/// Kinds of keys. Numbers reach the disk: never reused.
+mod kind {
+    pub const IDENTITY: u8 = 1;
+    pub const HARD_STATE: u8 = 2;
+    pub const CHECKPOINT: u8 = 3;
+    pub const SYNCED_END: u8 = 4;
+    pub const SEGMENT: u8 = 5;
+    pub const METADATA: u8 = 6;
+    pub const COORDINATOR: u8 = 7;
+    pub const COORDINATOR_APPLIED: u8 = 8;
+}
+
+/// How long a write must last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives `kill -9`.
+    Buffered,
+    /// Survives a loss of power.
+    Synced,
+}
+
+/// RocksDB failed, or holds what we did not write.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("store: {0}")]
+    Rocks(#[from] rocksdb::Error),
+    #[error("store: the value of {0} is damaged")]
+    Damaged(&'static str),
+}
+
+/// The database of a node.
+pub struct Store {
+    db: DB,
+}
+
+/// Writes that take effect together or not at all.
+#[derive(Default)]
+pub struct Batch {
+    inner: WriteBatch,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
+    }
+}
+
+impl Store {
+    /// Opens or creates the database in `path`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        // The node idles under 64 MiB: small buffers, and few of them.
+        options.set_write_buffer_size(8 << 20);
+        options.set_max_write_buffer_number(3);
+        options.set_db_write_buffer_size(16 << 20);
+        options.set_max_total_wal_size(64 << 20);
+        options.set_keep_log_file_num(2);
+        options.set_max_open_files(256);
+        options.set_max_background_jobs(2);
+        // A flush round of the log must never wait for a burst of RocksDB's own bytes.
+        options.set_bytes_per_sync(8 << 20);
+        options.set_wal_bytes_per_sync(8 << 20);
+        // A torn last record of the write-ahead log is an ordinary crash; damage before it is not.
+        options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::TolerateCorruptedTailRecords);
+        let mut table = rocksdb::BlockBasedOptions::default();
+        table.set_block_cache(&rocksdb::Cache::new_lru_cache(8 << 20));
+        table.set_bloom_filter(10.0, false);
+        table.set_cache_index_and_filter_blocks(true);
+        options.set_block_based_table_factory(&table);
+        options.set_compression_type(rocksdb::DBCompressionType::None);
+        Ok(Self { db: DB::open(&options, path)? })
+    }
+
+    /// Writes a batch. `Synced` blocks for the disk: call it where blocking is allowed.
+    pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        Ok(self.db.write_opt(batch.inner, &options)?)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.db.get(key)?)
+    }
+
+    /// Calls `each` with (rest of key, value) for every key that begins with `prefix`, in key order.
+    fn scan<E: From<StoreError>>(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut it: DBRawIteratorWithThreadMode<'_, DB> = self.db.raw_iterator();
+        it.seek(prefix);
+        while let Some((key, value)) = it.item() {
+            let Some(rest) = key.strip_prefix(prefix) else { break };
+            each(rest, value)?;
+            it.next();
+        }
+        it.status().map_err(|e| E::from(StoreError::Rocks(e)))
+    }
+
+    /// Deletes every key that begins with `prefix`.
+    fn delete_prefix(&self, batch: &mut Batch, prefix: &[u8]) -> Result<(), StoreError> {
+        self.scan::<StoreError>(prefix, |rest, _| {
+            batch.inner.delete([prefix, rest].concat());
+            Ok(())
+        })
+    }
+
+    /// Adds to `batch` the deletion of all that is kept about a partition.
+    pub fn forget_partition(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
+        for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED] {
+            batch.inner.delete(partition_key(kind, id));
+        }
+        self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))?;
+        self.delete_prefix(batch, &partition_key(kind::COORDINATOR, id))
+    }
+}
+
+/// kind u8, topic id 16 bytes, partition i32: 21 bytes.
+fn partition_key(kind: u8, id: PartitionId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(40);
+    key.push(kind);
+    key.extend_from_slice(id.topic.0.as_bytes());
+    key.extend_from_slice(&id.partition.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
+use millstream_core::replica::HardState;
+use millstream_core::types::{
+    Offset, PartitionId, PeerId, ProducerEpoch, ProducerId, RaftIndex, RaftTerm, Sequence, Timestamp, TopicId,
+};
+use uuid::Uuid;
+
+use super::*;
+
+fn id(topic: u128, partition: i32) -> PartitionId {
+    PartitionId { topic: TopicId(Uuid::from_u128(topic)), partition }
+}
+
+fn checkpoint() -> Checkpoint {
+    let mut epochs = LeaderEpochs::default();
+    epochs.note(RaftTerm(2), RaftIndex(2), Offset(0));
+    epochs.note(RaftTerm(5), RaftIndex(9), Offset(70));
+    let mut producers = Producers::default();
+    producers.replay(&BatchSequence {
+        producer_id: ProducerId(4),
+        epoch: ProducerEpoch(1),
+        first_sequence: Sequence(0),
+        last_sequence: Sequence(9),
+        first_offset: Offset(60),
+        last_offset: Offset(69),
+        timestamp: Timestamp(1),
+    });
+    Checkpoint { log: vec![1, 2, 3], log_start: Offset(8), applied: RaftIndex(9), epochs, producers }
+}
+
+#[test]
+fn what_is_written_is_found_after_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (id(1, 0), id(1, 1));
+    let hard_state = HardState { term: RaftTerm(3), vote: PeerId(1), commit: RaftIndex(77) };
+    let end = SyncedEnd { last_index: RaftIndex(9), next_offset: Offset(70) };
+    {
+        let store = Store::open(dir.path()).unwrap();
+        store.set_directory_id(Uuid::from_u128(42)).unwrap();
+        let mut batch = Batch::default();
+        batch.put_hard_state(a, &hard_state);
+        batch.put_checkpoint(a, &checkpoint());
+        batch.put_synced_end(a, end);
+        batch.put_segment(a, Offset(256), b"second");
+        batch.put_segment(a, Offset(0), b"first");
+        batch.put_segment(b, Offset(0), b"other");
+        batch.put_metadata(b"topic", b"value");
+        batch.put_metadata_applied(Offset(12));
+        batch.apply_coordinator_record(a, b"group", Some(b"state"));
+        batch.apply_coordinator_record(a, b"gone", Some(b"x"));
+        batch.apply_coordinator_record(a, b"gone", None);
+        batch.put_coordinator_applied(a, Offset(5));
+        store.write(batch, Durability::Synced).unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.directory_id().unwrap(), Some(Uuid::from_u128(42)));
+    assert_eq!(store.hard_state(a).unwrap(), Some(hard_state));
+    assert_eq!(store.hard_state(b).unwrap(), None);
+    assert_eq!(store.checkpoint(a).unwrap(), Some(checkpoint()));
+    assert_eq!(store.synced_end(a).unwrap(), Some(end));
+    assert_eq!(store.segments(a).unwrap(), [b"first".to_vec(), b"second".to_vec()]);
+    assert_eq!(store.metadata().unwrap(), (Offset(12), vec![(b"topic".to_vec(), b"value".to_vec())]));
+    assert_eq!(store.coordinator_applied(a).unwrap(), Offset(5));
+    let mut records = Vec::new();
+    store.coordinator_records(a, |k, v| records.push((k.to_vec(), v.to_vec()))).unwrap();
+    assert_eq!(records, [(b"group".to_vec(), b"state".to_vec())]);
+
+    let mut batch = Batch::default();
+    store.forget_partition(&mut batch, a).unwrap();
+    store.write(batch, Durability::Buffered).unwrap();
+    assert_eq!(store.checkpoint(a).unwrap(), None);
+    assert!(store.segments(a).unwrap().is_empty());
+    assert_eq!(store.segments(b).unwrap().len(), 1);
+}
+
+#[test]
+fn damaged_values_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut batch = Batch::default();
+    for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED] {
+        batch.inner.put(partition_key(kind, id(1, 0)), b"short");
+    }
+    batch.inner.put([kind::IDENTITY], b"short");
+    batch.inner.put([kind::METADATA], b"short");
+    store.write(batch, Durability::Buffered).unwrap();
+    assert!(store.hard_state(id(1, 0)).is_err());
+    assert!(store.checkpoint(id(1, 0)).is_err());
+    assert!(store.synced_end(id(1, 0)).is_err());
+    assert!(store.coordinator_applied(id(1, 0)).is_err());
+    assert!(store.directory_id().is_err());
+    assert!(store.metadata().is_err());
+}
