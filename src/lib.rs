@@ -1,4 +1,6 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
 pub mod log;
+pub mod partition;
+pub mod raft;
 pub mod store;

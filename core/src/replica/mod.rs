@@ -34,9 +34,9 @@ pub struct Start {
     pub before_first: (RaftIndex, RaftTerm),
     /// Index and term of the last entry; `before_first` when the log is empty.
     pub last: (RaftIndex, RaftTerm),
-    /// Entries up to here need no apply.
-    pub applied: RaftIndex,
-    /// The entries after `applied`.
+    /// Index and term of the entry up to which nothing needs to be applied.
+    pub applied: (RaftIndex, RaftTerm),
+    /// The entries after `applied`, up to `last`.
     pub unapplied: Vec<Entry>,
 }
 
@@ -72,7 +72,7 @@ impl Replica {
             id: start.peer.0,
             election_tick: 10,
             heartbeat_tick: 3,
-            applied: start.applied.0,
+            applied: start.applied.0.0,
             pre_vote: true,
             check_quorum: true,
             batch_append: true,

@@ -28,15 +28,11 @@ impl LogState {
         let raised = last_term > start.hard_state.term.0;
         hard_state.term = start.hard_state.term.0.max(last_term).max(start.before_first.1.0);
         hard_state.vote = if raised { 0 } else { start.hard_state.vote.0 };
-        hard_state.commit = start.applied.0.max(start.hard_state.commit.0.min(last_index));
+        hard_state.commit = start.applied.0.0.max(start.hard_state.commit.0.min(last_index));
         let mut conf_state = ConfState::default();
         conf_state.set_voters(start.voters.iter().map(|p| p.0).collect());
         let tail: VecDeque<RaftEntry> = start.unapplied.iter().map(|e| e.to_raft()).collect();
-        let before_tail = match start.unapplied.first() {
-            Some(first) => (first.index.0 - 1, start.before_first.1.0),
-            None => (last_index, last_term),
-        };
-        assert!(before_tail.0 <= start.applied.0, "unapplied entries begin after {before_tail:?}");
+        let before_tail = (start.applied.0.0, start.applied.1.0);
         let log_end = tail.back().map_or(before_tail.0, |e| e.index);
         assert_eq!(log_end, last_index, "the entries given end where the log ends");
         Self {

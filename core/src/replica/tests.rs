@@ -8,7 +8,7 @@ fn newborn() -> Replica {
         hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
         before_first: BIRTH,
         last: BIRTH,
-        applied: BIRTH.0,
+        applied: BIRTH,
         unapplied: Vec::new(),
     })
 }
@@ -62,7 +62,7 @@ fn a_restart_commits_the_synced_tail_in_a_new_term() {
         hard_state: HardState { term: RaftTerm(2), vote: PeerId(1), commit: RaftIndex(2) },
         before_first: BIRTH,
         last: (RaftIndex(4), RaftTerm(2)),
-        applied: RaftIndex(2),
+        applied: (RaftIndex(2), RaftTerm(2)),
         unapplied: unapplied.clone(),
     });
     r.campaign();

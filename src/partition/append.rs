@@ -1,0 +1,217 @@
+//! Appends: what is asked, what becomes of it, and the shard's part.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use millstream_core::partition::{Admission, BatchSequence, ProducerError};
+use millstream_core::record::BatchHeader;
+use millstream_core::types::{Offset, PartitionId};
+use tokio::sync::{Notify, oneshot};
+
+use super::handle::Leadership;
+use super::shard::{Owned, Shard};
+use crate::log::LogError;
+
+/// When a produce is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Never.
+    None,
+    /// When the leader has appended.
+    Leader,
+    /// When committed: flushed on a majority.
+    All,
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: Offset,
+    pub last_offset: Offset,
+    pub log_start: Offset,
+}
+
+/// Why a batch was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("this node does not lead the partition")]
+    NotLeader,
+    #[error("the partition's log could not be written")]
+    Storage,
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
+    #[error("offset is outside of the log")]
+    OffsetOutOfRange,
+}
+
+pub type AppendOutcome = Result<Appended, AppendError>;
+
+/// One batch of a produce. The batch was validated.
+pub struct Append {
+    pub id: PartitionId,
+    pub header: BatchHeader,
+    pub bytes: Bytes,
+    pub acks: Acks,
+    pub ticket: Arc<Ticket>,
+    /// Which place of the ticket.
+    pub place: usize,
+}
+
+/// A batch that the broker made itself.
+pub struct InternalAppend {
+    pub id: PartitionId,
+    pub header: BatchHeader,
+    pub bytes: Bytes,
+    pub placed: oneshot::Sender<AppendOutcome>,
+    pub committed: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// The outcomes of one produce request, one place a partition.
+pub struct Ticket {
+    outcomes: Mutex<Vec<Option<AppendOutcome>>>,
+    missing: AtomicUsize,
+    complete: Notify,
+}
+
+impl Ticket {
+    pub fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self {
+            outcomes: Mutex::new(vec![None; places]),
+            missing: AtomicUsize::new(places),
+            complete: Notify::new(),
+        })
+    }
+
+    /// Fills a place; each is filled once.
+    pub fn fill(&self, place: usize, outcome: AppendOutcome) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(outcome);
+        if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete.notify_one();
+        }
+    }
+
+    /// Ends when every place is filled.
+    pub async fn completed(&self) {
+        if self.missing.load(Ordering::Acquire) > 0 {
+            self.complete.notified().await;
+        }
+    }
+
+    /// The outcomes by place; `None` where none has come yet.
+    pub fn take(&self) -> Vec<Option<AppendOutcome>> {
+        std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A reply that waits for a commit.
+pub(super) struct Parked {
+    pub last_offset: Offset,
+    pub reply: Reply,
+}
+
+pub(super) enum Reply {
+    Produce { ticket: Arc<Ticket>, place: usize, appended: Appended },
+    Internal(oneshot::Sender<Result<(), AppendError>>),
+    Trim { reply: oneshot::Sender<Result<Offset, AppendError>> },
+}
+
+impl Reply {
+    /// Answers: done, or why not. Nobody may be waiting any more; then there is nothing to do.
+    pub(super) fn finish(self, outcome: Result<(), AppendError>, log_start: Offset) {
+        match self {
+            Self::Produce { ticket, place, appended } => ticket.fill(place, outcome.map(|()| appended)),
+            Self::Internal(reply) => drop(reply.send(outcome)),
+            Self::Trim { reply } => drop(reply.send(outcome.map(|()| log_start))),
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn append(&mut self, append: Append) {
+        let Append { id, header, bytes, acks, ticket, place } = append;
+        let Some(owned) = self.owned.get_mut(&id) else {
+            return ticket.fill(place, Err(AppendError::NotLeader));
+        };
+        let (appended, is_new) = match owned.admit(&header, bytes) {
+            Ok(placed) => placed,
+            Err(refused) => {
+                ticket.fill(place, Err(refused));
+                return self.settle(id);
+            }
+        };
+        let reply = Reply::Produce { ticket, place, appended };
+        let committed = appended.last_offset < owned.shared.high_watermark();
+        match acks {
+            Acks::All if !committed => owned.parked.push_back(Parked { last_offset: appended.last_offset, reply }),
+            // Answered when the turn has written.
+            Acks::Leader if is_new => owned.on_write.push(reply),
+            _ => reply.finish(Ok(()), appended.log_start),
+        }
+        if is_new {
+            self.touch(id);
+        }
+    }
+
+    pub(super) fn append_internal(&mut self, append: InternalAppend) {
+        let InternalAppend { id, header, bytes, placed, committed } = append;
+        let outcome = match self.owned.get_mut(&id) {
+            Some(owned) => owned.admit(&header, bytes).map(|(appended, _)| {
+                let parked = Parked { last_offset: appended.last_offset, reply: Reply::Internal(committed) };
+                owned.parked.push_back(parked);
+                appended
+            }),
+            None => Err(AppendError::NotLeader),
+        };
+        // The asker may be gone; the append stands.
+        drop(placed.send(outcome));
+        self.touch(id);
+    }
+
+    /// A refusal may have left a broken log behind.
+    fn settle(&mut self, id: PartitionId) {
+        if self.owned.get(&id).is_some_and(|o| o.broken) {
+            self.halt(id);
+        }
+    }
+}
+
+impl Owned {
+    /// Gives a batch its place. The flag says whether it is new to the log.
+    fn admit(&mut self, header: &BatchHeader, bytes: Bytes) -> Result<(Appended, bool), AppendError> {
+        let leading = self.shared.leadership();
+        let group = match (&mut self.group, leading) {
+            (Some(group), Leadership::Leading) => group,
+            (_, Leadership::Offline) | (None, _) => return Err(AppendError::Storage),
+            (Some(_), Leadership::Starting) => return Err(AppendError::NotLeader),
+        };
+        let log_start = self.shared.log_start();
+        if header.is_idempotent()
+            && let Admission::Duplicate { first_offset, last_offset } = self.producers.check(header)?
+        {
+            return Ok((Appended { base_offset: first_offset, last_offset, log_start }, false));
+        }
+        match group.reserve(bytes.len() as u64) {
+            Ok(()) => {}
+            Err(LogError::NoSpace) => {
+                if !self.full {
+                    self.full = true;
+                    tracing::error!(partition = %self.shared.name, "no space left on the device, produce is refused");
+                }
+                return Err(AppendError::Storage);
+            }
+            Err(e) => {
+                tracing::error!(partition = %self.shared.name, error = %e, "log failed");
+                self.broken = true;
+                return Err(AppendError::Storage);
+            }
+        }
+        self.full = false;
+        let proposed = group.propose_batch(header, bytes).map_err(|_| AppendError::NotLeader)?;
+        if let Some(batch) = BatchSequence::of(header, proposed.base_offset) {
+            self.producers.admit(batch);
+        }
+        let last_offset = proposed.base_offset.plus(i64::from(header.last_offset_delta));
+        Ok((Appended { base_offset: proposed.base_offset, last_offset, log_start }, true))
+    }
+}

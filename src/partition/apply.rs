@@ -1,0 +1,108 @@
+//! What a commit changes: watermarks, producers, leadership, and who is woken.
+
+use millstream_core::replica::{Entry, EntryKind};
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId};
+use tokio::sync::oneshot;
+
+use super::append::{AppendError, Reply};
+use super::handle::Leadership;
+use super::shard::Shard;
+
+/// What a row of committed entries comes to.
+#[derive(Default)]
+struct Sum {
+    bytes: i64,
+    high_watermark: Option<Offset>,
+    log_start: Option<Offset>,
+    elected: bool,
+}
+
+impl Shard {
+    pub(super) fn apply(&mut self, id: PartitionId, committed: Vec<Entry>) {
+        let Some(owned) = self.owned.get_mut(&id) else { return };
+        let (Some(group), Some(last)) = (&mut owned.group, committed.last()) else { return };
+        let last = last.index;
+        let mut sum = Sum::default();
+        for entry in &committed {
+            assert_eq!(entry.index, owned.applied.next(), "entries of {} are applied in order", owned.shared.name);
+            owned.applied = entry.index;
+            match entry.kind {
+                EntryKind::Batch(d) => {
+                    sum.high_watermark = Some(d.base_offset.plus(i64::from(d.count)));
+                    sum.bytes += i64::from(d.size_bytes);
+                }
+                EntryKind::TrimPrefix(offset) => sum.log_start = sum.log_start.max(Some(offset)),
+                EntryKind::Empty => sum.elected |= entry.term == group.term(),
+            }
+        }
+        group.applied(last);
+        let shared = &owned.shared;
+        if sum.elected {
+            shared.set_epochs(LeaderEpoch::of_term(group.term()), group.epochs());
+            let start = group.epochs().latest().map(|e| e.start_offset);
+            sum.high_watermark = sum.high_watermark.max(start);
+        }
+        let high_watermark = sum.high_watermark.unwrap_or_default().max(shared.high_watermark());
+        assert!(high_watermark <= group.log().next_offset(), "high watermark {high_watermark} passed the log end");
+        owned.producers.commit_to(high_watermark);
+        shared.advance_high_watermark(high_watermark);
+        if let Some(log_start) = sum.log_start {
+            shared.advance_log_start(log_start.max(shared.log_start()));
+            owned.kept.delete_is_due();
+        }
+        if sum.elected {
+            shared.set_leadership(Leadership::Leading);
+        }
+        let log_start = shared.log_start();
+        while let Some(parked) = owned.parked.pop_front_if(|p| p.last_offset < high_watermark) {
+            parked.reply.finish(Ok(()), log_start);
+        }
+        while let Some((_, reply)) = owned.trims.pop_front_if(|(index, _)| *index <= last) {
+            reply.finish(Ok(()), log_start);
+        }
+        if sum.elected || sum.log_start.is_some() {
+            shared.waiters.changed();
+        } else {
+            shared.waiters.committed(sum.bytes);
+        }
+        self.unsaved.insert(id);
+        if sum.elected {
+            self.has_opened(id);
+        }
+    }
+
+    /// Proposes a new log start.
+    pub(super) fn trim(
+        &mut self,
+        id: PartitionId,
+        offset: Offset,
+        reply: oneshot::Sender<Result<Offset, AppendError>>,
+    ) {
+        let Some(owned) = self.owned.get_mut(&id) else {
+            return drop(reply.send(Err(AppendError::NotLeader)));
+        };
+        let shared = &owned.shared;
+        let refused = match shared.leadership() {
+            Leadership::Offline => Some(AppendError::Storage),
+            Leadership::Starting => Some(AppendError::NotLeader),
+            Leadership::Leading if offset > shared.high_watermark() => Some(AppendError::OffsetOutOfRange),
+            Leadership::Leading => None,
+        };
+        if let Some(error) = refused {
+            return drop(reply.send(Err(error)));
+        }
+        if offset <= shared.log_start() {
+            return drop(reply.send(Ok(shared.log_start())));
+        }
+        let Some(group) = &mut owned.group else {
+            return drop(reply.send(Err(AppendError::Storage)));
+        };
+        match group.propose_trim(offset) {
+            Ok(proposed) => {
+                owned.trims.push_back((proposed.index, Reply::Trim { reply }));
+                self.touch(id);
+            }
+            Err(_) => drop(reply.send(Err(AppendError::NotLeader))),
+        }
+    }
+}

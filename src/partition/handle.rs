@@ -1,0 +1,179 @@
+//! A partition as everybody sees it: who leads, how far one may read, and where to send appends.
+
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use millstream_core::partition::{LeaderEpochs, ProducerSnapshot};
+use millstream_core::record::BatchHeader;
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
+
+use super::append::{AppendError, Appended, InternalAppend};
+use super::shard::Ask;
+use super::waiters::Waiters;
+use crate::log::LogView;
+
+/// Whether this node may serve the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// Elected or to be elected; its first entry is not yet applied.
+    Starting,
+    Leading,
+    /// Its log failed or is damaged: KAFKA_STORAGE_ERROR.
+    Offline,
+}
+
+/// A handle; cheap to share. The shard writes the watermarks, everyone reads them.
+pub struct Partition {
+    pub id: PartitionId,
+    pub name: TopicPartition,
+    pub(super) shard: mpsc::Sender<Ask>,
+    /// None before the log is open. A replica that is opened again brings a new one.
+    view: ArcSwapOption<LogView>,
+    leadership: AtomicU8,
+    leader_epoch: AtomicI32,
+    log_start: AtomicI64,
+    high_watermark: AtomicI64,
+    log_end: AtomicI64,
+    epochs: Mutex<LeaderEpochs>,
+    pub(super) waiters: Waiters,
+}
+
+impl Partition {
+    pub(super) fn new(id: PartitionId, name: TopicPartition, shard: mpsc::Sender<Ask>) -> Self {
+        Self {
+            id,
+            name,
+            shard,
+            view: ArcSwapOption::empty(),
+            leadership: AtomicU8::new(Leadership::Starting as u8),
+            leader_epoch: AtomicI32::new(0),
+            log_start: AtomicI64::new(0),
+            high_watermark: AtomicI64::new(0),
+            log_end: AtomicI64::new(0),
+            epochs: Mutex::default(),
+            waiters: Waiters::default(),
+        }
+    }
+
+    pub fn leadership(&self) -> Leadership {
+        match self.leadership.load(Ordering::Acquire) {
+            0 => Leadership::Starting,
+            1 => Leadership::Leading,
+            _ => Leadership::Offline,
+        }
+    }
+
+    pub fn is_leading(&self) -> bool {
+        self.leadership() == Leadership::Leading
+    }
+
+    /// The epoch in which this node leads or led last.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
+    }
+
+    /// First offset that may be read.
+    pub fn log_start(&self) -> Offset {
+        Offset(self.log_start.load(Ordering::Acquire))
+    }
+
+    /// The offset after the last committed record.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// How far a plain reader may go: the one place that decides it.
+    pub fn read_end(&self) -> Offset {
+        self.high_watermark()
+    }
+
+    /// The offset after the last appended record.
+    pub fn log_end(&self) -> Offset {
+        Offset(self.log_end.load(Ordering::Acquire))
+    }
+
+    /// Bytes of all segments; 0 before the log is open.
+    pub fn size_bytes(&self) -> u64 {
+        self.view.load().as_ref().map_or(0, |view| view.size_bytes())
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.view.load().as_ref().map_or(0, |view| view.segment_count())
+    }
+
+    pub(super) fn view(&self) -> Option<Arc<LogView>> {
+        self.view.load_full()
+    }
+
+    pub(super) fn with_epochs<T>(&self, look: impl FnOnce(&LeaderEpochs) -> T) -> T {
+        look(&self.epochs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    // What follows is called by the owning shard only.
+
+    pub(super) fn set_view(&self, view: Arc<LogView>) {
+        self.view.store(Some(view));
+    }
+
+    pub(super) fn set_leadership(&self, leadership: Leadership) {
+        self.leadership.store(leadership as u8, Ordering::Release);
+    }
+
+    pub(super) fn set_epochs(&self, epoch: LeaderEpoch, epochs: &LeaderEpochs) {
+        *self.epochs.lock().unwrap_or_else(PoisonError::into_inner) = epochs.clone();
+        let before = self.leader_epoch.swap(epoch.0, Ordering::AcqRel);
+        assert!(epoch.0 >= before, "leader epoch of {} went back from {before} to {epoch}", self.name);
+    }
+
+    pub(super) fn set_log_end(&self, end: Offset) {
+        self.log_end.store(end.0, Ordering::Release);
+    }
+
+    pub(super) fn advance_log_start(&self, start: Offset) {
+        let before = self.log_start.swap(start.0, Ordering::AcqRel);
+        assert!(start.0 >= before, "log start of {} went back from {before} to {start}", self.name);
+    }
+
+    pub(super) fn advance_high_watermark(&self, to: Offset) {
+        let before = self.high_watermark.swap(to.0, Ordering::AcqRel);
+        assert!(to.0 >= before, "high watermark of {} went back from {before} to {to}", self.name);
+    }
+
+    // Asks to the shard.
+
+    /// Appends a batch that this broker made (coordinators, metadata). Its place is taken when this returns; the
+    /// receiver ends when it is committed. An error of the receiver: the node stops.
+    pub async fn append_internal(
+        &self,
+        header: BatchHeader,
+        bytes: bytes::Bytes,
+    ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
+        let (placed, place) = oneshot::channel();
+        let (done, committed) = oneshot::channel();
+        let ask = InternalAppend { id: self.id, header, bytes, placed, committed: done };
+        self.send(Ask::AppendInternal(Box::new(ask))).await?;
+        let appended = place.await.map_err(|_| AppendError::NotLeader)??;
+        Ok((appended, committed))
+    }
+
+    /// Lets the log start at `offset` (at most the high watermark, at least the present start); answers once that is
+    /// committed.
+    pub async fn trim(&self, offset: Offset) -> Result<Offset, AppendError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Ask::Trim { id: self.id, offset, reply }).await?;
+        done.await.map_err(|_| AppendError::NotLeader)?
+    }
+
+    /// The idempotent producers that the partition knows.
+    pub async fn producers(&self) -> Result<Vec<ProducerSnapshot>, AppendError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Ask::Producers { id: self.id, reply }).await?;
+        done.await.map_err(|_| AppendError::NotLeader)
+    }
+
+    async fn send(&self, ask: Ask) -> Result<(), AppendError> {
+        self.shard.send(ask).await.map_err(|_| AppendError::NotLeader)
+    }
+}

@@ -1,0 +1,204 @@
+//! What a shard keeps up over time: synced ends, checkpoints, deletion behind the log start, and replicas that
+//! are to be opened again.
+
+use std::time::Duration;
+
+use millstream_core::types::{PartitionId, RaftIndex};
+use tokio::time::Instant;
+
+use super::handle::Leadership;
+use super::shard::{Owned, Shard};
+use crate::log::LogEvent;
+use crate::raft::{self, RecoverError};
+use crate::store::{self, Durability, SyncedEnd};
+
+/// How often the synced end of a partition is written at most.
+const SYNCED_END_EVERY: Duration = Duration::from_millis(100);
+
+/// What was written to the store about a partition, and when.
+pub(super) struct Kept {
+    synced_end: RaftIndex,
+    synced_end_at: Option<Instant>,
+    checkpoint: RaftIndex,
+    delete_due: bool,
+}
+
+impl Kept {
+    pub fn new() -> Self {
+        Self { synced_end: RaftIndex(0), synced_end_at: None, checkpoint: RaftIndex(0), delete_due: false }
+    }
+
+    /// The log start moved: segments before it can go.
+    pub fn delete_is_due(&mut self) {
+        self.delete_due = true;
+    }
+}
+
+/// Adds what the store has to learn of a log.
+pub(super) fn put_events(batch: &mut store::Batch, id: PartitionId, events: &[LogEvent]) {
+    for event in events {
+        match event {
+            LogEvent::SegmentClosed(meta) => batch.put_segment(id, meta.base_offset, &meta.encode()),
+            LogEvent::SegmentRemoved(base_offset) => batch.delete_segment(id, *base_offset),
+        }
+    }
+}
+
+impl Owned {
+    fn put_synced_end(&mut self, now: Instant, batch: &mut store::Batch) {
+        let Some(end) = self.group.as_ref().and_then(|g| g.synced()) else { return };
+        let last_index = RaftIndex(end.next_index.0 - 1);
+        if last_index > self.kept.synced_end {
+            batch.put_synced_end(self.shared.id, SyncedEnd { last_index, next_offset: end.next_offset });
+            self.kept.synced_end = last_index;
+            self.kept.synced_end_at = Some(now);
+        }
+    }
+
+    /// Adds a checkpoint at the end of what is synced and applied. True when nothing is left to be saved.
+    fn put_checkpoint(&mut self, batch: &mut store::Batch) -> bool {
+        let Some(group) = &self.group else { return true };
+        let Some(end) = group.synced() else { return false };
+        // What is on disk is committed by it: a sole voter applies in the same turn.
+        if end.next_index != self.applied.next() {
+            return false;
+        }
+        if self.applied > self.kept.checkpoint {
+            let mut epochs = group.epochs().clone();
+            epochs.truncate_from(end.next_index);
+            let log_start = self.shared.log_start();
+            epochs.trim_to(log_start);
+            let checkpoint = store::Checkpoint {
+                log: end.encode(),
+                log_start,
+                applied: self.applied,
+                epochs,
+                producers: self.producers.clone(),
+            };
+            batch.put_checkpoint(self.shared.id, &checkpoint);
+            batch.put_hard_state(self.shared.id, &self.hard_state);
+            self.kept.checkpoint = self.applied;
+        }
+        group.log().last_index() == self.applied
+    }
+}
+
+impl Shard {
+    /// After a flush: the synced end, not too often.
+    pub(super) fn keep_synced_end(&mut self, id: PartitionId, now: Instant, batch: &mut store::Batch) {
+        if let Some(owned) = self.owned.get_mut(&id)
+            && owned.kept.synced_end_at.is_none_or(|at| now.duration_since(at) >= SYNCED_END_EVERY)
+        {
+            owned.put_synced_end(now, batch);
+        }
+    }
+
+    /// Once a second: checkpoints of what changed, deletion, halted replicas.
+    pub(super) fn tick(&mut self) {
+        self.save();
+        self.delete();
+        if !self.halted.is_empty() {
+            tokio::task::block_in_place(|| self.reopen());
+        }
+    }
+
+    fn save(&mut self) {
+        let now = Instant::now();
+        let mut batch = store::Batch::default();
+        let owned = &mut self.owned;
+        self.unsaved.retain(|id| {
+            let Some(owned) = owned.get_mut(id) else { return false };
+            owned.put_synced_end(now, &mut batch);
+            !owned.put_checkpoint(&mut batch) || owned.kept.delete_due
+        });
+        self.shared.write(batch, Durability::Buffered);
+    }
+
+    /// At a clean stop: everything is flushed and applied already.
+    pub(super) fn save_all(&mut self) {
+        self.save();
+    }
+
+    /// Deletes segments before the log start. The checkpoint that says so is synced first: a log that begins after
+    /// the stored log start would be taken for lost.
+    fn delete(&mut self) {
+        let due: Vec<PartitionId> =
+            self.unsaved.iter().copied().filter(|id| self.owned.get(id).is_some_and(|o| o.kept.delete_due)).collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut batch = store::Batch::default();
+        for id in &due {
+            if let Some(owned) = self.owned.get_mut(id) {
+                owned.kept.checkpoint = RaftIndex(0);
+                owned.put_checkpoint(&mut batch);
+            }
+        }
+        if !tokio::task::block_in_place(|| self.shared.write(batch, Durability::Synced)) {
+            return;
+        }
+        let now = (self.shared.clock)();
+        let mut batch = store::Batch::default();
+        for id in due {
+            let Some(owned) = self.owned.get_mut(&id) else { continue };
+            owned.kept.delete_due = false;
+            let log_start = owned.shared.log_start();
+            let applied = owned.kept.checkpoint;
+            let Some(group) = &mut owned.group else { continue };
+            match group.log_mut().delete_segments_below(log_start, applied, now) {
+                Ok(events) => put_events(&mut batch, id, &events),
+                Err(e) => {
+                    tracing::error!(partition = %owned.shared.name, error = %e, "deletion of old segments failed");
+                    self.halt(id);
+                }
+            }
+        }
+        self.shared.write(batch, Durability::Buffered);
+    }
+
+    /// Opens halted replicas again from disk.
+    fn reopen(&mut self) {
+        let mut opened = Vec::new();
+        for id in self.halted.clone() {
+            let Some(owned) = self.owned.get(&id) else { continue };
+            let shared = &self.shared;
+            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), shared.peer) {
+                Ok(recovered) => opened.push((id, recovered)),
+                Err(RecoverError::Lost(place)) => {
+                    tracing::error!(partition = %owned.shared.name, %place, "partition is damaged and stays offline");
+                    self.halted.remove(&id);
+                }
+                Err(e) => tracing::warn!(partition = %owned.shared.name, error = %e, "partition stays offline"),
+            }
+        }
+        if opened.is_empty() {
+            return;
+        }
+        // Raft takes what the log holds for persisted.
+        self.shared.dir.sync_all_blocking();
+        for (id, recovered) in opened {
+            self.halted.remove(&id);
+            self.replace(id, recovered);
+        }
+    }
+
+    /// Applies `retention.*`, and forgets idle producers.
+    pub(super) fn retain(&mut self) {
+        let now = (self.shared.clock)();
+        let mut trims = Vec::new();
+        for (id, owned) in &mut self.owned {
+            owned.producers.expire(now, self.shared.config.producer_id_expiration_ms);
+            let Some(group) = owned.group.as_mut().filter(|_| owned.shared.leadership() == Leadership::Leading) else {
+                continue;
+            };
+            let wanted = group.log().offset_for_retention(now, owned.shared.high_watermark());
+            if let Some(offset) = wanted.filter(|o| *o > owned.shared.log_start()) {
+                trims.push((*id, offset));
+            }
+        }
+        for (id, offset) in trims {
+            let (reply, _) = tokio::sync::oneshot::channel();
+            self.trim(id, offset, reply);
+        }
+    }
+}

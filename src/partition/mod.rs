@@ -1,0 +1,19 @@
+//! The partitions of this node. Each is owned by one of a few event loops (shards): appends go through its mailbox,
+//! reads do not. A shard turn drains the mailbox, proposes, writes, asks for a flush; the flush commits, and the commit
+//! wakes those who wait.
+
+mod append;
+mod apply;
+mod handle;
+mod keep;
+mod read;
+mod registry;
+mod shard;
+mod waiters;
+
+pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
+pub use handle::{Leadership, Partition};
+pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
+pub use registry::{OpenOutcome, Partitions, PartitionsConfig, ToOpen};
+pub use shard::Removed;
+pub use waiters::FetchWait;

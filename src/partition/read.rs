@@ -1,0 +1,221 @@
+//! Reads: which bytes a fetch may see, and look-ups by time and epoch. None of it passes through the owner.
+
+use std::sync::Arc;
+
+use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
+
+use super::handle::{Leadership, Partition};
+use crate::log::{LogView, ReadError, Slice};
+
+/// Which records a reader wants to see. Without transactions both are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+/// A read of one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadAsk {
+    pub from: Offset,
+    pub max_bytes: usize,
+    /// Give the first batch even if it is larger than `max_bytes` (KIP-74).
+    pub at_least_one: bool,
+    /// The epoch in which the client believes the leader is (KIP-320).
+    pub current_epoch: Option<LeaderEpoch>,
+    /// The epoch of the client's last fetched record.
+    pub last_fetched_epoch: Option<LeaderEpoch>,
+    /// Wait for the disk if need be; else `ReadRefused::Cold`.
+    pub may_block: bool,
+}
+
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct Read {
+    pub high_watermark: Offset,
+    pub last_stable: Offset,
+    pub log_start: Offset,
+    /// None: nothing to read yet.
+    pub slice: Option<Slice>,
+    /// The client's log is of another history: its last epoch ends here.
+    pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+/// Why a read is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefused {
+    #[error("this node does not lead the partition")]
+    NotLeader,
+    #[error("the partition's log is offline")]
+    Storage,
+    #[error("the epoch is older than the leader's, {current}")]
+    FencedEpoch { current: LeaderEpoch },
+    #[error("the epoch is newer than the leader's, {current}")]
+    UnknownEpoch { current: LeaderEpoch },
+    #[error("the offset is outside of {log_start}..={log_end}")]
+    OutOfRange { log_start: Offset, log_end: Offset, high_watermark: Offset },
+    /// The bytes are not in memory: ask again where waiting is allowed.
+    #[error("not in memory")]
+    Cold,
+}
+
+/// What ListOffsets may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListSpec {
+    Latest,
+    Earliest,
+    MaxTimestamp,
+    At(Timestamp),
+}
+
+/// An offset found, with its timestamp and epoch where it is a record's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub offset: Offset,
+    pub timestamp: Timestamp,
+    pub epoch: Option<LeaderEpoch>,
+}
+
+/// Why offsets could not be listed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    #[error(transparent)]
+    Refused(#[from] ReadRefused),
+    /// Elected, and not yet sure of its high watermark.
+    #[error("the offset is not available yet")]
+    NotAvailable,
+}
+
+impl Partition {
+    /// Checks the client's idea of the leader's epoch (KIP-320).
+    pub fn check_epoch(&self, current_epoch: Option<LeaderEpoch>) -> Result<(), ReadRefused> {
+        let current = self.leader_epoch();
+        match current_epoch {
+            Some(epoch) if epoch < current => Err(ReadRefused::FencedEpoch { current }),
+            Some(epoch) if epoch > current => Err(ReadRefused::UnknownEpoch { current }),
+            _ => Ok(()),
+        }
+    }
+
+    fn leading_view(&self) -> Result<Arc<LogView>, ReadRefused> {
+        match self.leadership() {
+            Leadership::Leading => self.view().ok_or(ReadRefused::NotLeader),
+            Leadership::Starting => Err(ReadRefused::NotLeader),
+            Leadership::Offline => Err(ReadRefused::Storage),
+        }
+    }
+
+    /// Reads whole batches from an offset on.
+    pub fn read(&self, ask: &ReadAsk) -> Result<Read, ReadRefused> {
+        let view = self.leading_view()?;
+        self.check_epoch(ask.current_epoch)?;
+        let end = self.read_end();
+        let (log_start, log_end) = (self.log_start(), self.log_end());
+        let mut read = Read { high_watermark: end, last_stable: end, log_start, slice: None, diverging: None };
+        if let Some(epoch) = ask.last_fetched_epoch {
+            let found = self.with_epochs(|e| e.end_offset_for(epoch, log_end));
+            match found {
+                Some((found, ends)) if found < epoch || ends < ask.from => {
+                    read.diverging = Some((found, ends));
+                    return Ok(read);
+                }
+                Some(_) => {}
+                None => return Err(ReadRefused::UnknownEpoch { current: self.leader_epoch() }),
+            }
+        }
+        if ask.from < log_start || ask.from > log_end {
+            return Err(ReadRefused::OutOfRange { log_start, log_end, high_watermark: end });
+        }
+        if ask.from >= end {
+            return Ok(read);
+        }
+        let found = if ask.may_block {
+            view.read(ask.from, end, ask.max_bytes, ask.at_least_one)
+        } else {
+            view.try_read(ask.from, end, ask.max_bytes, ask.at_least_one)
+        };
+        match found {
+            Ok(slice) => read.slice = Some(slice).filter(|s| s.len > 0),
+            Err(e) => return Err(self.refuse(e, log_end)),
+        }
+        Ok(read)
+    }
+
+    fn refuse(&self, error: ReadError, log_end: Offset) -> ReadRefused {
+        match error {
+            ReadError::Cold => ReadRefused::Cold,
+            // Retention was faster.
+            ReadError::Gone { .. } => {
+                ReadRefused::OutOfRange { log_start: self.log_start(), log_end, high_watermark: self.high_watermark() }
+            }
+            ReadError::NoEntry { .. } | ReadError::Corrupt { .. } | ReadError::Io { .. } => {
+                tracing::error!(partition = %self.name, error = %error, "read failed");
+                ReadRefused::Storage
+            }
+        }
+    }
+
+    /// Finds an offset. May wait for the disk.
+    pub fn list_offset(
+        &self,
+        spec: ListSpec,
+        _isolation: Isolation,
+        current_epoch: Option<LeaderEpoch>,
+    ) -> Result<Option<Listed>, ListError> {
+        if self.leadership() == Leadership::Starting && !matches!(spec, ListSpec::Earliest) {
+            return Err(ListError::NotAvailable);
+        }
+        let view = self.leading_view()?;
+        self.check_epoch(current_epoch)?;
+        let (start, end) = (self.log_start(), self.read_end());
+        let found = match spec {
+            ListSpec::Latest => {
+                let epoch = Some(self.leader_epoch());
+                return Ok(Some(Listed { offset: end, timestamp: Timestamp::NONE, epoch }));
+            }
+            ListSpec::Earliest => {
+                let epoch = self.with_epochs(|e| e.epoch_of(start));
+                return Ok(Some(Listed { offset: start, timestamp: Timestamp::NONE, epoch }));
+            }
+            ListSpec::MaxTimestamp => view.max_timestamp(start, end),
+            ListSpec::At(timestamp) => view.offset_for_timestamp(timestamp, start, end),
+        };
+        match found {
+            Ok(found) => Ok(found.map(|f| Listed { offset: f.offset, timestamp: f.timestamp, epoch: Some(f.epoch) })),
+            Err(e) => Err(ListError::Refused(self.refuse(e, end))),
+        }
+    }
+
+    /// The largest epoch at or below `epoch`, and where it ends (OffsetForLeaderEpoch).
+    pub fn end_offset_for_epoch(
+        &self,
+        epoch: LeaderEpoch,
+        current_epoch: Option<LeaderEpoch>,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ReadRefused> {
+        self.leading_view()?;
+        self.check_epoch(current_epoch)?;
+        // The end of the present epoch is as far as readers may go.
+        let end = self.high_watermark();
+        Ok(self.with_epochs(|e| e.end_offset_for(epoch, end)))
+    }
+
+    /// Reads batches as bytes, checked by the caller: for coordinators that load their partition. May wait for the disk.
+    pub fn read_bytes(&self, from: Offset, max_bytes: usize) -> Result<bytes::Bytes, ReadRefused> {
+        let ask = ReadAsk {
+            from,
+            max_bytes,
+            at_least_one: true,
+            current_epoch: None,
+            last_fetched_epoch: None,
+            may_block: true,
+        };
+        let Some(slice) = self.read(&ask)?.slice else { return Ok(bytes::Bytes::new()) };
+        let mut bytes = vec![0; slice.len];
+        let read = std::os::unix::fs::FileExt::read_exact_at(&*slice.file, &mut bytes, slice.position);
+        read.map_err(|e| {
+            tracing::error!(partition = %self.name, error = %e, "read failed");
+            ReadRefused::Storage
+        })?;
+        Ok(bytes.into())
+    }
+}

@@ -1,0 +1,278 @@
+//! All partitions of this node, and the shards that own them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use millstream_core::types::{PartitionId, PeerId, Timestamp, TopicPartition};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::append::Append;
+use super::handle::Partition;
+use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
+use crate::log::{DataDir, LogConfig};
+use crate::raft::{self, RecoverError, Recovered};
+use crate::store::{self, Durability, Store};
+
+/// Bytes of produced batches that may wait for their commit. Beyond: connections are not read.
+const UNCOMMITTED_KIB_MAX: usize = 64 << 10;
+
+/// How the partitions of a node are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionsConfig {
+    /// Event loops, default one per core.
+    pub shards: usize,
+    /// `producer.id.expiration.ms`, milliseconds, default 1 day: how long an idle producer is remembered.
+    pub producer_id_expiration_ms: i64,
+}
+
+/// What every shard uses.
+pub(super) struct Shared {
+    pub dir: Arc<DataDir>,
+    pub store: Arc<Store>,
+    pub peer: PeerId,
+    pub clock: fn() -> Timestamp,
+    pub config: PartitionsConfig,
+}
+
+impl Shared {
+    /// Writes; a failure is logged: nothing that is acknowledged rests on a buffered write.
+    pub fn write(&self, batch: store::Batch, durability: Durability) -> bool {
+        if batch.is_empty() {
+            return true;
+        }
+        match self.store.write(batch, durability) {
+            Ok(()) => true,
+            Err(e) => {
+                tracing::error!(error = %e, "store write failed");
+                false
+            }
+        }
+    }
+
+    /// Writes what raft rests on. After a failed sync nothing is known any more: the process stops.
+    pub fn write_or_abort(&self, batch: store::Batch) {
+        if let Err(e) = self.store.write(batch, Durability::Synced) {
+            tracing::error!(error = %e, "raft's hard state could not be written, stopping");
+            std::process::abort();
+        }
+    }
+}
+
+/// The registry. Partitions come and go as the metadata says.
+pub struct Partitions {
+    shards: Vec<mpsc::Sender<Ask>>,
+    shared: Arc<Shared>,
+    map: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    hasher: RandomState,
+    uncommitted: Arc<Semaphore>,
+}
+
+/// A partition that this node shall own.
+pub struct ToOpen {
+    pub id: PartitionId,
+    pub name: TopicPartition,
+    pub config: LogConfig,
+    /// Never opened before: there is nothing to recover.
+    pub newborn: bool,
+}
+
+/// How an opening went.
+#[derive(Debug)]
+pub struct OpenOutcome {
+    pub id: PartitionId,
+    /// Why the partition is offline, if it is.
+    pub failed: Option<RecoverError>,
+}
+
+impl Partitions {
+    /// Starts the shards as tasks of the present runtime.
+    pub fn start(dir: Arc<DataDir>, store: Arc<Store>, peer: PeerId, config: PartitionsConfig) -> Arc<Self> {
+        let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, config });
+        let shards = (0..config.shards.max(1))
+            .map(|_| {
+                let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
+                tokio::spawn(Shard::new(shared.clone(), mailbox, me.clone()).run());
+                me
+            })
+            .collect();
+        Arc::new(Self {
+            shards,
+            shared,
+            map: RwLock::default(),
+            hasher: RandomState::new(),
+            uncommitted: Arc::new(Semaphore::new(UNCOMMITTED_KIB_MAX)),
+        })
+    }
+
+    pub fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Every partition, in no order.
+    pub fn all(&self) -> Vec<Arc<Partition>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn shard_of(&self, id: PartitionId) -> usize {
+        (self.hasher.hash_one(id) % self.shards.len() as u64) as usize
+    }
+
+    /// Opens partitions, all in one flush round, and returns when those that could be opened lead.
+    pub async fn open(&self, partitions: Vec<ToOpen>) -> Vec<OpenOutcome> {
+        let mut outcomes = Vec::with_capacity(partitions.len());
+        let mut by_shard: Vec<Vec<Opening>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let must_sync = partitions.iter().any(|p| !p.newborn);
+        for (to_open, recovered) in self.recover(partitions).await {
+            let ToOpen { id, name, config, .. } = to_open;
+            let shard = self.shard_of(id);
+            let handle = Arc::new(Partition::new(id, name, self.shards[shard].clone()));
+            self.map.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
+            let (recovered, failed) = match recovered {
+                Ok(recovered) => (Some(Box::new(recovered)), None),
+                Err(e) => {
+                    tracing::error!(partition = %handle.name, error = %e, "partition is offline");
+                    (None, Some(e))
+                }
+            };
+            by_shard[shard].push(Opening { shared: handle, config, recovered });
+            outcomes.push(OpenOutcome { id, failed });
+        }
+        if must_sync {
+            // Raft takes what the log holds for persisted; after kill -9 it may be in the page cache only.
+            let dir = self.shared.dir.clone();
+            blocking(move || dir.sync_all_blocking()).await;
+        }
+        let mut waiting = Vec::new();
+        for (shard, partitions) in self.shards.iter().zip(by_shard).filter(|(_, p)| !p.is_empty()) {
+            let (reply, done) = oneshot::channel();
+            if shard.send(Ask::Open { partitions, reply }).await.is_ok() {
+                waiting.push(done);
+            }
+        }
+        for done in waiting {
+            // An error: the shard has ended, and the node with it.
+            drop(done.await);
+        }
+        outcomes
+    }
+
+    /// Reads replicas back on a few threads.
+    async fn recover(&self, partitions: Vec<ToOpen>) -> Vec<(ToOpen, Result<Recovered, RecoverError>)> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(partitions.len().max(1));
+        let mut shares: Vec<Vec<ToOpen>> = (0..threads).map(|_| Vec::new()).collect();
+        for (n, partition) in partitions.into_iter().enumerate() {
+            shares[n % threads].push(partition);
+        }
+        let mut tasks = Vec::new();
+        for share in shares {
+            let shared = self.shared.clone();
+            tasks.push(tokio::task::spawn_blocking(move || {
+                share.into_iter().map(|p| recover_one(&shared, p)).collect::<Vec<_>>()
+            }));
+        }
+        let mut recovered = Vec::new();
+        for task in tasks {
+            recovered.extend(task.await.expect("recovery does not panic"));
+        }
+        recovered
+    }
+
+    /// Deletes a partition and all it holds. Readers that have its files open go on.
+    pub async fn remove(&self, id: PartitionId) -> Removed {
+        let handle = self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let Some(handle) = handle else { return Removed::Unknown };
+        let (reply, done) = oneshot::channel();
+        if handle.shard.send(Ask::Remove { id, reply }).await.is_ok() {
+            drop(done.await);
+        }
+        let shared = self.shared.clone();
+        blocking(move || {
+            if let Err(e) = shared.dir.move_to_trash(id) {
+                tracing::error!(partition = %handle.name, error = %e, "deletion failed");
+            }
+            let mut batch = store::Batch::default();
+            match shared.store.forget_partition(&mut batch, id) {
+                Ok(()) => drop(shared.write(batch, Durability::Buffered)),
+                Err(e) => tracing::error!(partition = %handle.name, error = %e, "deletion failed"),
+            }
+        })
+        .await;
+        Removed::Done
+    }
+
+    /// Deletes the files of removed partitions.
+    pub async fn empty_trash(&self) {
+        let dir = self.shared.dir.clone();
+        blocking(move || {
+            if let Err(e) = dir.empty_trash() {
+                tracing::warn!(error = %e, "trash could not be emptied");
+            }
+        })
+        .await;
+    }
+
+    pub async fn set_config(&self, id: PartitionId, config: LogConfig) {
+        if let Some(handle) = self.get(id) {
+            // An error: the shard has ended.
+            drop(handle.shard.send(Ask::SetConfig { id, config }).await);
+        }
+    }
+
+    /// Room for a produce of so many bytes; give it back when it is answered.
+    pub async fn admit(&self, size_bytes: usize) -> OwnedSemaphorePermit {
+        let kib = size_bytes.div_ceil(1024).clamp(1, UNCOMMITTED_KIB_MAX);
+        let kib = u32::try_from(kib).expect("at most 64 MiB in KiB");
+        self.uncommitted.clone().acquire_many_owned(kib).await.expect("never closed")
+    }
+
+    /// Sends the batches of one produce to their owners: their order is settled when this returns.
+    pub async fn append(&self, mut batches: Vec<Append>) {
+        while let Some(last) = batches.last() {
+            let shard = self.shard_of(last.id);
+            let mut mine: Vec<Append> = batches.extract_if(.., |b| self.shard_of(b.id) == shard).collect();
+            if let Err(mpsc::error::SendError(Ask::Append(refused))) =
+                self.shards[shard].send(Ask::Append(std::mem::take(&mut mine))).await
+            {
+                for append in refused {
+                    append.ticket.fill(append.place, Err(super::AppendError::NotLeader));
+                }
+            }
+        }
+    }
+
+    /// Applies `retention.*` everywhere.
+    pub async fn retain(&self) {
+        for shard in &self.shards {
+            drop(shard.send(Ask::Retain).await);
+        }
+    }
+
+    /// Ends the shards once everything they hold is flushed and saved.
+    pub async fn stop(&self) {
+        let mut waiting = Vec::new();
+        for shard in &self.shards {
+            let (reply, done) = oneshot::channel();
+            if shard.send(Ask::Stop { reply }).await.is_ok() {
+                waiting.push(done);
+            }
+        }
+        for done in waiting {
+            drop(done.await);
+        }
+    }
+}
+
+fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
+    let config = partition.config.clone();
+    let recovered = if partition.newborn {
+        raft::create(&shared.dir, partition.id, config, shared.peer)
+    } else {
+        raft::recover(&shared.dir, &shared.store, partition.id, config, shared.peer)
+    };
+    (partition, recovered)
+}
+
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(work).await.expect("the work does not panic");
+}

@@ -1,0 +1,461 @@
+//! The loop that owns partitions.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::partition::{ProducerSnapshot, Producers};
+use millstream_core::replica::HardState;
+use millstream_core::types::{Offset, PartitionId, RaftIndex, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::append::{Append, AppendError, InternalAppend, Parked, Reply};
+use super::handle::{Leadership, Partition};
+use super::registry::Shared;
+use crate::log::LogConfig;
+use crate::raft::{Group, Recovered, Work};
+use crate::store;
+
+/// Asks that wait for one shard. Full: the connections that ask are not read until there is room.
+pub(super) const MAILBOX_MAX: usize = 1024;
+/// Asks taken in one turn: bounds how long the first of them waits for its write.
+const TURN_MAX: usize = 256;
+/// How often a shard looks at what is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a shard can be asked.
+pub(super) enum Ask {
+    Append(Vec<Append>),
+    AppendInternal(Box<InternalAppend>),
+    Trim {
+        id: PartitionId,
+        offset: Offset,
+        reply: oneshot::Sender<Result<Offset, AppendError>>,
+    },
+    Producers {
+        id: PartitionId,
+        reply: oneshot::Sender<Vec<ProducerSnapshot>>,
+    },
+    /// The partitions of a round that are on disk.
+    Flushed(Vec<Unsynced>),
+    /// Take over partitions and stand for their election; `reply` when all of them lead.
+    Open {
+        partitions: Vec<Opening>,
+        reply: oneshot::Sender<()>,
+    },
+    Remove {
+        id: PartitionId,
+        reply: oneshot::Sender<Removed>,
+    },
+    SetConfig {
+        id: PartitionId,
+        config: LogConfig,
+    },
+    /// Apply `retention.*` to every partition.
+    Retain,
+    /// Flush, write checkpoints, refuse what comes later.
+    Stop {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// A partition to take over; without a recovered replica it starts offline.
+pub(super) struct Opening {
+    pub shared: Arc<Partition>,
+    pub config: LogConfig,
+    pub recovered: Option<Box<Recovered>>,
+}
+
+/// What became of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    Done,
+    Unknown,
+}
+
+/// A partition's part in a flush round.
+#[derive(Clone, Copy)]
+pub(super) struct Unsynced {
+    pub id: PartitionId,
+    /// A replica that was opened again does not take its predecessor's flushes.
+    pub incarnation: u64,
+    pub number: u64,
+}
+
+/// A partition as its shard keeps it.
+pub(super) struct Owned {
+    pub shared: Arc<Partition>,
+    pub config: LogConfig,
+    /// None: halted, to be opened again.
+    pub group: Option<Group>,
+    pub incarnation: u64,
+    pub producers: Producers,
+    pub applied: RaftIndex,
+    pub hard_state: HardState,
+    /// Replies that wait for the commit of an offset, oldest first.
+    pub parked: VecDeque<Parked>,
+    /// Replies that wait for the turn's write (`acks=1`).
+    pub on_write: Vec<Reply>,
+    /// Committed trims still to be answered: index, reply.
+    pub trims: VecDeque<(RaftIndex, Reply)>,
+    pub kept: super::keep::Kept,
+    /// The log failed and must be opened again.
+    pub broken: bool,
+    /// The disk was full at the last append (so that it is logged once).
+    pub full: bool,
+    touched: bool,
+}
+
+/// The owner of some partitions. Runs as one task.
+pub(super) struct Shard {
+    pub shared: Arc<Shared>,
+    pub mailbox: mpsc::Receiver<Ask>,
+    pub me: mpsc::Sender<Ask>,
+    pub owned: HashMap<PartitionId, Owned>,
+    /// Partitions with work for raft in this turn.
+    touched: Vec<PartitionId>,
+    /// Partitions whose checkpoint is behind.
+    pub unsaved: HashSet<PartitionId>,
+    pub halted: HashSet<PartitionId>,
+    incarnations: u64,
+    /// Openings to be answered when all of their partitions lead.
+    openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
+    stopping: Option<oneshot::Sender<()>>,
+}
+
+impl Shard {
+    pub fn new(shared: Arc<Shared>, mailbox: mpsc::Receiver<Ask>, me: mpsc::Sender<Ask>) -> Self {
+        Self {
+            shared,
+            mailbox,
+            me,
+            owned: HashMap::new(),
+            touched: Vec::new(),
+            unsaved: HashSet::new(),
+            halted: HashSet::new(),
+            incarnations: 0,
+            openings: Vec::new(),
+            stopping: None,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let mut asks = Vec::with_capacity(TURN_MAX);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                taken = self.mailbox.recv_many(&mut asks, TURN_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    for ask in asks.drain(..) {
+                        self.take(ask);
+                    }
+                }
+                _ = tick.tick() => self.tick(),
+            }
+            self.turn();
+            if self.has_stopped() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Append(batches) => batches.into_iter().for_each(|append| self.append(append)),
+            Ask::AppendInternal(append) => self.append_internal(*append),
+            Ask::Trim { id, offset, reply } => self.trim(id, offset, reply),
+            Ask::Producers { id, reply } => {
+                let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
+                drop(reply.send(producers.unwrap_or_default()));
+            }
+            Ask::Flushed(round) => self.flushed(&round),
+            Ask::Open { partitions, reply } => self.open(partitions, reply),
+            Ask::Remove { id, reply } => drop(reply.send(self.remove(id))),
+            Ask::SetConfig { id, config } => {
+                if let Some(owned) = self.owned.get_mut(&id) {
+                    owned.config = config.clone();
+                    if let Some(group) = &mut owned.group {
+                        group.log_mut().set_config(config);
+                    }
+                }
+            }
+            Ask::Retain => self.retain(),
+            Ask::Stop { reply } => self.stopping = Some(reply),
+        }
+    }
+
+    pub(super) fn touch(&mut self, id: PartitionId) {
+        if let Some(owned) = self.owned.get_mut(&id)
+            && !owned.touched
+        {
+            owned.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Lets raft work where something happened, writes, and asks for one flush of all of it.
+    fn turn(&mut self) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let now = (self.shared.clock)();
+        let mut round = Vec::new();
+        let mut files = Vec::new();
+        let mut batch = store::Batch::default();
+        let mut must_sync = false;
+        for id in std::mem::take(&mut self.touched) {
+            let Some(owned) = self.owned.get_mut(&id) else { continue };
+            owned.touched = false;
+            let Some(group) = &mut owned.group else { continue };
+            let work = match group.work(now) {
+                Ok(work) => work,
+                Err(halted) => {
+                    tracing::error!(partition = %owned.shared.name, error = %halted, "replica halted");
+                    self.halt(id);
+                    continue;
+                }
+            };
+            if let Some(number) = work.unsynced {
+                files.extend(group.log_mut().dirty_files());
+                round.push(Unsynced { id, incarnation: owned.incarnation, number });
+                self.unsaved.insert(id);
+            }
+            must_sync |= owned.note(&work, &mut batch);
+            owned.shared.set_log_end(owned.log_end());
+            for reply in owned.on_write.drain(..) {
+                reply.finish(Ok(()), Offset::ZERO);
+            }
+            self.apply(id, work.committed);
+        }
+        self.flush(round, files, batch, must_sync);
+    }
+
+    fn flush(
+        &self,
+        round: Vec<Unsynced>,
+        files: Vec<Arc<crate::log::SegmentFile>>,
+        batch: store::Batch,
+        must_sync: bool,
+    ) {
+        let me = self.me.clone();
+        let done = Box::new(move || {
+            // Fails only when the shard has ended: then nobody waits.
+            drop(me.blocking_send(Ask::Flushed(round)));
+        });
+        if !must_sync {
+            self.shared.write(batch, store::Durability::Buffered);
+            if !files.is_empty() {
+                self.shared.dir.flush(files, done);
+            }
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || {
+            shared.write_or_abort(batch);
+            shared.dir.flush(files, done);
+        });
+    }
+
+    fn flushed(&mut self, round: &[Unsynced]) {
+        let now = Instant::now();
+        let mut batch = store::Batch::default();
+        for part in round {
+            let Some(owned) = self.owned.get_mut(&part.id).filter(|o| o.incarnation == part.incarnation) else {
+                continue;
+            };
+            let Some(group) = &mut owned.group else { continue };
+            group.flushed(part.number);
+            match group.work((self.shared.clock)()) {
+                Ok(work) => {
+                    // Nothing is proposed here, so nothing was written.
+                    owned.note(&work, &mut batch);
+                    self.apply(part.id, work.committed);
+                }
+                Err(halted) => {
+                    tracing::error!(partition = %owned.shared.name, error = %halted, "replica halted");
+                    self.halt(part.id);
+                    continue;
+                }
+            }
+            self.keep_synced_end(part.id, now, &mut batch);
+        }
+        self.shared.write(batch, store::Durability::Buffered);
+    }
+
+    /// Gives the partition up until its log can be opened again. All that waits for it is told.
+    pub(super) fn halt(&mut self, id: PartitionId) {
+        let Some(owned) = self.owned.get_mut(&id) else { return };
+        owned.shared.set_leadership(Leadership::Offline);
+        owned.group = None;
+        owned.broken = false;
+        owned.refuse_all(AppendError::Storage);
+        self.unsaved.remove(&id);
+        self.halted.insert(id);
+        self.has_opened(id);
+    }
+
+    fn open(&mut self, partitions: Vec<Opening>, reply: oneshot::Sender<()>) {
+        let mut waiting = HashSet::new();
+        let mut batch = store::Batch::default();
+        for Opening { shared, config, recovered } in partitions {
+            let id = shared.id;
+            self.incarnations += 1;
+            match recovered {
+                Some(recovered) => {
+                    waiting.insert(id);
+                    let owned = Owned::new(shared, config, *recovered, self.incarnations, &mut batch);
+                    self.owned.insert(id, owned);
+                    self.touch(id);
+                }
+                None => {
+                    shared.set_leadership(Leadership::Offline);
+                    self.owned.insert(id, Owned::offline(shared, config, self.incarnations));
+                }
+            }
+        }
+        self.shared.write(batch, store::Durability::Buffered);
+        if waiting.is_empty() {
+            drop(reply.send(()));
+        } else {
+            self.openings.push((waiting, reply));
+        }
+    }
+
+    /// Puts a replica that was opened again in the place of the halted one.
+    pub(super) fn replace(&mut self, id: PartitionId, recovered: Recovered) {
+        let Some(old) = self.owned.remove(&id) else { return };
+        self.incarnations += 1;
+        let mut batch = store::Batch::default();
+        old.shared.set_leadership(Leadership::Starting);
+        let owned = Owned::new(old.shared, old.config, recovered, self.incarnations, &mut batch);
+        self.shared.write(batch, store::Durability::Buffered);
+        self.owned.insert(id, owned);
+        self.touch(id);
+    }
+
+    /// The partition leads, or will not: those who opened it wait no longer.
+    pub(super) fn has_opened(&mut self, id: PartitionId) {
+        let mut at = 0;
+        while let Some((waiting, _)) = self.openings.get_mut(at) {
+            waiting.remove(&id);
+            if waiting.is_empty() {
+                let (_, reply) = self.openings.swap_remove(at);
+                drop(reply.send(()));
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn remove(&mut self, id: PartitionId) -> Removed {
+        let Some(mut owned) = self.owned.remove(&id) else { return Removed::Unknown };
+        owned.shared.set_leadership(Leadership::Starting);
+        owned.refuse_all(AppendError::NotLeader);
+        owned.shared.waiters.changed();
+        self.unsaved.remove(&id);
+        self.halted.remove(&id);
+        self.has_opened(id);
+        Removed::Done
+    }
+
+    fn has_stopped(&mut self) -> bool {
+        if self.stopping.is_none() || self.owned.values().any(|o| !o.parked.is_empty()) {
+            return false;
+        }
+        let Some(reply) = self.stopping.take() else { return false };
+        self.save_all();
+        drop(reply.send(()));
+        true
+    }
+}
+
+impl Owned {
+    fn new(
+        shared: Arc<Partition>,
+        config: LogConfig,
+        recovered: Recovered,
+        incarnation: u64,
+        batch: &mut store::Batch,
+    ) -> Self {
+        let Recovered { mut group, log_start, applied, producers, events } = recovered;
+        super::keep::put_events(batch, shared.id, &events);
+        shared.set_view(group.view());
+        shared.set_log_end(group.end_offset());
+        shared.advance_log_start(log_start.max(shared.log_start()));
+        group.campaign();
+        Self {
+            shared,
+            config,
+            group: Some(group),
+            incarnation,
+            producers,
+            applied,
+            hard_state: HardState::default(),
+            parked: VecDeque::new(),
+            on_write: Vec::new(),
+            trims: VecDeque::new(),
+            kept: super::keep::Kept::new(),
+            broken: false,
+            full: false,
+            touched: false,
+        }
+    }
+
+    fn offline(shared: Arc<Partition>, config: LogConfig, incarnation: u64) -> Self {
+        Self {
+            shared,
+            config,
+            group: None,
+            incarnation,
+            producers: Producers::default(),
+            applied: RaftIndex(0),
+            hard_state: HardState::default(),
+            parked: VecDeque::new(),
+            on_write: Vec::new(),
+            trims: VecDeque::new(),
+            kept: super::keep::Kept::new(),
+            broken: false,
+            full: false,
+            touched: false,
+        }
+    }
+
+    /// Notes what the store must learn; true when it must be synced.
+    fn note(&mut self, work: &Work, batch: &mut store::Batch) -> bool {
+        super::keep::put_events(batch, self.shared.id, &work.events);
+        if let Some(hard_state) = work.hard_state {
+            self.hard_state = hard_state;
+            if work.must_sync_hard_state {
+                batch.put_hard_state(self.shared.id, &hard_state);
+            }
+        }
+        work.must_sync_hard_state
+    }
+
+    fn log_end(&self) -> Offset {
+        self.group.as_ref().map_or(Offset::ZERO, |g| g.log().next_offset())
+    }
+
+    fn refuse_all(&mut self, error: AppendError) {
+        let log_start = self.shared.log_start();
+        for parked in self.parked.drain(..) {
+            parked.reply.finish(Err(error.clone()), log_start);
+        }
+        for (_, reply) in self.trims.drain(..) {
+            reply.finish(Err(error.clone()), log_start);
+        }
+        for reply in self.on_write.drain(..) {
+            reply.finish(Err(error.clone()), log_start);
+        }
+    }
+}
+
+/// Milliseconds since 1970, from the system's clock.
+pub(super) fn system_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

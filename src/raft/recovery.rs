@@ -1,0 +1,182 @@
+//! A replica from what is on disk.
+
+use std::sync::Arc;
+
+use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
+use millstream_core::replica::{
+    BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, HardState, OWN_EMPTY, OWN_TRIM_PREFIX, Replica, Start,
+};
+use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex};
+
+use super::Group;
+use crate::log::{self, DataDir, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
+use crate::store::{Store, StoreError};
+
+/// A replica that was read back. It leads nothing yet: sync the data directory, then `campaign`.
+pub struct Recovered {
+    pub group: Group,
+    pub log_start: Offset,
+    /// Entries up to here are folded into `producers`.
+    pub applied: RaftIndex,
+    /// The batches after `applied` are in its queue of the uncommitted.
+    pub producers: Producers,
+    /// What the store has to learn of the log.
+    pub events: Vec<LogEvent>,
+}
+
+/// Why a replica could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Committed data is missing or damaged: an operator must look (`millstream debug log FILE`).
+    #[error("{0}")]
+    Lost(log::LostPlace),
+    #[error("{0}")]
+    Log(#[from] log::LogError),
+    #[error("{0}")]
+    Open(log::OpenError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Entry(#[from] EntryDataError),
+    #[error("the stored checkpoint is of a log position that does not decode")]
+    Checkpoint,
+}
+
+/// A newborn replica with an empty log.
+pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, peer: PeerId) -> Result<Recovered, RecoverError> {
+    let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
+    let log = Log::create(dir, id, config, start)?;
+    let replica = Replica::new(Start {
+        peer,
+        voters: vec![peer],
+        hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
+        before_first: BIRTH,
+        last: BIRTH,
+        applied: BIRTH,
+        unapplied: Vec::new(),
+    });
+    Ok(Recovered {
+        group: Group::new(replica, log, LeaderEpochs::default()),
+        log_start: Offset::ZERO,
+        applied: BIRTH.0,
+        producers: Producers::default(),
+        events: Vec::new(),
+    })
+}
+
+/// What the frames after the checkpoint add.
+struct Fold {
+    epochs: LeaderEpochs,
+    producers: Producers,
+    applied: RaftIndex,
+    unapplied: Vec<Entry>,
+    damage: Option<EntryDataError>,
+}
+
+impl Fold {
+    fn frame(&mut self, frame: &ScannedFrame<'_>) {
+        let d = &frame.descriptor;
+        if d.index == RaftIndex(0) {
+            // Of a compacted segment: committed long ago, and it holds no indexes.
+            if let Some(batch) = frame.header.as_ref().and_then(|h| BatchSequence::of(h, d.base_offset)) {
+                self.producers.replay(&batch);
+            }
+            return;
+        }
+        self.epochs.note(d.term, d.index, d.base_offset);
+        let batch = frame.header.as_ref().and_then(|h| BatchSequence::of(h, d.base_offset));
+        if d.index <= self.applied {
+            if let Some(batch) = batch {
+                self.producers.replay(&batch);
+            }
+            return;
+        }
+        if let Some(batch) = batch {
+            self.producers.admit(batch);
+        }
+        match entry_kind(frame) {
+            Ok(kind) => self.unapplied.push(Entry { index: d.index, term: d.term, kind }),
+            Err(damage) => self.damage = Some(damage),
+        }
+    }
+}
+
+fn entry_kind(frame: &ScannedFrame<'_>) -> Result<EntryKind, EntryDataError> {
+    let d = &frame.descriptor;
+    match d.own_kind {
+        Some(OWN_EMPTY) => Ok(EntryKind::Empty),
+        Some(OWN_TRIM_PREFIX) => EntryKind::decode(frame.bytes),
+        Some(other) => Err(EntryDataError { len: frame.bytes.len(), kind: Some(other) }),
+        None => Ok(EntryKind::Batch(BatchDescriptor {
+            base_offset: d.base_offset,
+            count: i32::try_from(d.count).map_err(|_| EntryDataError { len: frame.bytes.len(), kind: None })?,
+            size_bytes: d.size_bytes,
+            crc: d.crc,
+        })),
+    }
+}
+
+/// Reads a replica back. A log that was never begun is begun.
+pub fn recover(
+    dir: &Arc<DataDir>,
+    store: &Store,
+    id: PartitionId,
+    config: LogConfig,
+    peer: PeerId,
+) -> Result<Recovered, RecoverError> {
+    let known_segments = store.segments(id)?;
+    let segments: Result<_, _> = known_segments.iter().map(|bytes| log::SegmentMeta::decode(bytes)).collect();
+    let stored = store.checkpoint(id)?;
+    let checkpoint = match &stored {
+        Some(c) => Some(log::Checkpoint::decode(&c.log).map_err(|_| RecoverError::Checkpoint)?),
+        None => None,
+    };
+    let known = Known {
+        // What does not decode is rebuilt from the segments themselves.
+        segments: segments.unwrap_or_default(),
+        checkpoint,
+        synced_end: store.synced_end(id)?.map(|end| end.last_index.next()),
+    };
+    let (log_start, applied, epochs, producers) = match stored {
+        Some(mut c) => {
+            // The table may have been ahead of the position; what is there follows again.
+            if let Some(position) = &checkpoint {
+                c.epochs.truncate_from(position.next_index);
+            }
+            (c.log_start, c.applied, c.epochs, c.producers)
+        }
+        None => (Offset::ZERO, BIRTH.0, LeaderEpochs::default(), Producers::default()),
+    };
+    let mut fold = Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None };
+    let Opened { log, events } = match Log::open(dir, id, config.clone(), known, &mut |frame| fold.frame(frame)) {
+        Ok(opened) => opened,
+        Err(log::OpenError::Newborn) => return create(dir, id, config, peer),
+        Err(log::OpenError::Lost { place }) => return Err(RecoverError::Lost(place)),
+        Err(e) => return Err(RecoverError::Open(e)),
+    };
+    if let Some(damage) = fold.damage {
+        return Err(RecoverError::Entry(damage));
+    }
+    let hard_state = store.hard_state(id)?.unwrap_or_default();
+    let first_index = log.first_index();
+    let before_first = RaftIndex(first_index.0 - 1);
+    let before_first_term = log.term_at(before_first).unwrap_or(BIRTH.1);
+    let applied_term = fold.epochs.term_of(applied).unwrap_or(before_first_term);
+    let replica = Replica::new(Start {
+        peer,
+        voters: vec![peer],
+        hard_state,
+        before_first: (before_first, before_first_term),
+        last: (log.last_index(), log.last_term()),
+        applied: (applied, applied_term),
+        unapplied: fold.unapplied,
+    });
+    let log_start = log_start.max(log.first_offset());
+    Ok(Recovered {
+        group: Group::new(replica, log, fold.epochs),
+        log_start,
+        applied: fold.applied,
+        producers: fold.producers,
+        events,
+    })
+}
