@@ -104,6 +104,11 @@ impl Ticket {
     }
 }
 
+/// Answers an ask. The asker may be gone; then there is nothing to do.
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    let _gone: Result<(), T> = reply.send(value);
+}
+
 /// A reply that waits for a commit.
 pub(super) struct Parked {
     pub last_offset: Offset,
@@ -117,12 +122,12 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    /// Answers: done, or why not. Nobody may be waiting any more; then there is nothing to do.
+    /// Answers: done, or why not.
     pub(super) fn finish(self, outcome: Result<(), AppendError>, log_start: Offset) {
         match self {
             Self::Produce { ticket, place, appended } => ticket.fill(place, outcome.map(|()| appended)),
-            Self::Internal(reply) => drop(reply.send(outcome)),
-            Self::Trim { reply } => drop(reply.send(outcome.map(|()| log_start))),
+            Self::Internal(reply) => answer(reply, outcome),
+            Self::Trim { reply } => answer(reply, outcome.map(|()| log_start)),
         }
     }
 }
@@ -163,8 +168,7 @@ impl Shard {
             }),
             None => Err(AppendError::NotLeader),
         };
-        // The asker may be gone; the append stands.
-        drop(placed.send(outcome));
+        answer(placed, outcome);
         self.touch(id);
     }
 

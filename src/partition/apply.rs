@@ -4,7 +4,7 @@ use millstream_core::replica::{Entry, EntryKind};
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId};
 use tokio::sync::oneshot;
 
-use super::append::{AppendError, Reply};
+use super::append::{AppendError, Reply, answer};
 use super::handle::Leadership;
 use super::shard::Shard;
 
@@ -79,7 +79,7 @@ impl Shard {
         reply: oneshot::Sender<Result<Offset, AppendError>>,
     ) {
         let Some(owned) = self.owned.get_mut(&id) else {
-            return drop(reply.send(Err(AppendError::NotLeader)));
+            return answer(reply, Err(AppendError::NotLeader));
         };
         let shared = &owned.shared;
         let refused = match shared.leadership() {
@@ -89,20 +89,20 @@ impl Shard {
             Leadership::Leading => None,
         };
         if let Some(error) = refused {
-            return drop(reply.send(Err(error)));
+            return answer(reply, Err(error));
         }
         if offset <= shared.log_start() {
-            return drop(reply.send(Ok(shared.log_start())));
+            return answer(reply, Ok(shared.log_start()));
         }
         let Some(group) = &mut owned.group else {
-            return drop(reply.send(Err(AppendError::Storage)));
+            return answer(reply, Err(AppendError::Storage));
         };
         match group.propose_trim(offset) {
             Ok(proposed) => {
                 owned.trims.push_back((proposed.index, Reply::Trim { reply }));
                 self.touch(id);
             }
-            Err(_) => drop(reply.send(Err(AppendError::NotLeader))),
+            Err(_) => answer(reply, Err(AppendError::NotLeader)),
         }
     }
 }

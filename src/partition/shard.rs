@@ -10,7 +10,7 @@ use millstream_core::types::{Offset, PartitionId, RaftIndex, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::append::{Append, AppendError, InternalAppend, Parked, Reply};
+use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::handle::{Leadership, Partition};
 use super::registry::Shared;
 use crate::log::LogConfig;
@@ -170,11 +170,11 @@ impl Shard {
             Ask::Trim { id, offset, reply } => self.trim(id, offset, reply),
             Ask::Producers { id, reply } => {
                 let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
-                drop(reply.send(producers.unwrap_or_default()));
+                answer(reply, producers.unwrap_or_default());
             }
             Ask::Flushed(round) => self.flushed(&round),
             Ask::Open { partitions, reply } => self.open(partitions, reply),
-            Ask::Remove { id, reply } => drop(reply.send(self.remove(id))),
+            Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetConfig { id, config } => {
                 if let Some(owned) = self.owned.get_mut(&id) {
                     owned.config = config.clone();
@@ -319,7 +319,7 @@ impl Shard {
         }
         self.shared.write(batch, store::Durability::Buffered);
         if waiting.is_empty() {
-            drop(reply.send(()));
+            answer(reply, ());
         } else {
             self.openings.push((waiting, reply));
         }
@@ -344,7 +344,7 @@ impl Shard {
             waiting.remove(&id);
             if waiting.is_empty() {
                 let (_, reply) = self.openings.swap_remove(at);
-                drop(reply.send(()));
+                answer(reply, ());
             } else {
                 at += 1;
             }
@@ -368,7 +368,7 @@ impl Shard {
         }
         let Some(reply) = self.stopping.take() else { return false };
         self.save_all();
-        drop(reply.send(()));
+        answer(reply, ());
         true
     }
 }
