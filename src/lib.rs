@@ -2,5 +2,6 @@
 
 pub mod log;
 pub mod partition;
+pub mod protocol;
 pub mod raft;
 pub mod store;
