@@ -2,6 +2,7 @@
 //!
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
+pub mod fetch;
 pub mod partition;
 pub mod record;
 pub mod replica;
