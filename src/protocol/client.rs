@@ -5,8 +5,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::decode::{Decode, DecodeError, RequestBody};
 use super::encode::{Encode, EncodeError, codec_version};
 use super::guard;
+use super::reader::Reader;
 use super::shape;
-use super::wire::{Reader, Writer};
+use super::writer::Writer;
 
 /// Key of ApiVersions, which a broker answers in version 0 when it does not know the version asked for (KIP-511).
 const API_VERSIONS: i16 = 18;

@@ -5,8 +5,8 @@ use kafka_protocol::protocol::{Decodable, Request};
 
 use super::encode::codec_version;
 use super::guard;
+use super::reader::{Malformed, Reader};
 use super::shape::Api;
-use super::wire::{Malformed, Reader};
 
 /// Why a body is no message of the expected kind. The connection is closed, as Kafka does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use kafka_protocol::protocol::Encodable;
 
 use super::shape::Api;
-use super::wire::Writer;
+use super::writer::Writer;
 
 /// Why a value is no message. Each is a fault of ours: the connection is closed and the cause logged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 use super::encode::EncodeError;
 use super::place::{CurrentLeader, NodeEndpoint, TopicRef};
 use super::response::{Part, Response, ResponseWriter};
-use super::wire::tag_value;
+use super::writer::tag_value;
 
 const KEY: i16 = 1;
 const LOG_START_OFFSET_FROM: i16 = 5;

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::decode::DecodeError;
+use super::reader::{Fault, Malformed, Reader};
 use super::shape::{self, Api, Field, Kind, Struct, Versions};
-use super::wire::{Fault, Malformed, Reader};
 
 /// What an unknown tag costs the decoder: its share of a map's node.
 const TAG_DECODED: usize = 96;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use kafka_protocol::protocol::StrBytes;
 
+use super::reader::{Malformed, Reader};
 use super::shape;
-use super::wire::{Malformed, Reader};
 
 /// Who asks for what.
 #[derive(Clone, Debug, PartialEq, Eq)]

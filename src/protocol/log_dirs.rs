@@ -7,8 +7,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::decode::{Decode, DecodeError, RequestBody, reader};
 use super::encode::{Encode, EncodeError, writer};
+use super::reader::{Malformed, Reader};
 use super::shape;
-use super::wire::{Malformed, Reader, Writer};
+use super::writer::Writer;
 
 const KEY: i16 = 35;
 /// From this version on there is a top-level error.

@@ -16,16 +16,17 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod place;
 pub mod produce;
+mod reader;
 pub mod response;
 #[cfg(test)]
 mod samples;
 pub mod shape;
-mod wire;
+mod writer;
 
 pub use decode::{Decode, DecodeError, RequestBody, decode};
 pub use encode::{Encode, EncodeError};
 pub use header::{HeaderError, RequestHeader, decode_request_header};
 pub use kafka_protocol::protocol::StrBytes;
 pub use place::{CurrentLeader, NodeEndpoint, TopicRef};
+pub use reader::{Fault, Malformed};
 pub use response::{FileRange, Part, Response, encode_response};
-pub use wire::{Fault, Malformed};

@@ -8,8 +8,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::decode::{Decode, DecodeError, RequestBody, reader};
 use super::encode::{Encode, EncodeError, writer};
 use super::place::{TopicRef, read_topic, write_topic};
+use super::reader::{Fault, Malformed, Reader};
 use super::shape;
-use super::wire::{Fault, Malformed, Reader, Writer};
+use super::writer::Writer;
 
 const KEY: i16 = 9;
 /// From this version on topics go by id.

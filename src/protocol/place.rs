@@ -5,7 +5,8 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::encode::EncodeError;
-use super::wire::{Malformed, Reader, Writer, tag_value};
+use super::reader::{Malformed, Reader};
+use super::writer::{Writer, tag_value};
 
 /// A topic as a message names it: by name in older versions, by id in newer ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

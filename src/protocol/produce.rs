@@ -6,8 +6,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::decode::{Decode, DecodeError, RequestBody, reader};
 use super::encode::{Encode, EncodeError, writer};
 use super::place::{CurrentLeader, NodeEndpoint, TopicRef};
+use super::reader::{Malformed, Reader};
 use super::shape;
-use super::wire::{Malformed, Reader, Writer};
+use super::writer::Writer;
 
 const KEY: i16 = 0;
 /// From this version on topics go by id.

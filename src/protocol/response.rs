@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::encode::{Encode, EncodeError, codec_version};
 use super::shape;
-use super::wire::Writer;
+use super::writer::Writer;
 
 /// Bytes of the length prefix.
 const LENGTH_PREFIX_LEN: usize = 4;

@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use super::decode::Decode;
 use super::encode::{Encode, codec_version};
 use super::shape::{Api, Field, Kind, Struct, Versions};
-use super::wire::put_unsigned_varint;
+use super::writer::put_unsigned_varint;
 
 /// Runs `check` with many generators, printing the seed of the one that fails.
 pub(super) fn with_seeds(count: u64, mut check: impl FnMut(&mut StdRng)) {

@@ -4,8 +4,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Req
 
 use super::super::allocated::allocated_by;
 use super::super::encode::codec_version;
+use super::super::reader::{DECODED_FREE, DECODED_PER_BYTE};
 use super::super::samples::{body, damage, with_seeds};
-use super::super::wire::{DECODED_FREE, DECODED_PER_BYTE, put_unsigned_varint};
+use super::super::writer::put_unsigned_varint;
 use super::super::{decode, shape};
 use super::*;
 
