@@ -3,6 +3,7 @@
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
 pub mod fetch;
+pub mod config;
 pub mod partition;
 pub mod record;
 pub mod replica;
