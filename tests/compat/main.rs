@@ -1,0 +1,20 @@
+//! Compatibility tests: unchanged clients and a raw client against the real binary. Each API of `docs/PROTOCOL.md` has
+//! a test of its name here.
+
+mod clients;
+mod cluster;
+mod configs;
+mod consumers;
+mod crash;
+mod fetch;
+mod groups;
+mod harness;
+mod hostile;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod process;
+mod produce;
+mod storage;
+mod topics;
+mod versions;

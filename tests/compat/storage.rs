@@ -1,0 +1,187 @@
+//! Disks that fill up and files that are damaged.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::batch::Batch;
+use crate::harness::broker::Broker;
+use crate::harness::{eventually, topics};
+
+const KAFKA_STORAGE_ERROR: i16 = 56;
+
+/// A small file system in memory; unmounted when dropped.
+struct SmallDisk(PathBuf, Option<tempfile::TempDir>);
+
+impl SmallDisk {
+    /// None where this process may not mount.
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let directory = tempfile::TempDir::new().expect("temporary directory");
+        let path = directory.path().to_owned();
+        let options = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "millstream-test"]).arg(&path).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIP: a file system cannot be mounted here");
+            return None;
+        }
+        Some(SmallDisk(path, Some(directory)))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "umount");
+        drop(self.1.take());
+    }
+}
+
+/// Fills a file system but for some megabytes.
+fn fill(disk: &Path, but_megabytes: u64) -> PathBuf {
+    let file = disk.join("filler");
+    let status = nix::sys::statvfs::statvfs(disk).expect("statvfs");
+    let free = status.blocks_available() * status.fragment_size();
+    let size = free.saturating_sub(but_megabytes << 20);
+    let filler = std::fs::File::create(&file).expect("filler");
+    nix::fcntl::posix_fallocate(&filler, 0, i64::try_from(size).expect("size")).expect("fallocate");
+    file
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_the_broker_goes_on_when_there_is_room() {
+    if Broker::own(&[]).is_none() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount(256) else { return };
+    let mut broker = Broker::own_below(&disk.0, &[]);
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    let filler = fill(&disk.0, 12);
+    let big = "x".repeat(100_000);
+    let mut acknowledged = 0;
+    let error = loop {
+        let value = format!("{acknowledged} {big}");
+        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&[&value]).build());
+        if response.error_code != 0 {
+            break response.error_code;
+        }
+        assert_eq!(response.base_offset, acknowledged);
+        acknowledged += 1;
+        assert!(acknowledged < 1_000, "the disk never gets full");
+    };
+    assert_eq!(error, KAFKA_STORAGE_ERROR);
+    assert!(acknowledged > 10, "{acknowledged}");
+    assert!(broker.is_alive(), "{}", broker.log());
+    // What was acknowledged can be read, and the end has not moved.
+    let check = |broker: &Broker, count: i64| {
+        let values = topics::values(&mut broker.wire(), &topic, 0, 0);
+        assert!(values.iter().zip(0..).all(|(v, i)| v.starts_with(&format!("{i} "))), "in order");
+        assert_eq!(i64::try_from(values.len()).ok(), Some(count));
+    };
+    check(&broker, acknowledged);
+    std::fs::remove_file(filler).expect("room again");
+    let offset = eventually("the broker takes records again", || {
+        let value = format!("{acknowledged} after");
+        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&[&value]).build());
+        (response.error_code == 0).then_some(response.base_offset)
+    });
+    assert_eq!(offset, acknowledged);
+    check(&broker, acknowledged + 1);
+    broker.kill();
+    broker.restart();
+    topics::await_topic(&mut broker.wire(), &topic, 1);
+    check(&broker, acknowledged + 1);
+}
+
+/// The only segment of the only partition of a topic.
+fn segment(broker: &Broker, topic: &str) -> PathBuf {
+    let id = topics::topic_id(&mut broker.wire(), topic);
+    let logs = broker.data_dir().join("data").join("log");
+    let simple = id.simple().to_string();
+    let entries = std::fs::read_dir(&logs).expect("log directory").map(|e| e.expect("entry").path());
+    let directory = entries
+        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().replace('-', "") == simple))
+        .next()
+        .unwrap_or_else(|| panic!("no directory of topic id {id} in {}", logs.display()));
+    let files = std::fs::read_dir(directory.join("0")).expect("partition directory").map(|e| e.expect("entry").path());
+    let mut segments: Vec<_> = files.filter(|f| f.extension().is_some_and(|x| x == "log")).collect();
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    segments.remove(0)
+}
+
+/// Where the batch at an offset stands in a segment.
+fn position(segment: &[u8], offset: i64) -> usize {
+    let mut at = 0;
+    loop {
+        let base = i64::from_be_bytes(segment[at..at + 8].try_into().expect("8 bytes"));
+        let length = i32::from_be_bytes(segment[at + 8..at + 12].try_into().expect("4 bytes"));
+        if segment[at + 16] == 2 && base == offset {
+            return at;
+        }
+        assert!(length > 0, "offset {offset} is not there");
+        at += 12 + usize::try_from(length).expect("length");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_nothing_else() {
+    let Some(mut broker) = Broker::own(&[]) else { return };
+    let topic = topics::topic(&mut broker.wire(), 1);
+    for value in ["a", "b", "c"] {
+        topics::write(&mut broker.wire(), &topic, 0, &[value]);
+    }
+    let path = segment(&broker, &topic);
+    broker.kill();
+    let written = std::fs::read(&path).expect("segment");
+    let end = position(&written, 2);
+    let batch_length = 12 + i32::from_be_bytes(written[end + 8..end + 12].try_into().expect("4 bytes")) as usize;
+    let whole = written[..end + batch_length].to_vec();
+    for torn in [&b"\0\0\0\0\0\0\0\x03\0\0\0\x40half"[..], &[0xff; 100], &[0; 5_000]] {
+        std::fs::write(&path, [&whole[..], torn].concat()).expect("write");
+        broker.restart();
+        let mut wire = broker.wire();
+        topics::await_topic(&mut wire, &topic, 1);
+        assert_eq!(topics::values(&mut wire, &topic, 0, 0), ["a", "b", "c"], "torn: {:?}", &torn[..5]);
+        broker.kill();
+    }
+    broker.restart();
+    let mut wire = broker.wire();
+    topics::await_topic(&mut wire, &topic, 1);
+    assert_eq!(topics::write(&mut wire, &topic, 0, &["d"]), 3);
+}
+
+/// A flipped bit in what was synced is no torn tail: the partition goes offline, the others serve.
+#[test]
+fn a_corrupt_middle_takes_its_partition_offline_and_no_other() {
+    let Some(mut broker) = Broker::own(&[]) else { return };
+    let (hurt, well) = (topics::topic(&mut broker.wire(), 1), topics::topic(&mut broker.wire(), 1));
+    // The place up to which all is known to be synced is noted after a flush, at most every 100 ms a partition.
+    let until = Instant::now() + Duration::from_millis(500);
+    let mut count = 0;
+    while Instant::now() < until {
+        for topic in [&hurt, &well] {
+            topics::write(&mut broker.wire(), topic, 0, &["value"]);
+        }
+        count += 1;
+    }
+    let path = segment(&broker, &hurt);
+    broker.kill();
+    let mut bytes = std::fs::read(&path).expect("segment");
+    let at = position(&bytes, 1) + 62;
+    bytes[at] ^= 0x10;
+    std::fs::write(&path, &bytes).expect("write");
+    broker.restart();
+    let mut wire = broker.wire();
+    topics::await_topic(&mut wire, &well, 1);
+    assert_eq!(topics::values(&mut wire, &well, 0, 0).len(), count);
+    assert_eq!(topics::fetch(&mut wire, &hurt, 0, 0).error_code, KAFKA_STORAGE_ERROR);
+    assert_eq!(topics::produce(&mut wire, &hurt, 0, Batch::of(&["more"]).build()).error_code, KAFKA_STORAGE_ERROR);
+    // Nothing was cut: mended, the partition is whole again.
+    broker.kill();
+    bytes[at] ^= 0x10;
+    std::fs::write(&path, &bytes).expect("write");
+    broker.restart();
+    let mut wire = broker.wire();
+    topics::await_topic(&mut wire, &hurt, 1);
+    assert_eq!(topics::values(&mut wire, &hurt, 0, 0).len(), count);
+}
