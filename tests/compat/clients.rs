@@ -113,8 +113,12 @@ fn keys_headers_nulls_and_timestamps_come_back() {
     consumer.assign(&assignment).expect("assign");
     let mut next = || consumer.poll(PATIENCE).expect("a message").expect("no error").detach();
     let first = next();
-    assert_eq!((first.key(), first.payload(), first.timestamp().to_millis()), (Some(&b"k"[..]), Some(&b"v"[..]), Some(123_456)));
-    let found: Vec<_> = first.headers().expect("headers").iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
+    assert_eq!(
+        (first.key(), first.payload(), first.timestamp().to_millis()),
+        (Some(&b"k"[..]), Some(&b"v"[..]), Some(123_456))
+    );
+    let found: Vec<_> =
+        first.headers().expect("headers").iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
     let row = |key: &str, value: Option<&str>| (key.to_owned(), value.map(|v| v.as_bytes().to_vec()));
     assert_eq!(found, [row("a", Some("1")), row("a", Some("2")), row("null", None)]);
     let second = next();
@@ -144,7 +148,8 @@ fn offsets_are_found_by_time() {
     let broker = Broker::start();
     let topic = topics::topic(&mut broker.wire(), 2);
     let producer: BaseProducer =
-        BaseProducer::from_config(&config(broker.bootstrap(), &[("compression.codec", "lz4"), ("linger.ms", "50")])).expect("producer");
+        BaseProducer::from_config(&config(broker.bootstrap(), &[("compression.codec", "lz4"), ("linger.ms", "50")]))
+            .expect("producer");
     for i in 0..100 {
         let record = BaseRecord::<str, str>::to(&topic).payload("v").partition(1).timestamp(1_000_000 + i * 10);
         producer.send(record).expect("send");
@@ -152,7 +157,12 @@ fn offsets_are_found_by_time() {
     producer.flush(PATIENCE).expect("flush");
     let consumer: BaseConsumer =
         BaseConsumer::from_config(&config(broker.bootstrap(), &[("group.id", "unused")])).expect("consumer");
-    for (timestamp, expected) in [(0, Offset::Offset(0)), (1_000_005, Offset::Offset(1)), (1_000_990, Offset::Offset(99)), (1_000_991, Offset::End)] {
+    for (timestamp, expected) in [
+        (0, Offset::Offset(0)),
+        (1_000_005, Offset::Offset(1)),
+        (1_000_990, Offset::Offset(99)),
+        (1_000_991, Offset::End),
+    ] {
         let mut times = TopicPartitionList::new();
         for partition in 0..2 {
             times.add_partition_offset(&topic, partition, Offset::Offset(timestamp)).expect("partition");
@@ -177,7 +187,8 @@ fn topics_are_administered() {
     assert_eq!(again, [Err((topic.clone(), RDKafkaErrorCode::TopicAlreadyExists))]);
     let retention = |expected: &str| {
         eventually("the config", || {
-            let described = wait(admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &options)).expect("describe");
+            let described =
+                wait(admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &options)).expect("describe");
             let resource = described[0].as_ref().expect("the topic");
             let value = resource.get("retention.ms").expect("retention.ms").value.clone();
             (value.as_deref() == Some(expected)).then_some(())
@@ -208,7 +219,8 @@ fn groups_are_administered() {
     let broker = Broker::start();
     let topic = topics::topic(&mut broker.wire(), 1);
     let name = unique("group");
-    let consumer: BaseConsumer = BaseConsumer::from_config(&config(broker.bootstrap(), &[("group.id", &name)])).expect("consumer");
+    let consumer: BaseConsumer =
+        BaseConsumer::from_config(&config(broker.bootstrap(), &[("group.id", &name)])).expect("consumer");
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(&topic, 0, Offset::Offset(17)).expect("partition");
     consumer.commit(&offsets, rdkafka::consumer::CommitMode::Sync).expect("commit");

@@ -6,7 +6,8 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
-    AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest, UpdateFeaturesRequest,
+    AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
+    UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -37,10 +38,17 @@ fn describe_log_dirs() {
         assert_eq!(directory.error_code, 0);
         assert!(directory.log_dir.starts_with('/'), "an absolute path");
         if version >= 4 {
-            assert!(directory.total_bytes > 0 && directory.usable_bytes > 0 && directory.usable_bytes <= directory.total_bytes);
+            assert!(
+                directory.total_bytes > 0
+                    && directory.usable_bytes > 0
+                    && directory.usable_bytes <= directory.total_bytes
+            );
         }
-        let mut sizes: Vec<_> =
-            directory.topics[0].partitions.iter().map(|p| (p.partition_index, p.partition_size > 60, p.is_future_key)).collect();
+        let mut sizes: Vec<_> = directory.topics[0]
+            .partitions
+            .iter()
+            .map(|p| (p.partition_index, p.partition_size > 60, p.is_future_key))
+            .collect();
         sizes.sort_unstable();
         assert_eq!(sizes.last(), Some(&(1, true, false)));
         assert!(directory.topics[0].partitions.iter().all(|p| p.offset_lag == 0));

@@ -100,8 +100,11 @@ fn describe_configs() {
         let response = wire.call(version, &ask(TOPIC, &topic, Some(&["retention.ms", "cleanup.policy"])));
         let result = &response.results[0];
         assert_eq!((result.error_code, result.resource_type, &*result.resource_name), (0, TOPIC, &*topic));
-        let mut found: Vec<_> =
-            result.configs.iter().map(|c| (c.name.to_string(), c.value.as_deref().map(str::to_owned), c.config_source)).collect();
+        let mut found: Vec<_> = result
+            .configs
+            .iter()
+            .map(|c| (c.name.to_string(), c.value.as_deref().map(str::to_owned), c.config_source))
+            .collect();
         found.sort();
         let row = |key: &str, value: &str, source| (key.to_owned(), Some(value.to_owned()), source);
         let expected = [row("cleanup.policy", "delete", FROM_DEFAULT), row("retention.ms", "4242", FROM_TOPIC)];
@@ -138,7 +141,11 @@ fn describe_configs_knows_every_topic_config() {
     }
     let find = |key: &str| described.iter().find(|c| &*c.name == key).expect("config");
     let synonyms = |key: &str| -> Vec<_> {
-        find(key).synonyms.iter().map(|s| (s.name.to_string(), s.value.as_deref().map(str::to_owned), s.source)).collect()
+        find(key)
+            .synonyms
+            .iter()
+            .map(|s| (s.name.to_string(), s.value.as_deref().map(str::to_owned), s.source))
+            .collect()
     };
     let row = |key: &str, value: &str, source| (key.to_owned(), Some(value.to_owned()), source);
     assert_eq!(
@@ -219,7 +226,11 @@ fn alter_configs() {
         assert_eq!(outcome(&alter(TOPIC, &topic, &[("replication_factor", Some("3"))])), INVALID_CONFIG);
         assert_eq!(outcome(&alter(TOPIC, &topic, &[("retention.ms", Some("never"))])), INVALID_CONFIG);
         assert_eq!(outcome(&alter(TOPIC, &unique("missing"), &[])), UNKNOWN_TOPIC_OR_PARTITION);
-        assert_eq!(config(&mut wire, TOPIC, &topic, "retention.ms").value.as_deref(), Some("1000"), "nothing changed yet");
+        assert_eq!(
+            config(&mut wire, TOPIC, &topic, "retention.ms").value.as_deref(),
+            Some("1000"),
+            "nothing changed yet"
+        );
         assert_eq!(wire.call(version, &change).responses[0].error_code, 0);
         eventually("the new value", || {
             (config(&mut wire, TOPIC, &topic, "max.message.bytes").value.as_deref() == Some("5000")).then_some(())
@@ -277,7 +288,8 @@ fn incremental_alter_configs() {
             let response = wire.call(version, &change(TOPIC, &topic, &[("retention.ms", 9, Some("1"))]));
             assert_eq!(response.responses[0].error_code, INVALID_REQUEST, "an unknown operation");
         }
-        let response = wire.call(version, &change(TOPIC, &topic, &[("retention.ms", SET, Some("5"))]).with_validate_only(true));
+        let response =
+            wire.call(version, &change(TOPIC, &topic, &[("retention.ms", SET, Some("5"))]).with_validate_only(true));
         assert_eq!(response.responses[0].error_code, 0);
         assert_eq!(config(&mut wire, TOPIC, &topic, "retention.ms").value.as_deref(), Some("1000"), "validate_only");
         let missing = wire.call(version, &change(TOPIC, &unique("missing"), &[("retention.ms", SET, Some("5"))]));
@@ -311,7 +323,9 @@ fn a_broker_config_changes_live() {
     for (name, key, value) in [(&*node, "log.retention.ms", "3600000"), ("", "message.max.bytes", "2000000")] {
         let response = wire.call(1, &change(BROKER, name, &[(key, SET, Some(value))]));
         assert_eq!(response.responses[0].error_code, 0, "{key}: {:?}", response.responses[0].error_message);
-        eventually("the new value", || (config(&mut wire, BROKER, &node, key).value.as_deref() == Some(value)).then_some(()));
+        eventually("the new value", || {
+            (config(&mut wire, BROKER, &node, key).value.as_deref() == Some(value)).then_some(())
+        });
     }
     let topic = topics::topic(&mut wire, 1);
     let inherited = config(&mut wire, TOPIC, &topic, "max.message.bytes");
@@ -343,7 +357,8 @@ fn list_config_resources() {
     assert_eq!((metrics.error_code, metrics.config_resources.len()), (0, 0));
     let all = wire.call(1, &ListConfigResourcesRequest::default());
     assert_eq!(all.error_code, 0);
-    let has = |kind, name: &str| all.config_resources.iter().any(|r| r.resource_type == kind && &*r.resource_name == name);
+    let has =
+        |kind, name: &str| all.config_resources.iter().any(|r| r.resource_type == kind && &*r.resource_name == name);
     assert!(has(TOPIC, &topic) && has(BROKER, &node), "{:?}", all.config_resources);
     let topics_only = wire.call(1, &ListConfigResourcesRequest::default().with_resource_types(vec![TOPIC]));
     assert!(topics_only.config_resources.iter().all(|r| r.resource_type == TOPIC));
@@ -352,4 +367,3 @@ fn list_config_resources() {
     let unknown = wire.call(1, &ListConfigResourcesRequest::default().with_resource_types(vec![99]));
     assert_eq!(unknown.error_code, UNSUPPORTED_VERSION);
 }
-

@@ -62,7 +62,8 @@ impl Member {
         settings.extend_from_slice(more);
         let events = Context::default();
         let consumer: BaseConsumer<Context> =
-            BaseConsumer::from_config_and_context(&config(broker.bootstrap(), &settings), events.clone()).expect("consumer");
+            BaseConsumer::from_config_and_context(&config(broker.bootstrap(), &settings), events.clone())
+                .expect("consumer");
         consumer.subscribe(&[topic]).expect("subscribe");
         let (stop, held) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
         let (stopping, holding, log) = (Arc::clone(&stop), Arc::clone(&held), Arc::clone(log));
@@ -149,7 +150,10 @@ fn assert_complete(log: &Log, count: usize) {
     let mut last = BTreeMap::new();
     for (member, partition, offset, _) in log.iter() {
         let before = last.insert((*member, *partition), *offset);
-        assert!(before.is_none_or(|b| b < *offset), "member {member}, partition {partition}: {offset} after {before:?}");
+        assert!(
+            before.is_none_or(|b| b < *offset),
+            "member {member}, partition {partition}: {offset} after {before:?}"
+        );
     }
 }
 
@@ -278,10 +282,8 @@ fn a_group_goes_on_after_a_kill() {
     let Some(mut broker) = Broker::own(&[]) else { return };
     let topic = topics::topic(&mut broker.wire(), 4);
     let (group, log) = (unique("group"), Log::default());
-    let (first, second) = (
-        Member::start(&broker, &group, &topic, 1, &log, &[]),
-        Member::start(&broker, &group, &topic, 2, &log, &[]),
-    );
+    let (first, second) =
+        (Member::start(&broker, &group, &topic, 1, &log, &[]), Member::start(&broker, &group, &topic, 2, &log, &[]));
     await_shared(&[&first, &second], 4);
     for round in 0..3 {
         produce(&broker, &topic, 4, round * 200..round * 200 + 200);

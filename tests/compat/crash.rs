@@ -30,7 +30,13 @@ fn an_idempotent_producer_loses_and_doubles_nothing_over_kills() {
         // Some are acknowledged, some are on the way when the broker dies.
         let enough = producer.delivered() + 3_000;
         while producer.delivered() < enough {
-            producer.send(sent, &topic, Some((sent % PARTITIONS as usize) as i32), None, format!("value {sent}").as_bytes());
+            producer.send(
+                sent,
+                &topic,
+                Some((sent % PARTITIONS as usize) as i32),
+                None,
+                format!("value {sent}").as_bytes(),
+            );
             sent += 1;
         }
         if kills < 4 {
@@ -105,7 +111,13 @@ fn each_acknowledged_offset_holds_its_value_after_a_kill() {
 }
 
 /// Writes numbered values, five requests on the way, until the connection breaks; gives what was acknowledged.
-fn write_until_gone(address: &str, topic: &str, partition: i32, round: usize, stop: &AtomicBool) -> BTreeMap<i64, String> {
+fn write_until_gone(
+    address: &str,
+    topic: &str,
+    partition: i32,
+    round: usize,
+    stop: &AtomicBool,
+) -> BTreeMap<i64, String> {
     let mut wire = Wire::connect(address);
     let mut acknowledged = BTreeMap::new();
     let mut waiting = std::collections::VecDeque::new();
@@ -164,7 +176,10 @@ fn kills_during_recovery_lose_nothing() {
 fn a_clean_stop_under_load_loses_nothing() {
     let Some(mut broker) = Broker::own(&[]) else { return };
     let topic = topics::topic(&mut broker.wire(), 2);
-    let producer = Producer::new(broker.bootstrap(), &[("enable.idempotence", "true"), ("linger.ms", "1"), ("message.timeout.ms", "120000")]);
+    let producer = Producer::new(
+        broker.bootstrap(),
+        &[("enable.idempotence", "true"), ("linger.ms", "1"), ("message.timeout.ms", "120000")],
+    );
     let mut sent = 0;
     while producer.delivered() < 2_000 {
         producer.send(sent, &topic, Some((sent % 2) as i32), None, format!("value {sent}").as_bytes());

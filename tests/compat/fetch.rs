@@ -88,7 +88,9 @@ fn offsets_out_of_range_are_refused() {
     let mut wire = broker.wire();
     let topic = topics::topic(&mut wire, 1);
     topics::write(&mut wire, &topic, 0, &["a", "b"]);
-    for (offset, expected) in [(2, 0), (3, OFFSET_OUT_OF_RANGE), (-1, OFFSET_OUT_OF_RANGE), (i64::MAX, 1), (i64::MIN, 1)] {
+    for (offset, expected) in
+        [(2, 0), (3, OFFSET_OUT_OF_RANGE), (-1, OFFSET_OUT_OF_RANGE), (i64::MAX, 1), (i64::MIN, 1)]
+    {
         let data = topics::fetch(&mut wire, &topic, 0, offset);
         assert_eq!(data.error_code, expected, "offset {offset}");
         if expected != 0 {
@@ -274,7 +276,11 @@ fn fetch_sessions() {
     assert_eq!(wire.call(12, &forget).error_code, 0);
     topics::write(&mut wire, &topic, 1, &["c"]);
     let after = wire.call(12, &in_session(id, 5, &[]));
-    assert!(partitions_of(&after).iter().all(|(name, index, _)| (name, *index) != (&topic, 1)), "{:?}", partitions_of(&after));
+    assert!(
+        partitions_of(&after).iter().all(|(name, index, _)| (name, *index) != (&topic, 1)),
+        "{:?}",
+        partitions_of(&after)
+    );
     assert_eq!(wire.call(12, &in_session(id, 77, &[])).error_code, INVALID_FETCH_SESSION_EPOCH);
     assert_eq!(wire.call(12, &in_session(id ^ 0x5555_5555, 1, &[])).error_code, FETCH_SESSION_ID_NOT_FOUND);
     // Epoch -1 ends the session.
@@ -353,7 +359,12 @@ fn compaction_keeps_the_last_value_of_each_key() {
     let topic = topics::topic_with(
         &mut wire,
         1,
-        &[("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01"), ("segment.ms", "100"), ("delete.retention.ms", "0")],
+        &[
+            ("cleanup.policy", "compact"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("segment.ms", "100"),
+            ("delete.retention.ms", "0"),
+        ],
     );
     let put = |wire: &mut _, key: &str, value: Option<&str>| {
         let response = topics::produce(wire, &topic, 0, Batch::new().record(Some(key), value, 0).build());

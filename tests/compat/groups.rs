@@ -7,8 +7,8 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponse;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, SyncGroupRequest,
+    ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::Encodable;
 
@@ -77,7 +77,8 @@ pub fn join(name: &str, member: &str, instance: Option<&str>) -> JoinGroupReques
 /// The leader's share is "mine", that of each other member its id.
 pub fn sync(name: &str, generation: i32, member: &str, joined: &JoinGroupResponse) -> SyncGroupRequest {
     let share = |id: &str| if id == member { Bytes::from("mine") } else { Bytes::from(id.to_owned()) };
-    let assignment = |id: &str| SyncGroupRequestAssignment::default().with_member_id(text(id)).with_assignment(share(id));
+    let assignment =
+        |id: &str| SyncGroupRequestAssignment::default().with_member_id(text(id)).with_assignment(share(id));
     let assignments = joined.members.iter().map(|m| assignment(&m.member_id)).collect();
     SyncGroupRequest::default()
         .with_group_id(group(name))
@@ -128,7 +129,11 @@ fn find_coordinator() {
     for version in wire.versions::<FindCoordinatorRequest>() {
         if version < 4 {
             let found = wire.call(version, &FindCoordinatorRequest::default().with_key(text(&name)));
-            assert_eq!((found.error_code, found.node_id, found.port), (0, node.node_id, node.port), "version {version}");
+            assert_eq!(
+                (found.error_code, found.node_id, found.port),
+                (0, node.node_id, node.port),
+                "version {version}"
+            );
             continue;
         }
         let keys = vec![text(&name), text(&unique("other"))];
@@ -195,14 +200,22 @@ fn join_group_refuses_what_cannot_be() {
     coordinator(&mut wire, &fresh);
     for (what, request, expected) in [
         ("session timeout too short", join(&fresh, "", None).with_session_timeout_ms(10), INVALID_SESSION_TIMEOUT),
-        ("session timeout too long", join(&fresh, "", None).with_session_timeout_ms(86_400_000), INVALID_SESSION_TIMEOUT),
+        (
+            "session timeout too long",
+            join(&fresh, "", None).with_session_timeout_ms(86_400_000),
+            INVALID_SESSION_TIMEOUT,
+        ),
         ("negative session timeout", join(&fresh, "", None).with_session_timeout_ms(-1), INVALID_SESSION_TIMEOUT),
         ("empty group", join("", "", None), INVALID_GROUP_ID),
         ("empty protocol type", join(&fresh, "", None).with_protocol_type(text("")), INCONSISTENT_GROUP_PROTOCOL),
         ("no protocols", join(&fresh, "", None).with_protocols(vec![]), INCONSISTENT_GROUP_PROTOCOL),
         ("an unknown member", join(&name, "nobody", None), UNKNOWN_MEMBER_ID),
         ("a member of a group that is not", join(&fresh, "nobody", None), UNKNOWN_MEMBER_ID),
-        ("another protocol type", join(&name, &member, None).with_protocol_type(text("connect")), INCONSISTENT_GROUP_PROTOCOL),
+        (
+            "another protocol type",
+            join(&name, &member, None).with_protocol_type(text("connect")),
+            INCONSISTENT_GROUP_PROTOCOL,
+        ),
     ] {
         assert_eq!(wire.call(JOIN, &request).error_code, expected, "{what}");
     }
@@ -299,7 +312,8 @@ fn a_silent_member_is_removed() {
     let (mut first, mut second) = (broker.wire(), broker.wire());
     let name = unique("group");
     coordinator(&mut first, &name);
-    let short = |member: &str| join(&name, member, None).with_session_timeout_ms(1_000).with_rebalance_timeout_ms(1_500);
+    let short =
+        |member: &str| join(&name, member, None).with_session_timeout_ms(1_000).with_rebalance_timeout_ms(1_500);
     let asked = first.call(JOIN, &short(""));
     let joined = first.call(JOIN, &short(&asked.member_id));
     assert_eq!(first.call(3, &sync(&name, joined.generation_id, &joined.member_id, &joined)).error_code, 0);
@@ -319,7 +333,8 @@ fn leave_group() {
         let name = unique("group");
         let (member, _) = stable(&mut wire, &name, None);
         if version < 3 {
-            let request = |member: &str| LeaveGroupRequest::default().with_group_id(group(&name)).with_member_id(text(member));
+            let request =
+                |member: &str| LeaveGroupRequest::default().with_group_id(group(&name)).with_member_id(text(member));
             assert_eq!(wire.call(version, &request("nobody")).error_code, UNKNOWN_MEMBER_ID);
             assert_eq!(wire.call(version, &request(&member)).error_code, 0);
         } else {
@@ -354,7 +369,11 @@ fn a_static_member_that_comes_back_keeps_its_place() {
     assert_eq!(wire.call(HEARTBEAT, &fenced).error_code, FENCED_INSTANCE_ID);
     let unknown = leave(&name, "", Some("nobody"));
     assert_eq!(wire.call(LEAVE, &unknown).members[0].error_code, UNKNOWN_MEMBER_ID);
-    assert_eq!(wire.call(LEAVE, &leave(&name, "", Some("instance"))).members[0].error_code, 0, "an admin removes it by name");
+    assert_eq!(
+        wire.call(LEAVE, &leave(&name, "", Some("instance"))).members[0].error_code,
+        0,
+        "an admin removes it by name"
+    );
 }
 
 #[test]
@@ -401,10 +420,14 @@ fn describe_groups() {
         let request = DescribeGroupsRequest::default().with_groups(vec![group(&name), group(&missing)]);
         let described = wire.call(version, &request);
         // In any order.
-        let find = |name: &str| described.groups.iter().find(|g| g.group_id == group(name)).expect("each that was asked for");
+        let find =
+            |name: &str| described.groups.iter().find(|g| g.group_id == group(name)).expect("each that was asked for");
         let (found, absent) = (find(&name), find(&missing));
         assert_eq!(found.error_code, 0);
-        assert_eq!((&*found.group_state, &*found.protocol_type, &*found.protocol_data), ("Stable", "consumer", "range"));
+        assert_eq!(
+            (&*found.group_state, &*found.protocol_type, &*found.protocol_data),
+            ("Stable", "consumer", "range")
+        );
         assert_eq!(found.members.len(), 1);
         assert_eq!((&*found.members[0].member_id, &*found.members[0].client_id), (&*member, "compat"));
         assert!(found.members[0].client_host.contains("127.0.0.1"), "{}", &*found.members[0].client_host);

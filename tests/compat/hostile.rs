@@ -66,7 +66,11 @@ fn unknown_apis_and_versions_close_the_connection() {
         assert_closed(&broker, &format!("API {key}"), &[&header(key, 0)[..], &[0; 16]].concat());
     }
     for (key, version) in [(0, 2), (0, 14), (0, -1), (1, 3), (1, 19), (3, 14), (3, i16::MAX), (3, i16::MIN), (19, 1)] {
-        assert_closed(&broker, &format!("API {key} version {version}"), &[&header(key, version)[..], &[0; 64]].concat());
+        assert_closed(
+            &broker,
+            &format!("API {key} version {version}"),
+            &[&header(key, version)[..], &[0; 64]].concat(),
+        );
     }
 }
 
@@ -79,8 +83,16 @@ fn counts_beyond_the_frame_close_the_connection() {
     assert_closed(&broker, "Metadata v1, a few too many", &[&header(3, 1)[..], &[0, 0, 0, 9, 0, 1, b'a']].concat());
     let flexible = |version, body: Writer| [&header(3, version)[..], &[0], &body.bytes()].concat();
     assert_closed(&broker, "Metadata v9, 2^31 topics", &flexible(9, Writer::default().varint(u32::MAX)));
-    assert_closed(&broker, "Metadata v9, a name beyond the frame", &flexible(9, Writer::default().array(1).varint(1_000)));
-    assert_closed(&broker, "a varint without an end", &[&header(3, 9)[..], &[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat());
+    assert_closed(
+        &broker,
+        "Metadata v9, a name beyond the frame",
+        &flexible(9, Writer::default().array(1).varint(1_000)),
+    );
+    assert_closed(
+        &broker,
+        "a varint without an end",
+        &[&header(3, 9)[..], &[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat(),
+    );
     assert_closed(&broker, "tags beyond the frame", &[&header(3, 9)[..], &[0x85, 0x80, 0x80, 0x80, 0x08, 1]].concat());
     let tag = Writer::default().null().i8(0).i8(0).i8(0).varint(1).varint(0).varint(u32::MAX >> 1);
     assert_closed(&broker, "a tagged field beyond the frame", &flexible(9, tag));
@@ -252,7 +264,8 @@ fn sasl_is_refused_where_there_is_none() {
     if !wire.advertised().contains_key(&17) {
         return;
     }
-    let request = kafka_protocol::messages::SaslHandshakeRequest::default().with_mechanism(crate::harness::text("PLAIN"));
+    let request =
+        kafka_protocol::messages::SaslHandshakeRequest::default().with_mechanism(crate::harness::text("PLAIN"));
     const ILLEGAL_SASL_STATE: i16 = 34;
     assert_eq!(wire.call(1, &request).error_code, ILLEGAL_SASL_STATE);
 }

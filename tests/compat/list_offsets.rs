@@ -24,7 +24,11 @@ const UNKNOWN_LEADER_EPOCH: i16 = 75;
 fn timed(wire: &mut Wire) -> String {
     let topic = topics::topic(wire, 1);
     let batches = [
-        Batch::new().timestamp(1_000).record(None, Some("a"), 0).record(None, Some("b"), 10).record(None, Some("c"), 20),
+        Batch::new().timestamp(1_000).record(None, Some("a"), 0).record(None, Some("b"), 10).record(
+            None,
+            Some("c"),
+            20,
+        ),
         Batch::new().timestamp(900).record(None, Some("d"), 0).record(None, Some("e"), 1_100),
         Batch::new().timestamp(1_500).record(None, Some("f"), 0),
     ];
@@ -90,7 +94,9 @@ fn list_offsets_refuses_what_it_does_not_know() {
     assert_eq!(list_offset(&mut wire, &topic, 3, LATEST).error_code, UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(list_offset(&mut wire, &unique("missing"), 0, LATEST).error_code, UNKNOWN_TOPIC_OR_PARTITION);
     // A special timestamp that came with a later version.
-    for (version, timestamp) in [(6, MAX_TIMESTAMP), (7, EARLIEST_LOCAL), (8, LATEST_TIERED), (10, EARLIEST_PENDING_UPLOAD)] {
+    for (version, timestamp) in
+        [(6, MAX_TIMESTAMP), (7, EARLIEST_LOCAL), (8, LATEST_TIERED), (10, EARLIEST_PENDING_UPLOAD)]
+    {
         let response = wire.call(version, &list_offsets_request(&topic, 0, timestamp));
         assert_eq!(response.topics[0].partitions[0].error_code, UNSUPPORTED_VERSION, "version {version}, {timestamp}");
     }
@@ -164,8 +170,10 @@ fn the_leader_epoch_of_list_offsets_is_checked() {
 }
 
 fn end_of_epoch(topic: &str, partition: i32, current: i32, epoch: i32) -> OffsetForLeaderEpochRequest {
-    let partition =
-        OffsetForLeaderPartition::default().with_partition(partition).with_current_leader_epoch(current).with_leader_epoch(epoch);
+    let partition = OffsetForLeaderPartition::default()
+        .with_partition(partition)
+        .with_current_leader_epoch(current)
+        .with_leader_epoch(epoch);
     let topic = OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
     OffsetForLeaderEpochRequest::default().with_replica_id((-1).into()).with_topics(vec![topic])
 }

@@ -75,7 +75,8 @@ fn metadata_of_all_topics_lists_each() {
     for version in wire.versions::<MetadataRequest>() {
         // All topics: an empty list in version 0, null from version 1 on.
         let all = if version == 0 { Some(Vec::new()) } else { None };
-        let response = wire.call(version, &MetadataRequest::default().with_topics(all).with_allow_auto_topic_creation(true));
+        let response =
+            wire.call(version, &MetadataRequest::default().with_topics(all).with_allow_auto_topic_creation(true));
         let names: Vec<_> = response.topics.iter().filter_map(|t| t.name.as_ref()).map(|n| n.0.to_string()).collect();
         assert!(names.contains(&topic), "version {version}: {names:?}");
     }
@@ -165,7 +166,10 @@ fn describe_topic_partitions() {
     let missing = unique("missing");
     let ask = |limit, cursor| {
         let topics = names.iter().chain([&missing]).map(|n| TopicRequest::default().with_name(name(n))).collect();
-        DescribeTopicPartitionsRequest::default().with_topics(topics).with_response_partition_limit(limit).with_cursor(cursor)
+        DescribeTopicPartitionsRequest::default()
+            .with_topics(topics)
+            .with_response_partition_limit(limit)
+            .with_cursor(cursor)
     };
     let all = wire.call(0, &ask(2_000, None));
     assert_eq!(all.next_cursor, None);
@@ -193,7 +197,8 @@ fn describe_topic_partitions() {
             seen.extend(topic.partitions.iter().map(|p| (asked.clone(), p.partition_index)));
         }
         let Some(next) = page.next_cursor else { break };
-        let request_cursor = Cursor::default().with_topic_name(next.topic_name).with_partition_index(next.partition_index);
+        let request_cursor =
+            Cursor::default().with_topic_name(next.topic_name).with_partition_index(next.partition_index);
         assert_ne!(Some(&request_cursor), cursor.as_ref(), "the cursor moves");
         cursor = Some(request_cursor);
     }

@@ -101,7 +101,8 @@ fn a_commit_of_a_member_of_no_group_is_refused() {
     for version in wire.versions::<OffsetCommitRequest>() {
         let missing = unique("missing");
         coordinator(&mut wire, &missing);
-        let request = commit(&missing, &topic, 0, 1).with_member_id(text("nobody")).with_generation_id_or_member_epoch(3);
+        let request =
+            commit(&missing, &topic, 0, 1).with_member_id(text("nobody")).with_generation_id_or_member_epoch(3);
         let expected = if version >= 9 { GROUP_ID_NOT_FOUND } else { ILLEGAL_GENERATION };
         assert_eq!(outcome(&mut wire, version, &request), expected, "version {version}");
     }
@@ -166,9 +167,11 @@ fn offset_fetch() {
     assert_eq!(outcome(&mut wire, 8, &commit(&simple, &topic, 2, 12)), 0);
     for version in wire.versions::<OffsetFetchRequest>() {
         let expected = vec![(0, 10, "note".to_owned(), 0), (1, -1, String::new(), 0), (2, 12, "note".to_owned(), 0)];
-        let note = |m: &Option<_>| m.as_ref().map_or_else(String::new, |m: &kafka_protocol::protocol::StrBytes| m.to_string());
+        let note =
+            |m: &Option<_>| m.as_ref().map_or_else(String::new, |m: &kafka_protocol::protocol::StrBytes| m.to_string());
         if version < 8 {
-            let asked = OffsetFetchRequestTopic::default().with_name(name(&topic)).with_partition_indexes(vec![0, 1, 2]);
+            let asked =
+                OffsetFetchRequestTopic::default().with_name(name(&topic)).with_partition_indexes(vec![0, 1, 2]);
             let request = OffsetFetchRequest::default().with_group_id(group(&simple));
             let response = wire.call(version, &request.clone().with_topics(Some(vec![asked])));
             let partitions = response.topics[0].partitions.iter();
@@ -178,7 +181,11 @@ fn offset_fetch() {
             assert_eq!(found, expected, "version {version}");
             if version >= 2 {
                 let all = wire.call(version, &request.with_topics(None));
-                assert_eq!((all.error_code, all.topics.len(), all.topics[0].partitions.len()), (0, 1, 2), "version {version}");
+                assert_eq!(
+                    (all.error_code, all.topics.len(), all.topics[0].partitions.len()),
+                    (0, 1, 2),
+                    "version {version}"
+                );
             }
             continue;
         }
@@ -195,7 +202,11 @@ fn offset_fetch() {
         found.sort_unstable();
         assert_eq!(found, expected, "version {version}");
         assert_eq!(response.groups[1].topics[0].partitions.len(), 2, "all that is committed");
-        assert_eq!((response.groups[2].error_code, response.groups[2].topics.len()), (0, 0), "nothing of a group that is not");
+        assert_eq!(
+            (response.groups[2].error_code, response.groups[2].topics.len()),
+            (0, 0),
+            "nothing of a group that is not"
+        );
     }
 }
 
@@ -220,7 +231,8 @@ fn offset_delete() {
     // What a member of the group subscribes to stays.
     let managed = unique("managed");
     let (member, generation) = subscribed(&mut wire, &managed, &topic);
-    let by_member = commit(&managed, &topic, 0, 3).with_member_id(text(&member)).with_generation_id_or_member_epoch(generation);
+    let by_member =
+        commit(&managed, &topic, 0, 3).with_member_id(text(&member)).with_generation_id_or_member_epoch(generation);
     assert_eq!(outcome(&mut wire, 8, &by_member), 0);
     let kept = wire.call(0, &delete(&managed, &topic, 0));
     assert_eq!((kept.error_code, kept.topics[0].partitions[0].error_code), (0, GROUP_SUBSCRIBED_TO_TOPIC));

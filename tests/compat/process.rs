@@ -81,8 +81,17 @@ fn wrong_settings_end_the_start_with_2_and_one_line() {
     ] {
         let data = TempDir::new().expect("temporary directory");
         let data = data.path().join("data");
-        let arguments =
-            ["start", "--data", data.to_str().expect("path"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--set", setting];
+        let arguments = [
+            "start",
+            "--data",
+            data.to_str().expect("path"),
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--set",
+            setting,
+        ];
         let refusal = run_refused(&arguments);
         assert_eq!(refusal.code, Some(2), "{setting}: {}", refusal.stderr);
         assert_refused(&refusal, named);

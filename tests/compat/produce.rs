@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ApiVersionsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, TransactionalId};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, TransactionalId,
+};
 use uuid::Uuid;
 
 use crate::harness::batch::{self, Batch};
@@ -137,7 +139,11 @@ fn a_bad_batch_is_refused_and_leaves_the_log_as_it_was() {
         ("negative count", good().with(|b| b.count = Some(-1)), both),
         ("last offset delta wrong", good().with(|b| b.last_offset_delta = Some(7)), both),
         ("negative last offset delta", good().with(|b| b.last_offset_delta = Some(-1)), both),
-        ("count and delta agree, records do not", good().with(|b| (b.count, b.last_offset_delta) = (Some(9), Some(8))), both),
+        (
+            "count and delta agree, records do not",
+            good().with(|b| (b.count, b.last_offset_delta) = (Some(9), Some(8))),
+            both,
+        ),
         ("empty", Batch::new().with(|b| (b.count, b.last_offset_delta) = (Some(0), Some(0))), both),
         ("control batch", good().with(|b| b.attributes = 0x20), both),
         ("magic 1", good().with(|b| b.magic = 1), both),
@@ -229,7 +235,9 @@ fn timestamps_are_judged_and_stamped_as_the_topic_says() {
         &[("message.timestamp.before.max.ms", "60000"), ("message.timestamp.after.max.ms", "60000")],
     );
     let now = now_ms();
-    for (at, expected) in [(now - 30_000, 0), (now + 30_000, 0), (now - 120_000, INVALID_TIMESTAMP), (now + 120_000, INVALID_TIMESTAMP)] {
+    for (at, expected) in
+        [(now - 30_000, 0), (now + 30_000, 0), (now - 120_000, INVALID_TIMESTAMP), (now + 120_000, INVALID_TIMESTAMP)]
+    {
         let response = topics::produce(&mut wire, &strict, 0, Batch::of(&["x"]).timestamp(at).build());
         assert_eq!(response.error_code, expected, "{} ms from now", at - now);
     }
@@ -265,16 +273,21 @@ fn each_partition_of_a_request_has_its_own_outcome() {
     let broker = Broker::start();
     let mut wire = broker.wire();
     let topic = topics::topic(&mut wire, 2);
-    let data = |index, batch: Batch| PartitionProduceData::default().with_index(index).with_records(Some(batch.build()));
-    let partitions = vec![data(0, Batch::of(&["a"]).with(|b| b.crc = Some(0))), data(1, Batch::of(&["b"])), data(7, Batch::of(&["c"]))];
+    let data =
+        |index, batch: Batch| PartitionProduceData::default().with_index(index).with_records(Some(batch.build()));
+    let partitions = vec![
+        data(0, Batch::of(&["a"]).with(|b| b.crc = Some(0))),
+        data(1, Batch::of(&["b"])),
+        data(7, Batch::of(&["c"])),
+    ];
     let topic_data = vec![TopicProduceData::default().with_name(name(&topic)).with_partition_data(partitions)];
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(topic_data);
     let response = wire.call(9, &request);
-    let mut outcomes: Vec<_> = response.responses.iter().flat_map(|t| &t.partition_responses).map(|p| (p.index, p.error_code)).collect();
+    let mut outcomes: Vec<_> =
+        response.responses.iter().flat_map(|t| &t.partition_responses).map(|p| (p.index, p.error_code)).collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, [(0, CORRUPT_MESSAGE), (1, 0), (7, UNKNOWN_TOPIC_OR_PARTITION)]);
 }
-
 
 #[test]
 fn init_producer_id() {

@@ -19,7 +19,8 @@ impl SmallDisk {
         let directory = tempfile::TempDir::new().expect("temporary directory");
         let path = directory.path().to_owned();
         let options = format!("size={megabytes}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "millstream-test"]).arg(&path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "millstream-test"]).arg(&path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             eprintln!("SKIP: a file system cannot be mounted here");
             return None;

@@ -4,7 +4,9 @@ use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssign
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+};
 use uuid::Uuid;
 
 use crate::harness::broker::Broker;
@@ -54,7 +56,10 @@ fn create_topics() {
             let retention = find("retention.ms");
             // 1 = set on the topic, 5 = Kafka's default.
             assert_eq!((retention.value.as_deref(), retention.config_source), (Some("12345"), 1));
-            assert_eq!((find("cleanup.policy").value.as_deref(), find("cleanup.policy").config_source), (Some("delete"), 5));
+            assert_eq!(
+                (find("cleanup.policy").value.as_deref(), find("cleanup.policy").config_source),
+                (Some("delete"), 5)
+            );
         }
         topics::await_topic(&mut wire, &topic, 3);
         if version >= 7 {
@@ -85,9 +90,8 @@ fn create_topics_with_assignments() {
             .with_partition_index(partition)
             .with_broker_ids(ids.iter().map(|id| (*id).into()).collect())
     };
-    let topic = |assignments| {
-        creatable(&unique("assigned"), -1, &[]).with_replication_factor(-1).with_assignments(assignments)
-    };
+    let topic =
+        |assignments| creatable(&unique("assigned"), -1, &[]).with_replication_factor(-1).with_assignments(assignments);
     let good = topic(vec![assignment(0, &[node.0]), assignment(1, &[node.0])]);
     let made = good.name.0.to_string();
     assert_eq!(outcome(&mut wire, good.clone()), 0);

@@ -94,10 +94,11 @@ fn an_unknown_api_versions_version_is_answered_in_version_0() {
 #[test]
 fn a_software_name_that_is_no_name_is_refused() {
     let broker = Broker::start();
-    for (name, expected) in [("ok-1.0", 0), ("", INVALID_REQUEST), ("-x", INVALID_REQUEST), ("a b", INVALID_REQUEST), ("a\nb", 42)] {
-        let request = ApiVersionsRequest::default()
-            .with_client_software_name(text(name))
-            .with_client_software_version(text("1"));
+    for (name, expected) in
+        [("ok-1.0", 0), ("", INVALID_REQUEST), ("-x", INVALID_REQUEST), ("a b", INVALID_REQUEST), ("a\nb", 42)]
+    {
+        let request =
+            ApiVersionsRequest::default().with_client_software_name(text(name)).with_client_software_version(text("1"));
         assert_eq!(broker.wire().call(API_VERSIONS, &request).error_code, expected, "name {name:?}");
     }
 }

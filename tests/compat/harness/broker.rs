@@ -144,11 +144,6 @@ impl Broker {
         }
     }
 
-    /// Adds settings for the next start.
-    pub fn configure(&mut self, settings: &[&str]) {
-        self.process_owner_mut().settings.extend(settings.iter().map(|s| (*s).to_owned()));
-    }
-
     /// SIGTERM, then waits for the end.
     pub fn stop(&mut self) -> (ExitStatus, Duration) {
         let mut process = self.process_owner_mut().process.take().expect("running");
@@ -246,23 +241,6 @@ pub fn run_refused(args: &[&str]) -> Refusal {
     }
     let code = child.wait().expect("wait").code();
     Refusal { code, stderr: tail(&log) }
-}
-
-/// Runs the binary to its end and gives its exit code, stdout and stderr.
-pub fn run(args: &[&str], stdin: &[u8]) -> (Option<i32>, String, String) {
-    use std::io::Write;
-    let mut command = Command::new(BINARY);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary starts");
-    let mut input = child.stdin.take().expect("stdin");
-    // The command may end before it has read everything: that is its right.
-    if let Err(e) = input.write_all(stdin) {
-        assert_eq!(e.kind(), std::io::ErrorKind::BrokenPipe, "{e}");
-    }
-    drop(input);
-    let output = child.wait_with_output().expect("wait");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {

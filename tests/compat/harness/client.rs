@@ -71,7 +71,8 @@ pub struct Producer {
 impl Producer {
     pub fn new(bootstrap: &str, more: &[(&str, &str)]) -> Producer {
         let deliveries = Deliveries::default();
-        let inner = ThreadedProducer::from_config_and_context(&config(bootstrap, more), deliveries.clone()).expect("producer");
+        let inner =
+            ThreadedProducer::from_config_and_context(&config(bootstrap, more), deliveries.clone()).expect("producer");
         Producer { inner, deliveries }
     }
 
@@ -113,7 +114,12 @@ pub struct Received {
 /// Reads each partition from its start to its present end.
 #[track_caller]
 pub fn consume_all(bootstrap: &str, topic: &str, partitions: i32) -> BTreeMap<i32, Vec<Received>> {
-    let more = [("group.id", "unused"), ("enable.auto.commit", "false"), ("enable.partition.eof", "true"), ("check.crcs", "true")];
+    let more = [
+        ("group.id", "unused"),
+        ("enable.auto.commit", "false"),
+        ("enable.partition.eof", "true"),
+        ("check.crcs", "true"),
+    ];
     let consumer: BaseConsumer = BaseConsumer::from_config(&config(bootstrap, &more)).expect("consumer");
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {

@@ -13,11 +13,6 @@ impl Writer {
         self
     }
 
-    pub fn i16(mut self, v: i16) -> Self {
-        self.0.extend(v.to_be_bytes());
-        self
-    }
-
     pub fn i32(mut self, v: i32) -> Self {
         self.0.extend(v.to_be_bytes());
         self

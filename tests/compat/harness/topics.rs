@@ -34,7 +34,9 @@ pub fn topic(wire: &mut Wire, partitions: i32) -> String {
 #[track_caller]
 pub fn topic_with(wire: &mut Wire, partitions: i32, configs: &[(&str, &str)]) -> String {
     let topic = unique("topic");
-    let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![creatable(&topic, partitions, configs)]);
+    let request = CreateTopicsRequest::default()
+        .with_timeout_ms(30_000)
+        .with_topics(vec![creatable(&topic, partitions, configs)]);
     let response = wire.call(7, &request);
     assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
     await_topic(wire, &topic, partitions);
@@ -45,7 +47,9 @@ pub fn topic_with(wire: &mut Wire, partitions: i32, configs: &[(&str, &str)]) ->
 #[track_caller]
 pub fn await_topic(wire: &mut Wire, topic: &str, partitions: i32) {
     for partition in 0..partitions {
-        eventually("the partition serves", || (list_offset(wire, topic, partition, LATEST).error_code == 0).then_some(()));
+        eventually("the partition serves", || {
+            (list_offset(wire, topic, partition, LATEST).error_code == 0).then_some(())
+        });
     }
 }
 

@@ -125,14 +125,13 @@ impl Wire {
     #[track_caller]
     pub fn versions<R: Request>(&mut self) -> std::ops::RangeInclusive<i16> {
         let all = self.advertised();
-        let range = all.get(&R::KEY).unwrap_or_else(|| panic!("API {} is not advertised", R::KEY)).intersect(&R::VERSIONS);
+        let range =
+            all.get(&R::KEY).unwrap_or_else(|| panic!("API {} is not advertised", R::KEY)).intersect(&R::VERSIONS);
         assert!(!range.is_empty(), "no common version of API {}", R::KEY);
         range.min..=range.max
     }
 }
 
 pub fn software() -> ApiVersionsRequest {
-    ApiVersionsRequest::default()
-        .with_client_software_name(text("compat"))
-        .with_client_software_version(text("1.0"))
+    ApiVersionsRequest::default().with_client_software_name(text("compat")).with_client_software_version(text("1.0"))
 }
