@@ -2,6 +2,7 @@
 //!
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
+pub mod coordinator;
 pub mod fetch;
 pub mod config;
 pub mod partition;

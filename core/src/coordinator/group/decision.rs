@@ -1,0 +1,53 @@
+//! What a command leads to.
+
+use super::command::{Command, TimerChange, TimerKey};
+use super::ids::{GroupId, ReplyToken};
+use super::record::Record;
+use super::reply::Reply;
+use super::state::ClassicGroup;
+
+/// Decided and not yet done. Append `records`, then apply the decision, then set the timers; let the replies go when
+/// everything that was appended so far is committed. If the append fails nothing has happened, and the command's
+/// own token is to be answered.
+#[derive(Debug)]
+#[must_use]
+pub struct Decision {
+    /// In order.
+    pub records: Vec<Record>,
+    /// The records are one batch. Otherwise they may be cut into several, and any first part of them makes sense.
+    pub atomic: bool,
+    pub replies: Vec<(ReplyToken, Reply)>,
+    pub timers: Vec<TimerChange>,
+    /// The work was cut short to bound its size: this command, put after applying, goes on with it.
+    pub again: Option<Command>,
+    /// The volatile part of groups, as it is to be.
+    pub(super) drafts: Vec<(GroupId, ClassicGroup)>,
+}
+
+impl Decision {
+    pub(super) fn nothing() -> Self {
+        Self {
+            records: Vec::new(),
+            atomic: true,
+            replies: Vec::new(),
+            timers: Vec::new(),
+            again: None,
+            drafts: Vec::new(),
+        }
+    }
+
+    pub(super) fn reply(token: ReplyToken, reply: Reply) -> Self {
+        let mut decision = Self::nothing();
+        decision.replies.push((token, reply));
+        decision
+    }
+
+    /// A delay below zero, which clients may ask for, is none.
+    pub(super) fn set_timer(&mut self, key: TimerKey, after_ms: i32) {
+        self.timers.push(TimerChange::Set { key, after_ms: u64::try_from(after_ms).unwrap_or(0) });
+    }
+
+    pub(super) fn cancel_timer(&mut self, key: TimerKey) {
+        self.timers.push(TimerChange::Cancel(key));
+    }
+}

@@ -1,0 +1,45 @@
+//! Consumer groups of the classic protocol: who is a member, who leads, which offsets are committed.
+//!
+//! One [`Shard`] per partition of `__consumer_offsets`, as Kafka's `GroupMetadataManager` and
+//! `OffsetMetadataManager` (4.3) decide. Knows nothing of API versions, connections, or where records go.
+
+mod command;
+mod commit;
+mod config;
+mod decision;
+mod delete;
+mod describe;
+mod draft;
+mod fetch;
+mod heartbeat;
+mod ids;
+mod join;
+mod leave;
+mod offsets;
+mod rebalance;
+mod record;
+mod reply;
+mod shard;
+mod state;
+mod subscription;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use command::{
+    Command, CommitPartition, CommitTopic, DeleteGroups, DescribeGroups, FetchTopic, Heartbeat, JoinGroup, LeaveGroup,
+    LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch, Protocol, SyncGroup, TimerChange, TimerKey,
+};
+pub use config::GroupConfig;
+pub use decision::Decision;
+pub use ids::{
+    ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
+    TEXT_LEN_MAX, TextTooLong,
+};
+pub use record::{CommittedOffset, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember};
+pub use reply::{
+    CommitError, CommitPartitionError, CommittedTopic, DeleteGroupError, DeletePartitionError, DeletedOffsets,
+    DescribedGroup, DescribedMember, FetchedOffset, FetchedTopic, GroupState, HeartbeatError, JoinError, JoinRefused,
+    Joined, JoinedMember, LeaveError, LeaveMemberError, Left, ListedGroup, OffsetDeleteError, Reply, SyncError, Synced,
+};
+pub use shard::{Applied, Shard};

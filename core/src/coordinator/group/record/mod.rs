@@ -1,0 +1,112 @@
+//! The records of `__consumer_offsets`, in Kafka's own format: every version that Kafka may have written is read,
+//! and written is what Kafka 4.3 writes.
+//!
+//! A key starts with its type (i16), a value with its version (i16). Types of other kinds of group (KIP-848, share
+//! and streams groups) are not ours: they decode to `None`.
+
+mod group_metadata;
+mod offset_commit;
+#[cfg(test)]
+mod tests;
+pub(super) mod wire;
+
+use bytes::Bytes;
+
+pub use group_metadata::{GroupMetadata, StoredMember};
+pub(super) use offset_commit::OffsetKeyRef;
+pub use offset_commit::{CommittedOffset, OffsetKey};
+
+use self::wire::{Reader, Writer};
+use super::ids::{GroupId, TextTooLong};
+use crate::types::InvalidTopicName;
+
+/// Key types (`CoordinatorRecordType`).
+const LEGACY_OFFSET_COMMIT: i16 = 0;
+const OFFSET_COMMIT: i16 = 1;
+const GROUP_METADATA: i16 = 2;
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the record ends early")]
+    Short,
+    #[error("a length is out of range")]
+    Length,
+    #[error("a text is not UTF-8")]
+    Utf8,
+    #[error("a field that must be there is null")]
+    Null,
+    #[error("version {0} of the value is unknown")]
+    Version(i16),
+    #[error(transparent)]
+    Topic(#[from] InvalidTopicName),
+    #[error(transparent)]
+    Text(#[from] TextTooLong),
+}
+
+/// One change of what groups have stored. No value: a tombstone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    OffsetCommit { key: OffsetKey, value: Option<CommittedOffset> },
+    GroupMetadata { group: GroupId, value: Option<GroupMetadata> },
+}
+
+/// A record as it stands in the log, and as an entry of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedRecord {
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+impl Record {
+    pub fn encode(&self) -> EncodedRecord {
+        match self {
+            Self::OffsetCommit { key, value } => {
+                EncodedRecord { key: key.encode(), value: value.as_ref().map(CommittedOffset::encode) }
+            }
+            Self::GroupMetadata { group, value } => {
+                EncodedRecord { key: encode_group_key(group), value: value.as_ref().map(GroupMetadata::encode) }
+            }
+        }
+    }
+
+    /// `None` for a record of another kind of group.
+    pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<Self>, DecodeError> {
+        Ok(match KeyRef::decode(key)? {
+            KeyRef::Offset(key) => {
+                Some(Self::OffsetCommit { key: key.to_key()?, value: value.map(CommittedOffset::decode).transpose()? })
+            }
+            KeyRef::Group(group) => Some(Self::GroupMetadata {
+                group: GroupId::new(group)?,
+                value: value.map(GroupMetadata::decode).transpose()?,
+            }),
+            KeyRef::Other => None,
+        })
+    }
+}
+
+/// A key on the bytes that hold it.
+pub(super) enum KeyRef<'a> {
+    Offset(OffsetKeyRef<'a>),
+    Group(&'a str),
+    /// A type that is not ours.
+    Other,
+}
+
+impl<'a> KeyRef<'a> {
+    pub fn decode(key: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(key);
+        Ok(match reader.i16()? {
+            LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => Self::Offset(OffsetKeyRef::decode(&mut reader)?),
+            GROUP_METADATA => Self::Group(reader.str(false)?),
+            _ => Self::Other,
+        })
+    }
+}
+
+fn encode_group_key(group: &GroupId) -> Bytes {
+    let mut key = Writer::default();
+    key.i16(GROUP_METADATA);
+    key.str(group.as_str());
+    key.finish()
+}

@@ -1,0 +1,233 @@
+//! What the group coordinator answers. One error enum per operation; their Kafka codes are chosen above.
+
+use bytes::Bytes;
+
+use super::ids::{ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType};
+use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    JoinGroup(Result<Joined, JoinRefused>),
+    SyncGroup(Result<Synced, SyncError>),
+    Heartbeat(Result<(), HeartbeatError>),
+    LeaveGroup(Result<Vec<Left>, LeaveError>),
+    OffsetCommit(Result<Vec<CommittedTopic>, CommitError>),
+    /// Topics and partitions as asked for, or all that the group has.
+    OffsetFetch(Vec<FetchedTopic>),
+    OffsetDelete(Result<Vec<DeletedOffsets>, OffsetDeleteError>),
+    ListGroups(Vec<ListedGroup>),
+    /// `None`: there is no such group.
+    DescribeGroups(Vec<(GroupId, Option<DescribedGroup>)>),
+    DeleteGroups(Vec<(GroupId, Result<(), DeleteGroupError>)>),
+}
+
+/// A member is in a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub member: MemberId,
+    pub generation: Generation,
+    pub protocol_type: Option<ProtocolType>,
+    pub protocol: Option<ProtocolName>,
+    pub leader: Option<MemberId>,
+    /// All members, for the leader; else empty.
+    pub members: Vec<JoinedMember>,
+    /// The leader is to keep the assignment that stands (KIP-814).
+    pub skip_assignment: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    pub member: MemberId,
+    pub instance: Option<InstanceId>,
+    /// What the member says for the chosen protocol.
+    pub metadata: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRefused {
+    pub error: JoinError,
+    /// The id that the answer names, as Kafka does. `None`: the empty id.
+    pub member: Option<MemberId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// The group's name is empty (INVALID_GROUP_ID).
+    InvalidGroupId,
+    /// Outside of the configured range (INVALID_SESSION_TIMEOUT).
+    InvalidSessionTimeout,
+    /// Come back with the id that the answer names (MEMBER_ID_REQUIRED).
+    MemberIdRequired,
+    /// UNKNOWN_MEMBER_ID.
+    UnknownMember,
+    /// Another member has taken this instance id (FENCED_INSTANCE_ID).
+    FencedInstance,
+    /// GROUP_MAX_SIZE_REACHED.
+    GroupFull,
+    /// Another protocol type, or no protocol that all members support (INCONSISTENT_GROUP_PROTOCOL).
+    InconsistentProtocol,
+    /// A newer join of the same member has taken the place of this one (REBALANCE_IN_PROGRESS).
+    Superseded,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    pub protocol_type: Option<ProtocolType>,
+    pub protocol: Option<ProtocolName>,
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncError {
+    /// The group's name is empty (INVALID_GROUP_ID).
+    InvalidGroupId,
+    UnknownMember,
+    FencedInstance,
+    IllegalGeneration,
+    InconsistentProtocol,
+    RebalanceInProgress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatError {
+    /// The group's name is empty (INVALID_GROUP_ID).
+    InvalidGroupId,
+    UnknownMember,
+    FencedInstance,
+    IllegalGeneration,
+    RebalanceInProgress,
+}
+
+/// What became of one member that leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    pub member: Option<MemberId>,
+    pub instance: Option<InstanceId>,
+    pub result: Result<(), LeaveMemberError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveMemberError {
+    UnknownMember,
+    FencedInstance,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveError {
+    /// The group's name is empty (INVALID_GROUP_ID).
+    InvalidGroupId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedTopic {
+    pub name: TopicName,
+    pub id: TopicId,
+    pub partitions: Vec<(i32, Result<(), CommitPartitionError>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitPartitionError {
+    /// OFFSET_METADATA_TOO_LARGE.
+    MetadataTooLarge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// A generation is given and the group is not there: GROUP_ID_NOT_FOUND from v9 on, else ILLEGAL_GENERATION.
+    GroupNotFound,
+    UnknownMember,
+    FencedInstance,
+    IllegalGeneration,
+    RebalanceInProgress,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedTopic {
+    pub name: TopicName,
+    /// As asked for; zero where all topics were.
+    pub id: TopicId,
+    /// `None`: nothing is committed (offset -1).
+    pub partitions: Vec<(i32, Option<FetchedOffset>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedOffset {
+    pub offset: Offset,
+    pub leader_epoch: Option<LeaderEpoch>,
+    pub metadata: Box<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedOffsets {
+    pub name: TopicName,
+    pub partitions: Vec<(i32, Result<(), DeletePartitionError>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletePartitionError {
+    /// Members of the group subscribe to the topic (GROUP_SUBSCRIBED_TO_TOPIC).
+    Subscribed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetDeleteError {
+    /// The group's name is empty (INVALID_GROUP_ID).
+    InvalidGroupId,
+    GroupNotFound,
+    /// The group has members whose subscriptions cannot be read (NON_EMPTY_GROUP).
+    NonEmpty,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteGroupError {
+    GroupNotFound,
+    NonEmpty,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedGroup {
+    pub group: GroupId,
+    /// `None`: a group that only keeps offsets.
+    pub protocol_type: Option<ProtocolType>,
+    pub state: GroupState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedGroup {
+    pub state: GroupState,
+    pub protocol_type: Option<ProtocolType>,
+    /// In a stable group only, as are the members' metadata.
+    pub protocol: Option<ProtocolName>,
+    pub members: Vec<DescribedMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedMember {
+    pub member: MemberId,
+    pub instance: Option<InstanceId>,
+    pub client_id: ClientId,
+    pub client_host: ClientHost,
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+/// A classic group's state (`ClassicGroupState`). A group that is not there counts as "Dead".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupState {
+    Empty,
+    PreparingRebalance,
+    CompletingRebalance,
+    Stable,
+}
+
+impl GroupState {
+    /// Kafka's name, as ListGroups and DescribeGroups give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! All groups of one partition of `__consumer_offsets`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::{Command, TimerChange, TimerKey};
+use super::config::GroupConfig;
+use super::decision::Decision;
+use super::ids::{GroupId, ReplyToken};
+use super::record::{CommittedOffset, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
+use super::reply::Reply;
+use super::state::{ClassicGroup, Group, Phase};
+use crate::types::Timestamp;
+
+/// The state machine. One owner; dropped when the node no longer leads the partition.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) config: Arc<GroupConfig>,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+}
+
+/// What remains to be done once a decision is applied.
+#[derive(Debug)]
+#[must_use]
+pub struct Applied {
+    pub replies: Vec<(ReplyToken, Reply)>,
+    pub timers: Vec<TimerChange>,
+    pub again: Option<Command>,
+}
+
+impl Shard {
+    pub fn new(config: Arc<GroupConfig>) -> Self {
+        Self { config, groups: BTreeMap::new() }
+    }
+
+    /// A shard from stored entries, the keys and values of records. `Command::Loaded` must follow.
+    pub fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        config: Arc<GroupConfig>,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, DecodeError> {
+        let mut shard = Self::new(config);
+        for (key, value) in entries {
+            shard.replay_encoded(key.as_ref(), Some(value.as_ref()))?;
+        }
+        Ok(shard)
+    }
+
+    /// Groups in memory.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Committed offsets in memory. Counts them all: for metrics, not for every command.
+    pub fn offset_count(&self) -> usize {
+        self.groups.values().map(|group| group.offsets.len()).sum()
+    }
+
+    /// What `command` leads to. Changes nothing. `now` is the time of day, for records; timers are relative.
+    pub fn decide(&self, now: Timestamp, command: &Command) -> Decision {
+        match command {
+            Command::JoinGroup(join) => self.join(now, join),
+            Command::SyncGroup(sync) => self.sync(now, sync),
+            Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
+            Command::LeaveGroup(leave) => self.leave(now, leave),
+            Command::OffsetCommit(commit) => self.commit_offsets(now, commit),
+            Command::OffsetFetch(fetch) => self.fetch_offsets(fetch),
+            Command::OffsetDelete(delete) => self.delete_offsets(delete),
+            Command::ListGroups(list) => self.list_groups(list),
+            Command::DescribeGroups(describe) => self.describe_groups(describe),
+            Command::DeleteGroups(delete) => self.delete_groups(delete),
+            Command::TopicsDeleted { topics, after } => self.forget_topics(topics, after.as_ref()),
+            Command::Loaded => self.loaded(now),
+            Command::TimerFired(TimerKey::Session { group, member }) => self.session_ended(now, group, member),
+            Command::TimerFired(TimerKey::Rebalance { group }) => self.join_phase_ended(now, group),
+            Command::TimerFired(TimerKey::Sync { group }) => self.sync_phase_ended(now, group),
+            Command::TimerFired(TimerKey::Expiry) => self.expire(now, None),
+            Command::Expire { after } => self.expire(now, Some(after)),
+        }
+    }
+
+    /// Carries a decision out in memory, once its records are appended.
+    pub fn apply(&mut self, decision: Decision) -> Applied {
+        let Decision { records, replies, timers, again, drafts, .. } = decision;
+        for record in &records {
+            self.replay(record);
+        }
+        for (id, classic) in drafts {
+            let group = self.groups.entry(id).or_default();
+            debug_assert!(
+                matches!(classic.phase, Phase::PreparingRebalance { .. } | Phase::CompletingRebalance)
+                    || !records.iter().any(|record| matches!(record, Record::GroupMetadata { value: Some(_), .. }))
+                    || classic.to_record() == group.classic.to_record(),
+                "a draft and its record differ: {classic:?}, {:?}",
+                group.classic
+            );
+            group.classic = classic;
+        }
+        Applied { replies, timers, again }
+    }
+
+    /// Takes a committed record in. Cannot fail: a record that could not be taken in was refused at decoding.
+    pub fn replay(&mut self, record: &Record) {
+        match record {
+            Record::OffsetCommit { key: OffsetKey { group, topic, partition }, value: Some(value) } => {
+                let group = self.groups.entry(group.clone()).or_default();
+                group.offsets.put(topic.as_str(), *partition, value.clone()).expect("the topic's name is one");
+            }
+            Record::OffsetCommit { key: OffsetKey { group, topic, partition }, value: None } => {
+                self.remove_offset(group.as_str(), topic.as_str(), *partition);
+            }
+            Record::GroupMetadata { group, value: Some(value) } => {
+                self.groups.entry(group.clone()).or_default().classic = ClassicGroup::from_record(value);
+            }
+            Record::GroupMetadata { group, value: None } => self.remove_generation(group.as_str()),
+        }
+    }
+
+    /// [`replay`](Self::replay) of a record as it stands in the log. Records of other kinds of group are passed over.
+    pub fn replay_encoded(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), DecodeError> {
+        match (KeyRef::decode(key)?, value) {
+            (KeyRef::Offset(key), Some(value)) => {
+                let value = CommittedOffset::decode(value)?;
+                self.group_mut(key.group)?.offsets.put(key.topic, key.partition, value)?;
+            }
+            (KeyRef::Offset(key), None) => self.remove_offset(key.group, key.topic, key.partition),
+            (KeyRef::Group(group), Some(value)) => {
+                let value = GroupMetadata::decode(value)?;
+                self.group_mut(group)?.classic = ClassicGroup::from_record(&value);
+            }
+            (KeyRef::Group(group), None) => self.remove_generation(group),
+            (KeyRef::Other, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Looks twice, so that a name that is known is not copied.
+    fn group_mut(&mut self, group: &str) -> Result<&mut Group, DecodeError> {
+        if !self.groups.contains_key(group) {
+            self.groups.insert(GroupId::new(group)?, Group::default());
+        }
+        Ok(self.groups.get_mut(group).expect("it was put there"))
+    }
+
+    /// The group itself stays, as in Kafka: the next expiry removes it.
+    fn remove_offset(&mut self, group: &str, topic: &str, partition: i32) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.offsets.remove(topic, partition);
+        }
+    }
+
+    /// Offsets have tombstones of their own: a group that still has some goes on as one that only keeps offsets.
+    fn remove_generation(&mut self, group: &str) {
+        match self.groups.get_mut(group) {
+            Some(group) if !group.offsets.is_empty() => group.classic = ClassicGroup::default(),
+            _ => {
+                self.groups.remove(group);
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+mod errors;
+mod property;
+mod script;
+mod world;
