@@ -1,7 +1,11 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
+pub mod api;
+pub mod config;
 pub mod log;
+pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod raft;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,77 @@
+//! From a frame to its handler: header, version, metrics. Carries out nothing itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+
+use super::{Api, BoxFuture, Context, Outcome, Request, Session, versions};
+use crate::protocol::{HeaderError, decode_request_header};
+use crate::telemetry::ApiMetrics;
+
+/// What the connections of a node hand their frames to.
+pub trait Service: Send + Sync + 'static {
+    /// Finds the handler of a frame (without its length prefix) and makes its future; nothing runs before the first
+    /// poll.
+    fn call<'a>(&'a self, session: &'a mut Session, frame: Bytes) -> Result<Call<'a>, Refused>;
+}
+
+/// A request that is about to be carried out.
+pub struct Call<'a> {
+    pub api: ApiKey,
+    pub metrics: Arc<ApiMetrics>,
+    pub outcome: BoxFuture<'a, Outcome>,
+}
+
+/// A frame that is answered by closing the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("api key {0} is not served")]
+    UnknownApi(i16),
+    #[error("{api:?} version {version} is not served")]
+    UnsupportedVersion { api: ApiKey, version: i16 },
+}
+
+/// The service of a node: a list of APIs over one context.
+pub struct Dispatcher {
+    context: Arc<Context>,
+    apis: BTreeMap<i16, (Api, Arc<ApiMetrics>)>,
+}
+
+impl Dispatcher {
+    pub fn new(context: Arc<Context>, apis: &[Api]) -> Self {
+        let with_metrics = |api: &Api| (api.key as i16, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
+        let apis = apis.iter().map(with_metrics).collect();
+        Self { context, apis }
+    }
+}
+
+impl Service for Dispatcher {
+    fn call<'a>(&'a self, session: &'a mut Session, frame: Bytes) -> Result<Call<'a>, Refused> {
+        let (header, body) = decode_request_header(&frame)?;
+        let (api, metrics) = self.apis.get(&header.api_key).ok_or(Refused::UnknownApi(header.api_key))?;
+        let client_id = header.client_id.as_deref().unwrap_or_default();
+        if session.client_id != client_id {
+            client_id.clone_into(&mut session.client_id);
+        }
+        tracing::debug!(
+            connection = session.connection_id,
+            api = ?api.key,
+            version = header.version,
+            correlation_id = header.correlation_id,
+            bytes = frame.len(),
+            "request"
+        );
+        let handler = match api.serves(header.version) {
+            true => api.handler,
+            // A client asks with its newest version first and learns from the answer what there is (KIP-511).
+            false if api.key == ApiKey::ApiVersions => versions::handle_unsupported,
+            false => return Err(Refused::UnsupportedVersion { api: api.key, version: header.version }),
+        };
+        let outcome = handler(&self.context, session, Request { header, body });
+        Ok(Call { api: api.key, metrics: Arc::clone(metrics), outcome })
+    }
+}

@@ -1,0 +1,70 @@
+//! The list of APIs and the way from a frame to its handler. One file per family translates between Kafka's
+//! messages and the rooms below; this file and `dispatch` carry out nothing themselves.
+
+pub mod errors;
+pub mod versions;
+
+mod context;
+mod dispatch;
+mod outcome;
+mod session;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+
+use crate::protocol::RequestHeader;
+
+pub use context::Context;
+pub use dispatch::{Call, Dispatcher, Refused, Service};
+pub use outcome::Outcome;
+pub use session::{ClientSoftware, Session};
+
+/// A boxed future, as handlers return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Carries out one request. Runs to its end in the connection's task, in request order; what may wait without
+/// holding up later requests is returned as [`Outcome::Later`].
+pub type Handler = for<'a> fn(&'a Arc<Context>, &'a mut Session, Request) -> BoxFuture<'a, Outcome>;
+
+/// Every API that is served, with its versions. ApiVersions is computed from this list; dispatch looks here.
+pub const APIS: &[Api] = &[Api::new(ApiKey::ApiVersions, 0..=4, versions::handle)];
+
+/// One request, its header decoded and its versions checked.
+pub struct Request {
+    pub header: RequestHeader,
+    /// What follows the header, undecoded and unguarded.
+    pub body: Bytes,
+}
+
+/// An API that is served.
+#[derive(Clone, Copy)]
+pub struct Api {
+    pub key: ApiKey,
+    /// Lowest version that is carried out.
+    pub min: i16,
+    /// Highest version that is carried out.
+    pub max: i16,
+    /// Lowest version that ApiVersions names; lower than `min` only for Produce (KAFKA-18659).
+    pub advertised_min: i16,
+    pub handler: Handler,
+}
+
+impl Api {
+    pub const fn new(key: ApiKey, versions: std::ops::RangeInclusive<i16>, handler: Handler) -> Self {
+        let (min, max) = (*versions.start(), *versions.end());
+        Self { key, min, max, advertised_min: min, handler }
+    }
+
+    /// Names lower versions in ApiVersions than are carried out.
+    pub const fn advertised_from(mut self, version: i16) -> Self {
+        self.advertised_min = version;
+        self
+    }
+
+    pub fn serves(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}

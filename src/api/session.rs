@@ -1,0 +1,43 @@
+//! What a connection knows about its client, for handlers to read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::Listener;
+
+/// State of one connection. Handlers of one connection run one after the other, so each may change it.
+pub struct Session {
+    /// Unique in the life of the process.
+    pub connection_id: u64,
+    /// The listener it came in by: Metadata answers with that listener's advertised addresses.
+    pub listener: Arc<Listener>,
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+    /// Client id of the latest request; empty when it sent none.
+    pub client_id: String,
+    /// What ApiVersions (v3 and up) told.
+    pub software: Option<ClientSoftware>,
+    /// Who it is, as Kafka writes it (`User:ANONYMOUS` without authentication).
+    pub principal: String,
+}
+
+/// Name and version of a client library (KIP-511), checked to hold `[a-zA-Z0-9.-]` only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSoftware {
+    pub name: String,
+    pub version: String,
+}
+
+impl Session {
+    pub fn new(connection_id: u64, listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
+        Self {
+            connection_id,
+            listener,
+            local,
+            peer,
+            client_id: String::new(),
+            software: None,
+            principal: "User:ANONYMOUS".to_owned(),
+        }
+    }
+}

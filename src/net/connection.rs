@@ -1,0 +1,257 @@
+//! One connection: one task that reads requests, carries them out in order and sends the replies in order.
+//!
+//! While a handler runs, or no request has come, replies that were waited for leave. Nothing here knows what a
+//! request asks for.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::ApiKey;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::frame::{Frame, FrameError, FrameReader};
+use super::memory::RequestMemory;
+use super::replies::{Pending, Replies, ReplyError};
+use crate::api::{Call, Refused, Service, Session};
+
+/// The next look at a connection that may stand still for ever.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(3600);
+
+/// What all connections of a node share.
+pub(super) struct Shared {
+    pub service: Arc<dyn Service>,
+    pub memory: Arc<RequestMemory>,
+    /// `socket.request.max.bytes`.
+    pub frame_bytes_max: usize,
+    /// `connections.max.idle.ms`; `None`: for ever.
+    pub idle_max: Option<Duration>,
+    /// A request that stands still for so long inside is cut off when it holds memory that others may wait for.
+    pub stall_max: Duration,
+}
+
+/// Why a connection ended. The names are those of the metric.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("closed by the client")]
+    Client,
+    #[error("nothing moved for too long")]
+    Idle,
+    #[error("a request stood still half sent")]
+    Stalled,
+    #[error("the node stops")]
+    Stop,
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("{0}")]
+    Frame(FrameError),
+    #[error("{0}")]
+    Refused(Refused),
+    #[error("{0}")]
+    Handler(String),
+    #[error("the handler panicked")]
+    Panic,
+}
+
+impl End {
+    /// The label of `connections_closed_total`.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Stop => "stop",
+            Self::Io(_) => "io",
+            Self::Frame(_) => "frame",
+            Self::Refused(_) => "refused",
+            Self::Handler(_) => "handler",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// One connection on its way through life.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    socket: TcpStream,
+    session: Session,
+    reader: FrameReader,
+    replies: Replies,
+    watch: Watch,
+    /// The API of the latest request, for the log.
+    api: Option<ApiKey>,
+}
+
+/// What wakes a connection besides its socket and its replies.
+struct Watch {
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stopping: bool,
+    look: Pin<Box<Sleep>>,
+    /// Bytes in both directions until `moved_at`.
+    moved: u64,
+    moved_at: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        socket: TcpStream,
+        session: Session,
+        mut stop: watch::Receiver<bool>,
+    ) -> Self {
+        let reader = FrameReader::new(Arc::clone(&shared.memory), shared.frame_bytes_max);
+        let stop = Box::pin(async move {
+            // An error means that whoever could stop us is gone: that is a stop, too.
+            drop(stop.wait_for(|stopping| *stopping).await);
+        });
+        let now = Instant::now();
+        let first_look = now + shared.idle_max.unwrap_or(LOOK_AT_LEAST);
+        let look = Box::pin(tokio::time::sleep_until(first_look.into()));
+        let watch = Watch { stop, stopping: false, look, moved: 0, moved_at: now };
+        Self { shared, socket, session, reader, replies: Replies::default(), watch, api: None }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The API of the latest request.
+    pub(super) fn api(&self) -> Option<ApiKey> {
+        self.api
+    }
+
+    /// Serves until the connection ends. A panic ends this connection and nothing else.
+    pub(super) async fn run(&mut self) -> End {
+        let mut serving = Box::pin(self.serve());
+        let caught = std::future::poll_fn(|cx| {
+            match std::panic::catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
+                Ok(polled) => polled,
+                Err(_) => Poll::Ready(End::Panic),
+            }
+        });
+        caught.await
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            let frame = match std::future::poll_fn(|cx| self.poll_next(cx)).await {
+                Ok(frame) => frame,
+                Err(end) => return end,
+            };
+            if let Err(end) = self.carry_out(frame).await {
+                return end;
+            }
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// The next request; replies leave meanwhile.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, End>> {
+        if let Poll::Ready(end) = self.replies.poll_drive(cx, &self.socket) {
+            return Poll::Ready(Err(end.into()));
+        }
+        if self.watch.poll_stopping(cx) {
+            if self.replies.is_empty() {
+                return Poll::Ready(Err(End::Stop));
+            }
+        } else if !self.replies.is_full() {
+            match self.reader.poll_frame(cx, &self.socket) {
+                Poll::Ready(Ok(frame)) => return Poll::Ready(Ok(frame)),
+                Poll::Ready(Err(FrameError::End)) => return Poll::Ready(Err(End::Client)),
+                Poll::Ready(Err(FrameError::Io(e))) => return Poll::Ready(Err(End::Io(e))),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(End::Frame(e))),
+                Poll::Pending => {}
+            }
+        }
+        self.watch.note(self.reader.received() + self.replies.sent());
+        self.poll_look(cx).map(Err)
+    }
+
+    /// Runs the handler to the end of its first phase and puts the request in line.
+    async fn carry_out(&mut self, frame: Frame) -> Result<(), End> {
+        let arrived = Instant::now();
+        let request_bytes = frame.bytes.len();
+        let Self { shared, socket, session, replies, .. } = self;
+        let Call { api, metrics, mut outcome } = match shared.service.call(session, frame.bytes) {
+            Ok(call) => call,
+            Err(refused) => return Err(self.refuse(refused).await),
+        };
+        self.api = Some(api);
+        let outcome = std::future::poll_fn(|cx| {
+            if let Poll::Ready(end) = replies.poll_drive(cx, socket) {
+                return Poll::Ready(Err(end));
+            }
+            outcome.as_mut().poll(cx).map(Ok)
+        })
+        .await?;
+        replies.push(Pending { outcome, metrics, request_bytes, arrived, lease: frame.lease });
+        Ok(())
+    }
+
+    /// Ends the connection once what was asked before is answered.
+    async fn refuse(&mut self, refused: Refused) -> End {
+        let drained = std::future::poll_fn(|cx| match self.replies.poll_drive(cx, &self.socket) {
+            Poll::Ready(end) => Poll::Ready(Some(end.into())),
+            Poll::Pending if self.replies.is_empty() => Poll::Ready(None),
+            Poll::Pending => self.poll_look(cx).map(Some),
+        });
+        drained.await.unwrap_or(End::Refused(refused))
+    }
+
+    /// Ends a connection on which nothing has moved, though the client could have moved it.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Self { shared, reader, replies, watch, .. } = self;
+        // A reply that we owe is our delay, not the client's.
+        let waits_for_us = !replies.is_empty() && !replies.waits_for_client();
+        let idle_max = shared.idle_max.unwrap_or(LOOK_AT_LEAST);
+        let stalls = reader.holds_memory() && !replies.is_full();
+        let still_max = if stalls { shared.stall_max.min(idle_max) } else { idle_max };
+        if watch.look.deadline() > (watch.moved_at + still_max).into() {
+            watch.look.as_mut().reset((watch.moved_at + still_max).into());
+        }
+        while watch.look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let still = now.duration_since(watch.moved_at);
+            if stalls && still >= shared.stall_max {
+                return Poll::Ready(End::Stalled);
+            }
+            if !waits_for_us && shared.idle_max.is_some_and(|idle_max| still >= idle_max) {
+                return Poll::Ready(End::Idle);
+            }
+            let next = if still < still_max { watch.moved_at + still_max } else { now + still_max };
+            watch.look.as_mut().reset(next.into());
+        }
+        Poll::Pending
+    }
+}
+
+impl From<ReplyError> for End {
+    fn from(end: ReplyError) -> Self {
+        match end {
+            ReplyError::Io(e) => Self::Io(e),
+            ReplyError::Close(reason) => Self::Handler(reason),
+        }
+    }
+}
+
+impl Watch {
+    fn poll_stopping(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.stopping {
+            self.stopping = self.stop.as_mut().poll(cx).is_ready();
+        }
+        self.stopping
+    }
+
+    /// Takes down when bytes last moved in either direction.
+    fn note(&mut self, moved: u64) {
+        if moved != self.moved {
+            self.moved = moved;
+            self.moved_at = Instant::now();
+        }
+    }
+}

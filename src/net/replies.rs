@@ -1,0 +1,141 @@
+//! The replies of one connection, in request order: those that are there, and those still waited for.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use super::memory::Lease;
+use super::outgoing::Outgoing;
+use crate::api::Outcome;
+use crate::telemetry::ApiMetrics;
+
+/// Requests of one connection that are not answered yet. Full: the connection is not read.
+const OUTSTANDING_MAX: usize = 1_000;
+/// Bytes of those requests and of finished replies behind them. Full: the connection is not read.
+const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
+/// Bytes that wait for the socket before the next finished reply is taken along. A client that does not read holds
+/// this much and one reply.
+const OUTGOING_BYTES_MAX: usize = 256 * 1024;
+
+/// A request that was carried out or waits, for its reply to leave.
+pub(super) struct Pending {
+    pub outcome: Outcome,
+    pub metrics: Arc<ApiMetrics>,
+    pub request_bytes: usize,
+    /// When the request had arrived whole.
+    pub arrived: Instant,
+    /// The request's memory.
+    pub lease: Lease,
+}
+
+/// Why no more replies leave.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplyError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// All replies before have left.
+    #[error("{0}")]
+    Close(String),
+}
+
+/// The queue, and what is on its way to the socket.
+#[derive(Default)]
+pub(super) struct Replies {
+    queue: VecDeque<Pending>,
+    /// Requests and finished replies in the queue.
+    bytes: usize,
+    outgoing: Outgoing,
+    /// A reply that closes the connection stands in the queue: nothing after it counts.
+    ends: bool,
+    /// Set once that reply has come to the front.
+    closing: Option<String>,
+}
+
+impl Replies {
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.bytes += weight(&pending);
+        self.ends |= matches!(pending.outcome, Outcome::Close(_));
+        self.queue.push_back(pending);
+    }
+
+    /// Whether the connection should not be read for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.ends || self.closing.is_some() || self.queue.len() >= OUTSTANDING_MAX || self.bytes >= OUTSTANDING_BYTES_MAX
+    }
+
+    /// Whether everything asked has been answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Whether the client is the one to move: a reply waits for the socket.
+    pub(super) fn waits_for_client(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Bytes that the socket took since the connection began.
+    pub(super) fn sent(&self) -> u64 {
+        self.outgoing.sent()
+    }
+
+    /// Moves replies towards the socket. Ready only with the end of the connection.
+    pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<ReplyError> {
+        loop {
+            self.take_finished(cx);
+            if self.outgoing.is_empty() {
+                return match self.closing.take() {
+                    Some(reason) => Poll::Ready(ReplyError::Close(reason)),
+                    None => Poll::Pending,
+                };
+            }
+            if let Err(e) = ready!(self.outgoing.poll_flush(cx, socket)) {
+                return Poll::Ready(e.into());
+            }
+        }
+    }
+
+    /// Takes replies off the front while they are finished and the socket keeps up.
+    fn take_finished(&mut self, cx: &mut Context<'_>) {
+        while self.closing.is_none() && self.outgoing.bytes() < OUTGOING_BYTES_MAX {
+            let Some(front) = self.queue.front_mut() else { return };
+            if let Outcome::Later(future) = &mut front.outcome {
+                let Poll::Ready(outcome) = future.as_mut().poll(cx) else { return };
+                self.bytes -= front.request_bytes;
+                front.outcome = outcome;
+                self.bytes += weight(front);
+            }
+            let Some(done) = self.queue.pop_front() else { return };
+            self.bytes -= weight(&done);
+            self.finish(done);
+        }
+    }
+
+    fn finish(&mut self, done: Pending) {
+        let metrics = &done.metrics;
+        metrics.requests.inc();
+        metrics.request_bytes.inc_by(u64::try_from(done.request_bytes).unwrap_or_default());
+        metrics.latency.observe(done.arrived.elapsed().as_secs_f64());
+        match done.outcome {
+            Outcome::Reply(response) => {
+                metrics.response_bytes.inc_by(u64::try_from(response.size_bytes()).unwrap_or_default());
+                self.outgoing.push(response);
+            }
+            Outcome::NoReply => {}
+            Outcome::Close(reason) => self.closing = Some(reason),
+            Outcome::Later(_) => self.closing = Some("a reply was put off twice".to_owned()),
+        }
+    }
+}
+
+/// What an entry of the queue holds, in bytes.
+fn weight(pending: &Pending) -> usize {
+    match &pending.outcome {
+        Outcome::Reply(response) => response.size_bytes(),
+        Outcome::Later(_) => pending.request_bytes,
+        Outcome::NoReply | Outcome::Close(_) => 0,
+    }
+}

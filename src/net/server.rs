@@ -1,0 +1,67 @@
+//! All listeners of a node and their connections, from start to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::accept::Acceptor;
+use super::bind::Bound;
+use super::config::NetConfig;
+use super::connection::Shared;
+use super::limits::Counts;
+use super::memory::RequestMemory;
+use super::notices::Notices;
+use crate::api::Service;
+use crate::telemetry::Metrics;
+
+/// A request that stands still half sent for so long, and holds memory that others may wait for, is cut off.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// The running front end.
+pub struct Server {
+    stop: watch::Sender<bool>,
+    /// Ends when the last acceptor and the last connection are gone.
+    alive: mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Serves the bound listeners on the current runtime.
+    pub fn start(bound: Vec<Bound>, service: Arc<dyn Service>, config: &NetConfig, metrics: &Arc<Metrics>) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let (alive_sender, alive) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            service,
+            memory: RequestMemory::new(config.request_memory_bytes, metrics.inflight_request_bytes.clone()),
+            frame_bytes_max: config.frame_bytes_max,
+            idle_max: config.idle_max,
+            stall_max: STALL_MAX,
+        });
+        let counts = Counts::new(config.limits.clone());
+        let notices = Arc::new(Notices::default());
+        let next_id = Arc::new(AtomicU64::new(1));
+        for bound in bound {
+            let acceptor = Acceptor {
+                bound,
+                shared: Arc::clone(&shared),
+                counts: Arc::clone(&counts),
+                notices: Arc::clone(&notices),
+                metrics: Arc::clone(metrics),
+                next_id: Arc::clone(&next_id),
+                stop: stopping.clone(),
+                alive: alive_sender.clone(),
+            };
+            tokio::spawn(acceptor.run());
+        }
+        Self { stop, alive }
+    }
+
+    /// Closes the listeners, answers what has been read, and closes the connections. Returns whether all of them were
+    /// done within `patience`; those that were not end with the runtime.
+    pub async fn stop(mut self, patience: Duration) -> bool {
+        self.stop.send_replace(true);
+        // Nobody sends: the channel says only that the last holder is gone.
+        tokio::time::timeout(patience, self.alive.recv()).await.is_ok()
+    }
+}

@@ -1,0 +1,108 @@
+//! The log on stderr: people's text or a JSON object a line.
+
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::Subscriber;
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(s: &str) -> Result<Self, ()> {
+        match s {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug)]
+pub struct LoggingConfig {
+    /// `logging.format`: `text` (default) or `json`.
+    pub format: LogFormat,
+    /// `logging.level`: a level (`info` by default), or a list of `module=level` as tracing's filters take it.
+    /// Below `info` one sees neither start nor leaderships; `debug` writes a line per request.
+    pub level: String,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+impl LoggingConfig {
+    /// Whether a text is a filter that [`init_logging`] takes.
+    pub fn is_filter(level: &str) -> bool {
+        !level.trim().is_empty() && level.parse::<EnvFilter>().is_ok()
+    }
+}
+
+/// Sends the log of this process to stderr from here on. The `ready` line passes every level.
+///
+/// A second call in one process (tests) changes nothing.
+pub fn init_logging(config: &LoggingConfig) {
+    let filter = config
+        .level
+        .parse::<EnvFilter>()
+        .unwrap_or_else(|_| EnvFilter::new("info"))
+        .add_directive("millstream::ready=info".parse().expect("a constant filter"));
+    let builder = Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match config.format {
+        LogFormat::Text => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            tracing::subscriber::set_global_default(builder.with_ansi(ansi).finish())
+        }
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(builder.json().flatten_event(true).with_ansi(false).finish())
+        }
+    };
+    if installed.is_err() {
+        tracing::debug!("logging is set up already");
+    }
+}
+
+/// Sends panics to the log, as one line with their place, instead of the raw text on stderr.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic
+            .payload()
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_owned())
+            .or_else(|| panic.payload().downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "panic without a text".to_owned());
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            tracing::error!(place, thread, panic = message, %backtrace, "panic");
+        } else {
+            tracing::error!(place, thread, panic = message, "panic");
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters_are_told_from_nonsense() {
+        for good in ["info", "warn,millstream::net=debug", "trace", "off"] {
+            assert!(LoggingConfig::is_filter(good), "{good}");
+        }
+        for bad in ["", "=,=", "millstream=loud"] {
+            assert!(!LoggingConfig::is_filter(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What an operator sees of a running node: the log on stderr and the numbers behind `/metrics`.
+//!
+//! Knows nothing of what it measures: other parts make their own metrics in [`Metrics::registry`].
+
+mod escape;
+mod logging;
+mod metrics;
+mod process;
+
+pub use escape::Escaped;
+pub use logging::{LogFormat, LoggingConfig, init_logging, log_panics};
+pub use metrics::{ApiMetrics, Metrics};
