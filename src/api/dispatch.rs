@@ -43,7 +43,8 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub fn new(context: Arc<Context>, apis: &[Api]) -> Self {
-        let with_metrics = |api: &Api| (api.key as i16, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
+        let with_metrics =
+            |api: &Api| (api.key as i16, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
         let apis = apis.iter().map(with_metrics).collect();
         Self { context, apis }
     }

@@ -21,9 +21,8 @@ pub fn handle_unsupported<'a>(
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     let own = APIS.iter().filter(|api| api.key == ApiKey::ApiVersions).map(row).collect();
-    let body = ApiVersionsResponse::default()
-        .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_api_keys(own);
+    let body =
+        ApiVersionsResponse::default().with_error_code(ResponseError::UnsupportedVersion.code()).with_api_keys(own);
     let oldest = crate::protocol::RequestHeader { version: 0, ..request.header };
     Box::pin(std::future::ready(Outcome::reply(&oldest, &body)))
 }
@@ -46,10 +45,7 @@ fn answer(_context: &Context, session: &mut Session, request: &Request) -> Outco
 }
 
 fn row(api: &Api) -> ApiVersion {
-    ApiVersion::default()
-        .with_api_key(api.key as i16)
-        .with_min_version(api.advertised_min)
-        .with_max_version(api.max)
+    ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.advertised_min).with_max_version(api.max)
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?` (Kafka `ApiVersionsRequest.isValid`).

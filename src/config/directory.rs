@@ -61,7 +61,8 @@ impl DataDirectory {
         fs::create_dir_all(path).map_err(io_error("cannot be made"))?;
         let entries = list(path).map_err(io_error("cannot be read"))?;
         let lock_error = io_error("cannot be written");
-        let file = File::options().create(true).write(true).truncate(false).open(path.join(LOCK_FILE)).map_err(lock_error)?;
+        let file =
+            File::options().create(true).write(true).truncate(false).open(path.join(LOCK_FILE)).map_err(lock_error)?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
             Errno::EWOULDBLOCK => DirectoryError::InUse { path: path.to_owned() },
             errno => io_error("cannot be locked")(errno.into()),

@@ -28,7 +28,10 @@ pub enum Source {
     /// The environment variable.
     Environment(String),
     /// The file, with the line where the format tells it.
-    File { path: PathBuf, line: Option<usize> },
+    File {
+        path: PathBuf,
+        line: Option<usize>,
+    },
 }
 
 impl fmt::Display for Source {
@@ -103,4 +106,3 @@ impl Config {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
     }
 }
-

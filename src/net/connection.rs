@@ -128,12 +128,11 @@ impl Connection {
     /// Serves until the connection ends. A panic ends this connection and nothing else.
     pub(super) async fn run(&mut self) -> End {
         let mut serving = Box::pin(self.serve());
-        let caught = std::future::poll_fn(|cx| {
-            match std::panic::catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
+        let caught =
+            std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
                 Ok(polled) => polled,
                 Err(_) => Poll::Ready(End::Panic),
-            }
-        });
+            });
         caught.await
     }
 
@@ -143,8 +142,10 @@ impl Connection {
                 Ok(frame) => frame,
                 Err(end) => return end,
             };
-            if let Err(end) = self.carry_out(frame).await {
-                return end;
+            match self.carry_out(frame).await {
+                Ok(()) => {}
+                Err(End::Refused(refused)) => return self.refuse(refused).await,
+                Err(end) => return end,
             }
             tokio::task::consume_budget().await;
         }
@@ -177,10 +178,8 @@ impl Connection {
         let arrived = Instant::now();
         let request_bytes = frame.bytes.len();
         let Self { shared, socket, session, replies, .. } = self;
-        let Call { api, metrics, mut outcome } = match shared.service.call(session, frame.bytes) {
-            Ok(call) => call,
-            Err(refused) => return Err(self.refuse(refused).await),
-        };
+        let called = shared.service.call(session, frame.bytes);
+        let Call { api, metrics, mut outcome } = called.map_err(End::Refused)?;
         self.api = Some(api);
         let outcome = std::future::poll_fn(|cx| {
             if let Poll::Ready(end) = replies.poll_drive(cx, socket) {

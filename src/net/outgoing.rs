@@ -24,6 +24,9 @@ const SENDFILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that one connection writes before others get their turn.
 const TURN_BYTES: usize = 4 << 20;
 
+/// `MSG_MORE`, which nix does not name.
+const MORE_FOLLOWS: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
+
 /// What has left the reply queue and not yet the process.
 #[derive(Default)]
 pub(super) struct Outgoing {
@@ -129,7 +132,7 @@ fn send_gathered(socket: &TcpStream, parts: &VecDeque<Part>) -> io::Result<usize
         match (part, slices.get_mut(count)) {
             (Part::Bytes(bytes), Some(slice)) => *slice = IoSlice::new(bytes),
             (Part::File(_), _) | (_, None) => {
-                flags |= MsgFlags::MSG_MORE;
+                flags |= MORE_FOLLOWS;
                 break;
             }
         }

@@ -64,7 +64,10 @@ impl Replies {
 
     /// Whether the connection should not be read for now.
     pub(super) fn is_full(&self) -> bool {
-        self.ends || self.closing.is_some() || self.queue.len() >= OUTSTANDING_MAX || self.bytes >= OUTSTANDING_BYTES_MAX
+        self.ends
+            || self.closing.is_some()
+            || self.queue.len() >= OUTSTANDING_MAX
+            || self.bytes >= OUTSTANDING_BYTES_MAX
     }
 
     /// Whether everything asked has been answered.
@@ -128,6 +131,7 @@ impl Replies {
             Outcome::Close(reason) => self.closing = Some(reason),
             Outcome::Later(_) => self.closing = Some("a reply was put off twice".to_owned()),
         }
+        drop(done.lease);
     }
 }
 
