@@ -17,3 +17,6 @@ pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefuse
 pub use registry::{OpenOutcome, Partitions, PartitionsConfig, ToOpen};
 pub use shard::Removed;
 pub use waiters::FetchWait;
+
+#[cfg(test)]
+mod tests;

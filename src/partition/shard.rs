@@ -363,7 +363,8 @@ impl Shard {
     }
 
     fn has_stopped(&mut self) -> bool {
-        if self.stopping.is_none() || self.owned.values().any(|o| !o.parked.is_empty()) {
+        let in_flight = |o: &Owned| o.group.as_ref().is_some_and(|g| g.log().last_index() > o.applied);
+        if self.stopping.is_none() || self.owned.values().any(in_flight) {
             return false;
         }
         let Some(reply) = self.stopping.take() else { return false };

@@ -1,0 +1,190 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::record::{BatchBuilder, BatchHeader};
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition};
+use uuid::Uuid;
+
+use super::*;
+use crate::log::{DataDir, FlushConfig, LogConfig};
+use crate::store::Store;
+
+fn id(partition: i32) -> PartitionId {
+    PartitionId { topic: TopicId(Uuid::from_u128(7)), partition }
+}
+
+fn to_open(partition: i32, newborn: bool) -> ToOpen {
+    let name = TopicPartition { topic: TopicName::new("orders").unwrap(), partition };
+    ToOpen { id: id(partition), name, config: LogConfig { segment_bytes: 1000, ..LogConfig::default() }, newborn }
+}
+
+/// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
+struct Node {
+    partitions: Arc<Partitions>,
+}
+
+impl Node {
+    async fn start(dir: &Path, newborn: bool) -> Self {
+        let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
+        let data = DataDir::open(dir, FlushConfig::default()).unwrap();
+        let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
+        let partitions = Partitions::start(data, store, PeerId(1), config);
+        let outcomes = partitions.open((0..3).map(|p| to_open(p, newborn)).collect()).await;
+        assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
+        Self { partitions }
+    }
+
+    fn get(&self, partition: i32) -> Arc<Partition> {
+        self.partitions.get(id(partition)).unwrap()
+    }
+
+    async fn produce(&self, partition: i32, bytes: Bytes, acks: Acks) -> AppendOutcome {
+        let header = BatchHeader::parse(&bytes).unwrap();
+        let ticket = Ticket::new(1);
+        let append = Append { id: id(partition), header, bytes, acks, ticket: ticket.clone(), place: 0 };
+        self.partitions.append(vec![append]).await;
+        ticket.completed().await;
+        ticket.take().remove(0).unwrap()
+    }
+}
+
+fn batch(text: &str, count: i64) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for n in 0..count {
+        builder.push(Timestamp(1000 + n), None, Some(text.as_bytes()), &[]);
+    }
+    builder.finish()
+}
+
+fn read(partition: &Partition, from: i64) -> Bytes {
+    partition.read_bytes(Offset(from), 1 << 20).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_batch_is_read_back_with_its_offset_and_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let p = node.get(0);
+    assert!(p.is_leading());
+    let sent = batch("hello", 3);
+    let appended = node.produce(0, sent.clone(), Acks::All).await.unwrap();
+    assert_eq!((appended.base_offset, appended.last_offset), (Offset(0), Offset(2)));
+    let appended = node.produce(0, batch("again", 2), Acks::All).await.unwrap();
+    assert_eq!(appended.base_offset, Offset(3));
+    assert_eq!((p.high_watermark(), p.log_end()), (Offset(5), Offset(5)));
+    let got = read(&p, 0);
+    let header = BatchHeader::parse_checked(&got).unwrap();
+    assert_eq!((header.base_offset, header.leader_epoch), (Offset(0), p.leader_epoch()));
+    assert_eq!(got[16..sent.len()], sent[16..], "the rest is untouched");
+    let second = BatchHeader::parse_checked(&got[header.size_bytes()..]).unwrap();
+    assert_eq!(second.base_offset, Offset(3));
+    // An offset inside a batch gives the whole batch.
+    assert_eq!(BatchHeader::parse(&read(&p, 4)).unwrap().base_offset, Offset(3));
+    assert!(read(&p, 5).is_empty());
+    let ask = ReadAsk {
+        from: Offset(6),
+        max_bytes: 100,
+        at_least_one: true,
+        current_epoch: None,
+        last_fetched_epoch: None,
+        may_block: true,
+    };
+    assert!(matches!(p.read(&ask), Err(ReadRefused::OutOfRange { .. })));
+    let fenced = ReadAsk { current_epoch: Some(LeaderEpoch(0)), ..ask };
+    assert!(matches!(p.read(&fenced), Err(ReadRefused::FencedEpoch { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acks_of_the_leader_and_none_are_answered_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    assert_eq!(node.produce(1, batch("a", 1), Acks::Leader).await.unwrap().base_offset, Offset(0));
+    assert_eq!(node.produce(1, batch("b", 1), Acks::None).await.unwrap().base_offset, Offset(1));
+    assert_eq!(node.produce(1, batch("c", 1), Acks::All).await.unwrap().base_offset, Offset(2));
+    assert_eq!(node.get(1).high_watermark(), Offset(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_acknowledged_is_there_after_a_restart_over_many_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = {
+        let node = Node::start(dir.path(), true).await;
+        for n in 0..60 {
+            let appended = node.produce(2, batch(&format!("record {n}"), 2), Acks::All).await.unwrap();
+            assert_eq!(appended.base_offset, Offset(2 * n));
+        }
+        assert!(node.get(2).segment_count() > 3, "{} segments", node.get(2).segment_count());
+        let epoch = node.get(2).leader_epoch();
+        node.partitions.stop().await;
+        epoch
+    };
+    let node = Node::start(dir.path(), false).await;
+    let p = node.get(2);
+    assert_eq!((p.log_start(), p.high_watermark()), (Offset(0), Offset(120)));
+    assert!(p.leader_epoch() > before);
+    let mut next = 0;
+    while next < 120 {
+        let bytes = read(&p, next);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let header = BatchHeader::parse_checked(rest).unwrap();
+            assert_eq!(header.base_offset, Offset(next));
+            next = header.next_offset().0;
+            rest = &rest[header.size_bytes()..];
+        }
+    }
+    assert_eq!(node.produce(2, batch("more", 1), Acks::All).await.unwrap().base_offset, Offset(120));
+    let old = p.end_offset_for_epoch(before, None).unwrap();
+    assert_eq!(old, Some((before, Offset(120))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trim_moves_the_log_start_and_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let node = Node::start(dir.path(), true).await;
+        for n in 0..40 {
+            node.produce(0, batch(&format!("record {n}"), 1), Acks::All).await.unwrap();
+        }
+        let p = node.get(0);
+        assert_eq!(p.trim(Offset(41)).await, Err(AppendError::OffsetOutOfRange));
+        assert_eq!(p.trim(Offset(25)).await, Ok(Offset(25)));
+        assert_eq!(p.trim(Offset(3)).await, Ok(Offset(25)), "the start never goes back");
+        assert_eq!(p.log_start(), Offset(25));
+        node.partitions.stop().await;
+    }
+    let node = Node::start(dir.path(), false).await;
+    let p = node.get(0);
+    assert_eq!((p.log_start(), p.high_watermark()), (Offset(25), Offset(40)));
+    let earliest = p.list_offset(ListSpec::Earliest, Isolation::ReadUncommitted, None).unwrap().unwrap();
+    assert_eq!(earliest.offset, Offset(25));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_waits_is_woken_by_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let wait = FetchWait::register(vec![node.get(0), node.get(1)], 1);
+    node.produce(1, batch("wake", 1), Acks::All).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), wait.woken()).await.unwrap();
+    wait.rearm(1 << 20);
+    node.produce(0, batch("too little", 1), Acks::All).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(20), wait.woken()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_partition_refuses_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let p = node.get(0);
+    node.produce(0, batch("x", 1), Acks::All).await.unwrap();
+    assert_eq!(node.partitions.remove(id(0)).await, Removed::Done);
+    assert_eq!(node.partitions.remove(id(0)).await, Removed::Unknown);
+    assert!(node.partitions.get(id(0)).is_none());
+    assert_eq!(p.trim(Offset(1)).await, Err(AppendError::NotLeader));
+    assert_eq!(node.produce(0, batch("y", 1), Acks::All).await, Err(AppendError::NotLeader));
+    node.partitions.empty_trash().await;
+    assert!(!dir.path().join("log").join(id(0).topic.to_string()).join("0").exists());
+}
