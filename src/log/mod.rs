@@ -11,7 +11,7 @@ mod meta;
 mod view;
 mod writer;
 
-pub use config::{FlushConfig, FlushMethod, LogConfig};
+pub use config::{FlushConfig, FlushMethod, LogConfig, Ratio};
 pub use data_dir::{DataDir, SegmentFile};
 pub use entry::{Descriptor, Entry, Payload, ScannedFrame};
 pub use error::{LogError, LostPlace, OpenError, ReadError};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_core::partition::{Admission, BatchSequence, ProducerError};
 use millstream_core::record::BatchHeader;
 use millstream_core::types::{Offset, PartitionId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::handle::Leadership;
 use super::shard::{Owned, Shard};
@@ -72,11 +72,14 @@ pub struct Ticket {
     outcomes: Mutex<Vec<Option<AppendOutcome>>>,
     missing: AtomicUsize,
     complete: Notify,
+    /// Room among what waits for its commit; given back with the last outcome, however late the reply leaves.
+    admitted: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Ticket {
-    pub fn new(places: usize) -> Arc<Self> {
+    pub fn new(places: usize, admitted: Option<OwnedSemaphorePermit>) -> Arc<Self> {
         Arc::new(Self {
+            admitted: Mutex::new(admitted.filter(|_| places > 0)),
             outcomes: Mutex::new(vec![None; places]),
             missing: AtomicUsize::new(places),
             complete: Notify::new(),
@@ -87,6 +90,7 @@ impl Ticket {
     pub fn fill(&self, place: usize, outcome: AppendOutcome) {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(outcome);
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.complete.notify_one();
         }
     }

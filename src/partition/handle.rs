@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use millstream_core::config::TopicConfig;
 use millstream_core::partition::{LeaderEpochs, ProducerSnapshot};
 use millstream_core::record::BatchHeader;
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
@@ -29,6 +30,7 @@ pub struct Partition {
     pub id: PartitionId,
     pub name: TopicPartition,
     pub(super) shard: mpsc::Sender<Ask>,
+    config: ArcSwap<TopicConfig>,
     /// None before the log is open. A replica that is opened again brings a new one.
     view: ArcSwapOption<LogView>,
     leadership: AtomicU8,
@@ -41,11 +43,17 @@ pub struct Partition {
 }
 
 impl Partition {
-    pub(super) fn new(id: PartitionId, name: TopicPartition, shard: mpsc::Sender<Ask>) -> Self {
+    pub(super) fn new(
+        id: PartitionId,
+        name: TopicPartition,
+        config: Arc<TopicConfig>,
+        shard: mpsc::Sender<Ask>,
+    ) -> Self {
         Self {
             id,
             name,
             shard,
+            config: ArcSwap::new(config),
             view: ArcSwapOption::empty(),
             leadership: AtomicU8::new(Leadership::Starting as u8),
             leader_epoch: AtomicI32::new(0),
@@ -72,6 +80,15 @@ impl Partition {
     /// The epoch in which this node leads or led last.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
+    }
+
+    /// The topic's settings in force.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.load_full()
+    }
+
+    pub(super) fn set_config(&self, config: Arc<TopicConfig>) {
+        self.config.store(config);
     }
 
     /// First offset that may be read.

@@ -6,6 +6,7 @@ mod append;
 mod apply;
 mod handle;
 mod keep;
+mod log_config;
 mod read;
 mod registry;
 mod shard;

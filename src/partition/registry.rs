@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use millstream_core::config::TopicConfig;
 use millstream_core::types::{PartitionId, PeerId, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::append::Append;
 use super::handle::Partition;
 use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
-use crate::log::{DataDir, LogConfig};
+use super::log_config::log_config;
+use crate::log::DataDir;
 use crate::raft::{self, RecoverError, Recovered};
 use crate::store::{self, Durability, Store};
 
@@ -72,7 +74,7 @@ pub struct Partitions {
 pub struct ToOpen {
     pub id: PartitionId,
     pub name: TopicPartition,
-    pub config: LogConfig,
+    pub config: Arc<TopicConfig>,
     /// Never opened before: there is nothing to recover.
     pub newborn: bool,
 }
@@ -126,7 +128,8 @@ impl Partitions {
         for (to_open, recovered) in self.recover(partitions).await {
             let ToOpen { id, name, config, .. } = to_open;
             let shard = self.shard_of(id);
-            let handle = Arc::new(Partition::new(id, name, self.shards[shard].clone()));
+            let log_config = log_config(&config);
+            let handle = Arc::new(Partition::new(id, name, config, self.shards[shard].clone()));
             self.map.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
             let (recovered, failed) = match recovered {
                 Ok(recovered) => (Some(Box::new(recovered)), None),
@@ -135,7 +138,7 @@ impl Partitions {
                     (None, Some(e))
                 }
             };
-            by_shard[shard].push(Opening { shared: handle, config, recovered });
+            by_shard[shard].push(Opening { shared: handle, config: log_config, recovered });
             outcomes.push(OpenOutcome { id, failed });
         }
         if must_sync {
@@ -212,10 +215,12 @@ impl Partitions {
         .await;
     }
 
-    pub async fn set_config(&self, id: PartitionId, config: LogConfig) {
+    pub async fn set_config(&self, id: PartitionId, config: Arc<TopicConfig>) {
         if let Some(handle) = self.get(id) {
+            let log = log_config(&config);
+            handle.set_config(config);
             // An error: the shard has ended.
-            drop(handle.shard.send(Ask::SetConfig { id, config }).await);
+            drop(handle.shard.send(Ask::SetConfig { id, config: log }).await);
         }
     }
 
@@ -264,7 +269,7 @@ impl Partitions {
 }
 
 fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
-    let config = partition.config.clone();
+    let config = log_config(&partition.config);
     let recovered = if partition.newborn {
         raft::create(&shared.dir, partition.id, config, shared.peer)
     } else {

@@ -3,12 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_core::config::TopicConfig;
 use millstream_core::record::{BatchBuilder, BatchHeader};
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
-use crate::log::{DataDir, FlushConfig, LogConfig};
+use crate::log::{DataDir, FlushConfig};
 use crate::store::Store;
 
 fn id(partition: i32) -> PartitionId {
@@ -17,7 +18,7 @@ fn id(partition: i32) -> PartitionId {
 
 fn to_open(partition: i32, newborn: bool) -> ToOpen {
     let name = TopicPartition { topic: TopicName::new("orders").unwrap(), partition };
-    ToOpen { id: id(partition), name, config: LogConfig { segment_bytes: 1000, ..LogConfig::default() }, newborn }
+    ToOpen { id: id(partition), name, config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }), newborn }
 }
 
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
@@ -42,7 +43,7 @@ impl Node {
 
     async fn produce(&self, partition: i32, bytes: Bytes, acks: Acks) -> AppendOutcome {
         let header = BatchHeader::parse(&bytes).unwrap();
-        let ticket = Ticket::new(1);
+        let ticket = Ticket::new(1, None);
         let append = Append { id: id(partition), header, bytes, acks, ticket: ticket.clone(), place: 0 };
         self.partitions.append(vec![append]).await;
         ticket.completed().await;
