@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod coordinator;
 pub mod log;
 pub mod net;
 pub mod partition;

@@ -1,0 +1,21 @@
+//! Runs coordinators: one task per partition of `__consumer_offsets` loads its state machine, carries commands to it,
+//! appends what it decides, and lets replies go when that is committed. The state machine itself is in core.
+
+mod load;
+mod registry;
+mod runtime;
+
+pub use registry::{Groups, partition_of};
+
+/// Why a coordinator gave no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The partition is not this node's, or there is none.
+    #[error("this node does not coordinate the group")]
+    NotCoordinator,
+    #[error("the coordinator is loading")]
+    LoadInProgress,
+    /// Its log cannot be written or read now.
+    #[error("the coordinator is not available")]
+    NotAvailable,
+}
