@@ -1,6 +1,7 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod coordinator;
 pub mod log;
