@@ -1,55 +1,186 @@
-//! A data directory.
+//! A data directory (= device): `log/<topic id>/<partition>/`, `trash/`, its flusher and its open files.
 
+use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_core::types::PartitionId;
+use millstream_core::types::{PartitionId, TopicId};
+use tracing::{error, warn};
+use uuid::Uuid;
 
-use super::config::FlushConfig;
+use super::config::{FlushConfig, FlushMethod};
+use super::flusher::{FlushStats, Flusher};
+use super::handles::HandleCache;
+use super::partition_dir::{PartitionDir, SegmentFile};
 
-/// A file of the log as the flusher sees it.
-pub struct SegmentFile {}
+const LOG: &str = "log";
+const TRASH: &str = "trash";
+/// The first kernel whose `syncfs` reports write-back errors.
+const SYNCFS_KERNEL: (u32, u32) = (5, 8);
 
-/// A data directory (= device): `log/<topic id>/<partition>/`, `trash/`, and the flusher.
-pub struct DataDir {}
+/// One for each data directory of the process.
+pub struct DataDir {
+    path: PathBuf,
+    /// Kept open: `syncfs` reports the write-back errors since the opening of its descriptor.
+    root: Arc<File>,
+    flusher: Flusher,
+    pub(super) handles: Arc<HandleCache>,
+    trashed: AtomicU64,
+}
 
 impl DataDir {
-    /// Opens or makes the directory and starts the flusher's threads.
-    pub fn open(_path: &Path, _flush: FlushConfig) -> io::Result<Arc<Self>> {
-        todo!()
+    /// Opens or makes the directory and starts the flusher. Fails when `flush.method=filesystem` is asked of a kernel
+    /// before 5.8.
+    pub fn open(path: &Path, flush: FlushConfig) -> io::Result<Arc<Self>> {
+        fs::create_dir_all(path.join(LOG))?;
+        fs::create_dir_all(path.join(TRASH))?;
+        let root = Arc::new(File::open(path)?);
+        root.sync_all()?;
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let syncfs_tells_errors = kernel_version(&release).is_some_and(|version| version >= SYNCFS_KERNEL);
+        if flush.method == FlushMethod::Filesystem && !syncfs_tells_errors {
+            let text = format!("flush.method=filesystem needs Linux 5.8 or newer, this is {release}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let handles = Arc::new(HandleCache::new(flush.open_files_max));
+        let flusher = Flusher::start(root.clone(), flush, syncfs_tells_errors)?;
+        Ok(Arc::new(Self { path: path.to_owned(), root, flusher, handles, trashed: AtomicU64::new(0) }))
     }
 
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.path
     }
 
-    /// Syncs the files; `done` runs on a flusher thread once all that was written to them before this call is on
-    /// disk. One flush at a time: while one runs, submissions gather for the next. A failed sync aborts the process.
-    pub fn flush(&self, _files: Vec<Arc<SegmentFile>>, _done: Box<dyn FnOnce() + Send>) {
-        todo!()
+    /// Syncs the files; `done` runs on a flusher thread once all that was written to them before this call, and the
+    /// directory entries of new ones, are on disk. One flush at a time: while it runs, submissions gather for the
+    /// next. A failed sync aborts the process. `done` must not block: other flushes wait for it.
+    pub fn flush(&self, files: Vec<Arc<SegmentFile>>, done: Box<dyn FnOnce() + Send>) {
+        self.flusher.submit(files, done);
+    }
+
+    pub fn flush_stats(&self) -> FlushStats {
+        self.flusher.stats()
     }
 
     /// One `syncfs`, at start-up after recovery. A failed sync aborts the process.
     pub fn sync_all_blocking(&self) {
-        todo!()
+        if let Err(e) = nix::unistd::syncfs(&*self.root) {
+            error!(error = %e, "syncfs failed, the process stops");
+            std::process::abort();
+        }
     }
 
+    fn partition_path(&self, id: PartitionId) -> PathBuf {
+        self.path.join(LOG).join(id.topic.to_string()).join(id.partition.to_string())
+    }
+
+    pub(super) fn partition_dir(&self, id: PartitionId) -> PartitionDir {
+        PartitionDir::new(self.partition_path(id))
+    }
+
+    /// Makes the directory of a partition.
+    pub(super) fn create_partition_dir(&self, id: PartitionId) -> io::Result<PartitionDir> {
+        let dir = self.partition_dir(id);
+        dir.create(&self.path)?;
+        Ok(dir)
+    }
+
+    /// Every partition that has a directory here.
     pub fn list_partitions(&self) -> io::Result<Vec<PartitionId>> {
-        todo!()
+        let mut found = Vec::new();
+        for topic in fs::read_dir(self.path.join(LOG))? {
+            let topic = topic?;
+            let name = topic.file_name();
+            let Some(id) = name.to_str().and_then(|name| Uuid::try_parse(name).ok()) else {
+                warn!(path = %topic.path().display(), "not a topic's directory, left alone");
+                continue;
+            };
+            for partition in fs::read_dir(topic.path())? {
+                let partition = partition?;
+                let name = partition.file_name();
+                match name.to_str().and_then(|name| name.parse().ok()).filter(|number| *number >= 0) {
+                    Some(number) => found.push(PartitionId { topic: TopicId(id), partition: number }),
+                    None => warn!(path = %partition.path().display(), "not a partition's directory, left alone"),
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
-    pub fn has_partition(&self, _id: PartitionId) -> bool {
-        todo!()
+    pub fn has_partition(&self, id: PartitionId) -> bool {
+        self.partition_path(id).is_dir()
     }
 
-    /// Renames the partition's directory into `trash/`. Readers with open files go on.
-    pub fn move_to_trash(&self, _id: PartitionId) -> io::Result<()> {
-        todo!()
+    /// Renames the partition's directory into `trash/`. Readers with open files go on. A crash may undo it: the
+    /// start finds a partition that nobody names, and moves it again.
+    pub fn move_to_trash(&self, id: PartitionId) -> io::Result<()> {
+        let from = self.partition_path(id);
+        loop {
+            let n = self.trashed.fetch_add(1, Ordering::Relaxed);
+            let to = self.path.join(TRASH).join(format!("{}-{}-{n}", id.topic, id.partition));
+            if to.exists() {
+                continue;
+            }
+            fs::rename(&from, to)?;
+            break;
+        }
+        // The topic's directory goes with its last partition.
+        if let Some(topic) = from.parent()
+            && let Err(e) = fs::remove_dir(topic)
+            && e.kind() != io::ErrorKind::DirectoryNotEmpty
+        {
+            warn!(path = %topic.display(), error = %e, "empty directory stays");
+        }
+        Ok(())
     }
 
     /// Deletes what `trash/` holds. May take long: not for a loop.
     pub fn empty_trash(&self) -> io::Result<()> {
-        todo!()
+        for entry in fs::read_dir(self.path.join(TRASH))? {
+            fs::remove_dir_all(entry?.path())?;
+        }
+        Ok(())
+    }
+}
+
+/// Major and minor of a release such as `6.1.0-18-amd64`.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_understood() {
+        assert_eq!(kernel_version("5.8.0-1-generic"), Some((5, 8)));
+        assert_eq!(kernel_version("6.18.44-x"), Some((6, 18)));
+        assert_eq!(kernel_version("unknown"), None);
+    }
+
+    #[test]
+    fn partitions_are_listed_and_trashed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), FlushConfig::default()).unwrap();
+        let id = |partition| PartitionId { topic: TopicId(Uuid::from_u128(1)), partition };
+        for n in [3, 0] {
+            dir.create_partition_dir(id(n)).unwrap();
+        }
+        fs::create_dir_all(root.path().join("log/strange")).unwrap();
+        assert_eq!(dir.list_partitions().unwrap(), [id(0), id(3)]);
+        dir.move_to_trash(id(0)).unwrap();
+        dir.create_partition_dir(id(0)).unwrap();
+        dir.move_to_trash(id(0)).unwrap();
+        assert!(!dir.has_partition(id(0)) && dir.has_partition(id(3)));
+        assert_eq!(fs::read_dir(root.path().join(TRASH)).unwrap().count(), 2);
+        dir.empty_trash().unwrap();
+        assert_eq!(fs::read_dir(root.path().join(TRASH)).unwrap().count(), 0);
+        dir.move_to_trash(id(3)).unwrap();
+        assert_eq!(dir.list_partitions().unwrap(), []);
     }
 }

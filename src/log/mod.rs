@@ -3,18 +3,49 @@
 //! Holds frames, which are record batches byte for byte and raft's own entries, and hands out ranges of
 //! files. Knows nothing of raft's rules, of RocksDB, of topics' names or of who asks.
 
+mod append;
 mod config;
 mod data_dir;
+mod dump;
+mod entries;
 mod entry;
 mod error;
+mod fd_limit;
+mod files;
+mod flusher;
+mod frame;
+mod handles;
+mod index;
+mod index_file;
+mod io;
 mod meta;
+mod names;
+mod partition_dir;
+mod probe;
+mod read;
+mod recovery;
+mod retention;
+mod roll;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod timestamps;
+mod truncate;
 mod view;
+mod walk;
 mod writer;
 
 pub use config::{FlushConfig, FlushMethod, LogConfig, Ratio};
-pub use data_dir::{DataDir, SegmentFile};
+pub use data_dir::DataDir;
+pub use dump::dump_segment;
 pub use entry::{Descriptor, Entry, Payload, ScannedFrame};
 pub use error::{LogError, LostPlace, OpenError, ReadError};
-pub use meta::{Checkpoint, SegmentMeta};
-pub use view::{FoundTimestamp, LogView, Slice};
-pub use writer::{Known, Log, LogEvent, LogStart, Opened};
+pub use fd_limit::raise_fd_limit;
+pub use flusher::FlushStats;
+pub use meta::{Checkpoint, MetaError, SegmentMeta};
+pub use partition_dir::SegmentFile;
+pub use recovery::{Known, Opened};
+pub use timestamps::FoundTimestamp;
+pub use view::{LogView, Slice};
+pub use writer::{Log, LogEvent, LogStart};

@@ -1,13 +1,14 @@
-//! Reads.
+//! The log as its readers see it.
 
 use std::fs::File;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use millstream_core::types::{LeaderEpoch, Offset, RaftIndex, RaftTerm, Timestamp};
+use arc_swap::ArcSwap;
+use millstream_core::types::{Offset, RaftIndex, RaftTerm};
 
-use super::entry::Descriptor;
-use super::error::ReadError;
+use super::probe;
+use super::segment::Segment;
+use super::walk::Patience;
 
 /// Whole batches in a file.
 #[derive(Clone, Debug)]
@@ -20,79 +21,72 @@ pub struct Slice {
     pub base_offset: Offset,
 }
 
-/// A record found by its timestamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FoundTimestamp {
-    pub offset: Offset,
-    pub timestamp: Timestamp,
-    pub epoch: LeaderEpoch,
+impl Slice {
+    /// The bytes are in the page cache, as far as samples tell: sending them will not wait for the disk.
+    pub fn is_cached(&self) -> bool {
+        probe::is_cached(&self.file, self.position, self.len as u64)
+    }
 }
 
-/// The log as readers see it; shared, never blocked by the writer.
-pub struct LogView {}
+/// Shared by all readers of a partition. The list of segments is swapped when it changes, the active segment grows in
+/// place: a reader waits for the writer at most for a push into an index.
+pub struct LogView {
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+}
 
 impl LogView {
-    /// Whole batches from the one that contains `from` (or the next after a hole) on, before `end`, before an own
-    /// frame, within one segment, at most `max_bytes` (but the first batch whole with `at_least_one`). Empty only if
-    /// there is nothing in `from..end`, or the first batch is larger than `max_bytes`. May wait for the disk.
-    pub fn read(
-        &self,
-        _from: Offset,
-        _end: Offset,
-        _max_bytes: usize,
-        _at_least_one: bool,
-    ) -> Result<Slice, ReadError> {
-        todo!()
+    /// By base offset; the last is the active one.
+    pub(super) fn new(segments: Vec<Arc<Segment>>) -> Self {
+        assert!(!segments.is_empty(), "a log without an active segment");
+        Self { segments: ArcSwap::from_pointee(segments) }
     }
 
-    /// As `read`, but `ReadError::Cold` instead of waiting for the disk.
-    pub fn try_read(
-        &self,
-        _from: Offset,
-        _end: Offset,
-        _max_bytes: usize,
-        _at_least_one: bool,
-    ) -> Result<Slice, ReadError> {
-        todo!()
+    pub(super) fn replace(&self, segments: Vec<Arc<Segment>>) {
+        assert!(!segments.is_empty(), "a log without an active segment");
+        self.segments.store(Arc::new(segments));
     }
 
-    /// The first record in `from..end` with a timestamp of at least `timestamp`.
-    pub fn offset_for_timestamp(
-        &self,
-        _timestamp: Timestamp,
-        _from: Offset,
-        _end: Offset,
-    ) -> Result<Option<FoundTimestamp>, ReadError> {
-        todo!()
+    pub(super) fn segments(&self) -> arc_swap::Guard<Arc<Vec<Arc<Segment>>>> {
+        self.segments.load()
     }
 
-    /// The first record in `from..end` with the greatest timestamp (ListOffsets -3).
-    pub fn max_timestamp(&self, _from: Offset, _end: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
-        todo!()
+    /// Base offset of the first segment.
+    pub fn first_offset(&self) -> Offset {
+        self.segments().first().map_or(Offset::ZERO, |first| first.base_offset())
     }
 
-    /// Descriptors of the entries `from..to`, at most `max` of them. May wait for the disk.
-    pub fn entries(&self, _from: RaftIndex, _to: RaftIndex, _max: usize) -> Result<Vec<Descriptor>, ReadError> {
-        todo!()
-    }
-
-    /// One entry: a batch's whole bytes, checked, or an own entry's data. May wait for the disk.
-    pub fn payload(&self, _index: RaftIndex) -> Result<(Descriptor, Bytes), ReadError> {
-        todo!()
-    }
-
-    /// Term of the entry, also of the one before the first.
-    pub fn term_at(&self, _index: RaftIndex) -> Option<RaftTerm> {
-        todo!()
+    /// The log end offset.
+    pub fn next_offset(&self) -> Offset {
+        self.segments().last().map_or(Offset::ZERO, |last| last.end().offset)
     }
 
     /// Bytes of all segments.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.segments().iter().map(|segment| segment.end().position).sum()
     }
 
-    /// Number of segments.
     pub fn segment_count(&self) -> usize {
-        todo!()
+        self.segments().len()
+    }
+
+    /// Term of the entry; also of the one before the first that is still there. `None`: not in the log. Reads an index
+    /// from disk when the entry lies in a closed segment whose index is not loaded.
+    pub fn term_at(&self, index: RaftIndex) -> Option<RaftTerm> {
+        let segments = self.segments();
+        let raft = &segments[segments.partition_point(|segment| segment.is_compacted())..];
+        let first = raft.first()?;
+        if index.next() == first.base_index {
+            return Some(first.prev_term);
+        }
+        let segment = raft.get(raft.partition_point(|s| s.base_index <= index).checked_sub(1)?)?;
+        let end = segment.end();
+        if index >= end.index {
+            return None;
+        }
+        if index.next() == end.index {
+            return Some(end.last_term);
+        }
+        let in_segment = segment.ask_index(Patience::Wait, |i| i.covers_index(index).then(|| i.term_at(index))).ok()?;
+        Some(in_segment.unwrap_or(segment.prev_term))
     }
 }

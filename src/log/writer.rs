@@ -1,14 +1,25 @@
-//! The log as its owner sees it.
+//! The log as its owner sees it: one owner writes, readers hold its `LogView`.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm, Timestamp};
+use tracing::warn;
 
 use super::config::LogConfig;
-use super::data_dir::{DataDir, SegmentFile};
-use super::entry::{Descriptor, Entry, ScannedFrame};
-use super::error::{LogError, OpenError, ReadError};
+use super::data_dir::DataDir;
+use super::entry::Descriptor;
+use super::error::{LogError, ReadError};
+use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
+use super::handles::HandleCache;
+use super::index::SegmentIndex;
+use super::io::{is_no_space, write_all_at};
 use super::meta::{Checkpoint, SegmentMeta};
+use super::names::SegmentName;
+use super::partition_dir::{PartitionDir, SegmentFile};
+use super::segment::{IndexState, Segment, SegmentEnd, SegmentOf};
 use super::view::LogView;
 
 /// Where a new log begins.
@@ -21,16 +32,6 @@ pub struct LogStart {
     pub base_offset: Offset,
 }
 
-/// What the store knew of the log.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// Of closed segments, in any order.
-    pub segments: Vec<SegmentMeta>,
-    pub checkpoint: Option<Checkpoint>,
-    /// Index after the last entry known to be synced.
-    pub synced_end: Option<RaftIndex>,
-}
-
 /// What the caller has to write to its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEvent {
@@ -40,121 +41,249 @@ pub enum LogEvent {
     SegmentRemoved(Offset),
 }
 
-/// A log that was opened, and what the store has to learn of it.
-pub struct Opened {
-    pub log: Log,
-    pub events: Vec<LogEvent>,
+pub(super) struct Closed {
+    pub meta: SegmentMeta,
+    pub segment: Arc<Segment>,
 }
 
-/// The log of one partition. One owner; readers hold its `LogView`.
-pub struct Log {}
+/// The segment that is written.
+pub(super) struct Active {
+    pub segment: Arc<Segment>,
+    pub file: Arc<SegmentFile>,
+    /// Bytes up to which the disk has room set aside.
+    pub reserved_end: u64,
+    pub reserve_step: u64,
+    /// Timestamp of the first batch, and the time of the first append since the segment was opened: from these
+    /// `segment.ms` is counted.
+    pub first_timestamp: Option<Timestamp>,
+    pub opened_at: Option<Timestamp>,
+    /// Written since `dirty_files`.
+    pub dirty: bool,
+}
+
+/// The log of one partition.
+pub struct Log {
+    pub(super) id: PartitionId,
+    pub(super) config: LogConfig,
+    pub(super) dir: Arc<PartitionDir>,
+    pub(super) handles: Arc<HandleCache>,
+    pub(super) closed: Vec<Closed>,
+    pub(super) active: Active,
+    /// Closed segments written since `dirty_files`.
+    pub(super) dirty: Vec<Arc<SegmentFile>>,
+    pub(super) view: Arc<LogView>,
+    /// A write failed: what the file holds is not sure.
+    pub(super) failed: bool,
+    /// Prefixes and own frames of the append under way.
+    pub(super) scratch: Vec<u8>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("id", &self.id).field("end", &self.end()).finish_non_exhaustive()
+    }
+}
+
+/// An I/O error with its path; a full disk by its own name.
+pub(super) fn io_error(path: &Path, source: io::Error) -> LogError {
+    if is_no_space(&source) { LogError::NoSpace } else { LogError::Io { path: path.to_owned(), source } }
+}
+
+impl Active {
+    pub fn new(segment: Arc<Segment>, file: Arc<File>) -> Self {
+        let file = Arc::new(SegmentFile { file, dir: segment.dir.clone() });
+        Self {
+            reserved_end: segment.end().position,
+            segment,
+            file,
+            reserve_step: 0,
+            first_timestamp: None,
+            opened_at: None,
+            dirty: true,
+        }
+    }
+
+    /// Makes the file of a new segment and writes its header.
+    pub fn create(
+        id: PartitionId,
+        dir: &Arc<PartitionDir>,
+        handles: &Arc<HandleCache>,
+        start: LogStart,
+    ) -> Result<Self, LogError> {
+        let name = SegmentName { base_offset: start.base_offset, generation: 0 };
+        let path = dir.path().join(name.log());
+        let make = || {
+            let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+            let mut header = Vec::new();
+            SegmentHeader::new(id, start.base_offset, start.next_index, start.prev_term).put(&mut header);
+            write_all_at(&file, &mut [IoSlice::new(&header)], 0)?;
+            Ok(file)
+        };
+        let file = make().map_err(|e| {
+            // Half a segment would only confuse the next start.
+            if let Err(e) = fs::remove_file(&path) {
+                warn!(path = %path.display(), error = %e, "file of a failed roll stays");
+            }
+            io_error(&path, e)
+        })?;
+        dir.file_was_made();
+        let of = SegmentOf {
+            dir: dir.clone(),
+            handles: handles.clone(),
+            name,
+            base_index: start.next_index,
+            prev_term: start.prev_term,
+        };
+        let end = SegmentEnd {
+            position: SEGMENT_HEADER_LEN,
+            offset: start.base_offset,
+            index: start.next_index,
+            last_term: start.prev_term,
+            max_timestamp: Timestamp::NONE,
+        };
+        let index = SegmentIndex::new(start.base_offset, start.next_index);
+        let file = Arc::new(file);
+        let segment = Segment::new(of, end, IndexState::Growing(index), Some(file.clone()));
+        Ok(Self::new(segment, file))
+    }
+}
 
 impl Log {
     /// Makes the directory and the first segment. Leftovers of a birth that crashed are replaced.
-    pub fn create(
-        _dir: &Arc<DataDir>,
-        _id: PartitionId,
-        _config: LogConfig,
-        _start: LogStart,
-    ) -> Result<Log, LogError> {
-        todo!()
+    pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, start: LogStart) -> Result<Log, LogError> {
+        let root = dir.path();
+        let partition_dir = dir.create_partition_dir(id).map_err(|e| io_error(root, e))?;
+        let path = partition_dir.path();
+        let clear = || fs::read_dir(path)?.try_for_each(|entry| fs::remove_file(entry?.path()));
+        clear().map_err(|e| io_error(path, e))?;
+        let partition_dir = Arc::new(partition_dir);
+        let active = Active::create(id, &partition_dir, &dir.handles, start)?;
+        Ok(Self::assemble(dir, id, config, partition_dir, Vec::new(), active))
     }
 
-    /// Opens, scans from the checkpoint, cuts a torn tail. `on_frame` gets each frame after the checkpoint (without
-    /// a checkpoint: each frame of the whole log, compacted segments included).
-    pub fn open(
-        _dir: &Arc<DataDir>,
-        _id: PartitionId,
-        _config: LogConfig,
-        _known: Known,
-        _on_frame: &mut dyn FnMut(&ScannedFrame<'_>),
-    ) -> Result<Opened, OpenError> {
-        todo!()
+    pub(super) fn assemble(
+        dir: &Arc<DataDir>,
+        id: PartitionId,
+        config: LogConfig,
+        partition_dir: Arc<PartitionDir>,
+        closed: Vec<Closed>,
+        active: Active,
+    ) -> Self {
+        let segments = closed.iter().map(|closed| closed.segment.clone()).chain([active.segment.clone()]).collect();
+        Self {
+            id,
+            config,
+            dir: partition_dir,
+            handles: dir.handles.clone(),
+            closed,
+            active,
+            dirty: Vec::new(),
+            view: Arc::new(LogView::new(segments)),
+            failed: false,
+            scratch: Vec::new(),
+        }
     }
 
-    pub fn set_config(&mut self, _config: LogConfig) {
-        todo!()
+    /// Shows readers the segments as they are now.
+    pub(super) fn publish(&self) {
+        let closed = self.closed.iter().map(|closed| closed.segment.clone());
+        self.view.replace(closed.chain([self.active.segment.clone()]).collect());
     }
 
-    /// Makes sure that the disk has room for `bytes` after the end of the log: all that is proposed and not yet
-    /// appended, in sum. The one place where a full disk is an ordinary answer.
-    pub fn reserve(&mut self, _bytes: u64) -> Result<(), LogError> {
-        todo!()
+    pub(super) fn end(&self) -> SegmentEnd {
+        self.active.segment.end()
     }
 
-    /// Appends, rolling when needed. The indexes follow the last one, and offsets the end. `now`: for `segment.ms`
-    /// where records have no timestamps.
-    pub fn append(&mut self, _entries: &[Entry], _now: Timestamp) -> Result<Vec<LogEvent>, LogError> {
-        todo!()
+    /// Takes effect with the next append, retention or compaction.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    pub fn config(&self) -> &LogConfig {
+        &self.config
     }
 
     /// Files written since the last call: what a flush must sync.
     pub fn dirty_files(&mut self) -> Vec<Arc<SegmentFile>> {
-        todo!()
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if std::mem::take(&mut self.active.dirty) {
+            dirty.push(self.active.file.clone());
+        }
+        dirty
     }
 
-    /// Removes the entry and all after it. A synced end above must have been lowered in the store before.
-    pub fn truncate_from(&mut self, _index: RaftIndex) -> Result<Vec<LogEvent>, LogError> {
-        todo!()
+    fn first_raft(&self) -> &Arc<Segment> {
+        let raft = self.closed.iter().find(|closed| !closed.meta.is_compacted());
+        raft.map_or(&self.active.segment, |closed| &closed.segment)
     }
 
     /// Index of the first entry still there as raft wrote it; `last_index + 1` when there is none.
     pub fn first_index(&self) -> RaftIndex {
-        todo!()
+        self.first_raft().base_index
     }
 
+    /// Index of the last entry; `first_index - 1` when there is none.
     pub fn last_index(&self) -> RaftIndex {
-        todo!()
+        RaftIndex(self.end().index.0 - 1)
     }
 
     pub fn last_term(&self) -> RaftTerm {
-        todo!()
+        self.end().last_term
     }
 
     /// Base offset of the first segment.
     pub fn first_offset(&self) -> Offset {
-        todo!()
+        self.closed.first().map_or(self.active.segment.base_offset(), |closed| closed.meta.base_offset)
     }
 
     /// The log end offset.
     pub fn next_offset(&self) -> Offset {
-        todo!()
+        self.end().offset
     }
 
-    pub fn entries(&self, _from: RaftIndex, _to: RaftIndex, _max: usize) -> Result<Vec<Descriptor>, ReadError> {
-        todo!()
+    /// As `LogView::entries`.
+    pub fn entries(&self, from: RaftIndex, to: RaftIndex, max: usize) -> Result<Vec<Descriptor>, ReadError> {
+        self.view.entries(from, to, max)
     }
 
-    pub fn term_at(&self, _index: RaftIndex) -> Option<RaftTerm> {
-        todo!()
+    /// As `LogView::term_at`.
+    pub fn term_at(&self, index: RaftIndex) -> Option<RaftTerm> {
+        self.view.term_at(index)
     }
 
     /// The end of the log, to be stored once it is synced.
     pub fn checkpoint(&self) -> Checkpoint {
-        todo!()
+        let end = self.end();
+        Checkpoint {
+            base_offset: self.active.segment.base_offset(),
+            position: end.position,
+            next_index: end.index,
+            next_offset: end.offset,
+            last_term: end.last_term,
+            max_timestamp: end.max_timestamp,
+        }
     }
 
     pub fn view(&self) -> Arc<LogView> {
-        todo!()
+        self.view.clone()
     }
 
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.closed.iter().map(|closed| closed.meta.length).sum::<u64>() + self.end().position
     }
 
-    /// Deletes closed segments that lie wholly below `log_start` and hold no entry above `applied` (as the store
-    /// durably knows it). An active segment wholly below is closed first.
-    pub fn delete_segments_below(
-        &mut self,
-        _log_start: Offset,
-        _applied: RaftIndex,
-        _now: Timestamp,
-    ) -> Result<Vec<LogEvent>, LogError> {
-        todo!()
+    /// Closed segments, oldest first.
+    pub fn closed_segments(&self) -> impl Iterator<Item = &SegmentMeta> {
+        self.closed.iter().map(|closed| &closed.meta)
     }
+}
 
-    /// The log start that `retention.ms` and `retention.bytes` ask for, at most `high_watermark`. `None`: no change.
-    pub fn offset_for_retention(&self, _now: Timestamp, _high_watermark: Offset) -> Option<Offset> {
-        todo!()
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Gives back what was reserved. If that fails, the next start does it.
+        let end = self.end().position;
+        if self.active.reserved_end > end && !self.failed {
+            drop(self.active.file.file.set_len(end));
+        }
     }
 }

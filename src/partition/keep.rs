@@ -137,7 +137,6 @@ impl Shard {
         if !tokio::task::block_in_place(|| self.shared.write(batch, Durability::Synced)) {
             return;
         }
-        let now = (self.shared.clock)();
         let mut batch = store::Batch::default();
         for id in due {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
@@ -145,7 +144,7 @@ impl Shard {
             let log_start = owned.shared.log_start();
             let applied = owned.kept.checkpoint;
             let Some(group) = &mut owned.group else { continue };
-            match group.log_mut().delete_segments_below(log_start, applied, now) {
+            match group.log_mut().delete_segments_below(log_start, applied) {
                 Ok(events) => put_events(&mut batch, id, &events),
                 Err(e) => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "deletion of old segments failed");

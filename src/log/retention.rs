@@ -1,0 +1,99 @@
+//! Which segments are too old or too many, and their deletion.
+
+use std::fs;
+use std::time::UNIX_EPOCH;
+
+use millstream_core::types::{Offset, RaftIndex, Timestamp};
+use tracing::warn;
+
+use super::error::LogError;
+use super::segment::{Segment, SegmentEnd};
+use super::writer::{Log, LogEvent};
+
+impl Log {
+    /// The log start that `retention.ms` and `retention.bytes` ask for: at most `high_watermark`, always between two
+    /// segments, or the log end when even the active segment is too old. `None`: nothing to delete, or no `delete` in
+    /// `cleanup.policy` (Kafka `UnifiedLog.deleteOldSegments`).
+    pub fn offset_for_retention(&self, now: Timestamp, high_watermark: Offset) -> Option<Offset> {
+        if !self.config.delete {
+            return None;
+        }
+        let segments = self.view.segments();
+        let mut excess = self.config.retention_bytes.and_then(|most| self.size_bytes().checked_sub(most));
+        let mut start = None;
+        for segment in segments.iter() {
+            let end = segment.end();
+            // A segment without records has nothing to delete; one beyond the high watermark is not committed.
+            if end.offset > high_watermark || end.offset == segment.base_offset() {
+                break;
+            }
+            let too_many = excess.is_some_and(|excess| excess >= end.position);
+            let too_old = self.config.retention_ms.is_some_and(|most| age_ms(segment, &end, now) > most);
+            if !too_many && !too_old {
+                break;
+            }
+            excess = excess.map(|excess| excess.saturating_sub(end.position));
+            start = Some(end.offset);
+        }
+        start
+    }
+
+    /// Deletes closed segments that lie wholly below `log_start` and hold no entry above `applied`, which is what the
+    /// store durably knows as applied and checkpointed. An active segment wholly below is closed first.
+    pub fn delete_segments_below(&mut self, log_start: Offset, applied: RaftIndex) -> Result<Vec<LogEvent>, LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        let mut events = Vec::new();
+        let end = self.end();
+        let holds_records = end.offset > self.active.segment.base_offset();
+        if holds_records && end.offset <= log_start && end.index <= applied.next() {
+            match self.roll() {
+                Ok(meta) => events.push(LogEvent::SegmentClosed(meta)),
+                Err(e) => {
+                    self.failed = true;
+                    return Err(e);
+                }
+            }
+        }
+        let goes = |closed: &&super::writer::Closed| {
+            closed.meta.end_offset <= log_start && closed.meta.end_index <= applied.next()
+        };
+        let count = self.closed.iter().take_while(goes).count();
+        if count == 0 {
+            return Ok(events);
+        }
+        let gone: Vec<_> = self.closed.drain(..count).map(|closed| closed.segment).collect();
+        self.publish();
+        for segment in gone {
+            remove_files(&segment);
+            events.push(LogEvent::SegmentRemoved(segment.base_offset()));
+        }
+        // Synced or not: what was written to a deleted file needs no flush, and does no harm in one.
+        Ok(events)
+    }
+}
+
+/// Age by the greatest timestamp, or, where no record has one, by the file's last change.
+fn age_ms(segment: &Segment, end: &SegmentEnd, now: Timestamp) -> i64 {
+    let written = if end.max_timestamp.0 >= 0 { end.max_timestamp } else { last_change(segment).unwrap_or(now) };
+    now.0.saturating_sub(written.0)
+}
+
+pub(super) fn last_change(segment: &Segment) -> Option<Timestamp> {
+    let changed = fs::metadata(segment.path()).and_then(|meta| meta.modified()).ok()?;
+    let ms = changed.duration_since(UNIX_EPOCH).ok()?.as_millis();
+    Some(Timestamp(i64::try_from(ms).ok()?))
+}
+
+/// Unlinks a segment and its index. Who has them open reads on.
+pub(super) fn remove_files(segment: &Segment) {
+    for path in [segment.path(), segment.index_path()] {
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                warn!(path = %path.display(), error = %e, "file of a deleted segment stays");
+            }
+            _ => {}
+        }
+    }
+}
