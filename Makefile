@@ -1,0 +1,25 @@
+# Short names for the scripts, which work without make too.
+
+.PHONY: help setup run test core bench fix
+
+help: ## lists the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## installs what the build needs
+	scripts/setup
+
+run: ## builds and runs one broker
+	scripts/run
+
+test: ## all tests
+	scripts/test
+
+core: ## the rules alone, in seconds, without RocksDB
+	cargo test -p millstream-core
+
+bench: ## compares with Apache Kafka, writes docs/BENCHMARKS.md's table
+	bench/compare
+
+fix: ## formats and mends what clippy can
+	cargo fmt --all
+	cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -1,0 +1,66 @@
+# A broker process for the test scripts. Sourced after log.sh, not run.
+#
+# With MILLSTREAM_TEST_BOOTSTRAP=host:port the scripts talk to a broker that is already up and kill nothing.
+# broker_start DATA [ARGUMENT...]   starts the binary on free ports; sets BOOTSTRAP, ADMIN, BROKER_PID
+# broker_restart                    starts it again, same data, addresses and arguments
+# broker_kill, broker_stop          SIGKILL; SIGTERM and wait for exit code 0
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+MILLSTREAM_BIN=${MILLSTREAM_BIN:-${CARGO_TARGET_DIR:-$repository/target}/release/millstream}
+BROKER_PID=
+
+# A port that nobody listens on, below the range that the kernel gives to clients.
+free_port() {
+  local port
+  while :; do
+    port=$((12000 + (RANDOM * 32768 + RANDOM) % 20000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+  done
+  echo "$port"
+}
+
+external_broker() { [ -n "${MILLSTREAM_TEST_BOOTSTRAP:-}" ]; }
+
+broker_start() {
+  broker_data=$1
+  shift
+  broker_arguments=("$@")
+  BOOTSTRAP=127.0.0.1:$(free_port)
+  ADMIN=127.0.0.1:$(free_port)
+  mkdir -p "$broker_data"
+  broker_restart
+}
+
+broker_restart() {
+  : >"$broker_data/stderr"
+  "$MILLSTREAM_BIN" start --data "$broker_data/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "${broker_arguments[@]}" \
+    >>"$broker_data/stderr" 2>&1 </dev/null &
+  BROKER_PID=$!
+  disown "$BROKER_PID"
+  local waited=0
+  until grep -q 'ready.*kafka=' "$broker_data/stderr"; do
+    if ! kill -0 "$BROKER_PID" 2>/dev/null || [ "$waited" -ge 1200 ]; then
+      tail -n 20 "$broker_data/stderr" >&2
+      fail 'the broker does not start'
+    fi
+    sleep 0.05
+    waited=$((waited + 1))
+  done
+}
+
+broker_gone() {
+  while kill -0 "$BROKER_PID" 2>/dev/null; do sleep 0.02; done
+  BROKER_PID=
+}
+
+broker_kill() {
+  [ -n "$BROKER_PID" ] || return 0
+  kill -KILL "$BROKER_PID" 2>/dev/null || true
+  broker_gone
+}
+
+broker_stop() {
+  [ -n "$BROKER_PID" ] || return 0
+  kill -TERM "$BROKER_PID"
+  broker_gone
+}
