@@ -59,7 +59,10 @@ impl DataDirectory {
     pub fn open(path: &Path, node_id: NodeId, new_ids: (Uuid, Uuid)) -> Result<Self, DirectoryError> {
         let io_error = |action| move |error| DirectoryError::Io { path: path.to_owned(), action, error };
         fs::create_dir_all(path).map_err(io_error("cannot be made"))?;
-        let entries = list(path).map_err(io_error("cannot be read"))?;
+        if !path.join(META_FILE).exists() {
+            // Before the lock is made: what is not ours is not touched.
+            refuse_unless_empty(path, &list(path).map_err(io_error("cannot be read"))?)?;
+        }
         let lock_error = io_error("cannot be written");
         let file =
             File::options().create(true).write(true).truncate(false).open(path.join(LOCK_FILE)).map_err(lock_error)?;
@@ -81,7 +84,6 @@ impl DataDirectory {
                 Ok(open(cluster_id, directory_id, false))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                refuse_unless_empty(path, &entries)?;
                 let (cluster_id, directory_id) = (base64(new_ids.0), new_ids.1);
                 write_meta(path, node_id, &cluster_id, directory_id).map_err(io_error("cannot be written"))?;
                 Ok(open(cluster_id, directory_id, true))

@@ -10,7 +10,7 @@ use super::accept::Acceptor;
 use super::bind::Bound;
 use super::config::NetConfig;
 use super::connection::Shared;
-use super::limits::Counts;
+use super::limits::{ConnectionLimits, Counts};
 use super::memory::RequestMemory;
 use super::notices::Notices;
 use crate::api::Service;
@@ -21,6 +21,7 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// The running front end.
 pub struct Server {
+    counts: Arc<Counts>,
     stop: watch::Sender<bool>,
     /// Ends when the last acceptor and the last connection are gone.
     alive: mpsc::Receiver<()>,
@@ -54,7 +55,12 @@ impl Server {
             };
             tokio::spawn(acceptor.run());
         }
-        Self { stop, alive }
+        Self { counts, stop, alive }
+    }
+
+    /// New limits of connections, for those to come.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.counts.set_limits(limits);
     }
 
     /// Closes the listeners, answers what has been read, and closes the connections. Returns whether all of them were
