@@ -2,9 +2,9 @@
 //!
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
+pub mod config;
 pub mod coordinator;
 pub mod fetch;
-pub mod config;
 pub mod partition;
 pub mod record;
 pub mod replica;

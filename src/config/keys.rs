@@ -2,13 +2,9 @@
 
 use millstream_core::config::{broker_config, broker_configs};
 
-use crate::telemetry::LoggingConfig;
-
 pub(super) const ADMIN: &str = "admin.listener";
 pub(super) const RPC: &str = "rpc.listener";
 pub(super) const SEEDS: &str = "seeds";
-pub(super) const LOGGING_FORMAT: &str = "logging.format";
-pub(super) const LOGGING_LEVEL: &str = "logging.level";
 
 /// Settings of one listener, behind `listener.name.<name>.`: Kafka takes any key there.
 const OF_LISTENER: &str = "listener.name.";
@@ -38,9 +34,6 @@ pub(super) fn is_secret(key: &str) -> bool {
 
 /// What a value must be, when this one is not that.
 pub(super) fn refuses(key: &str, value: &str) -> Option<String> {
-    if key == LOGGING_LEVEL && !LoggingConfig::is_filter(value) {
-        return Some("error, warn, info, debug, trace, or a list of MODULE=LEVEL".to_owned());
-    }
     let def = broker_config(key)?;
     def.validate(value).is_err().then(|| def.allowed_text())
 }

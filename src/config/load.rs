@@ -8,7 +8,6 @@ use millstream_core::config::{BrokerConfig, ConfigMap};
 use super::keys::{self, Variable};
 use super::listeners::{self, Listener, SecurityProtocol};
 use super::{Config, ConfigError, HostPort, Source, properties, yaml};
-use crate::telemetry::{Escaped, LoggingConfig};
 
 /// What stands on the command line of `millstream start`.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +86,8 @@ impl Merge {
     }
 
     fn flags(&mut self, flags: &Flags) -> Result<(), ConfigError> {
-        let listen = flags.listen.as_ref().map(|l| if l.contains("://") { l.clone() } else { format!("PLAINTEXT://{l}") });
+        let listen =
+            flags.listen.as_ref().map(|l| if l.contains("://") { l.clone() } else { format!("PLAINTEXT://{l}") });
         let named = [
             ("--node-id", "node.id", &flags.node_id),
             ("--data", "log.dirs", &flags.data),
@@ -103,7 +103,7 @@ impl Merge {
         }
         for given in &flags.set {
             let pair = given.split_once('=').filter(|(key, _)| !key.trim().is_empty());
-            let (key, value) = pair.ok_or_else(|| ConfigError::BadSet { given: Escaped(given).to_string() })?;
+            let (key, value) = pair.ok_or_else(|| ConfigError::BadSet { given: format!("{given:?}") })?;
             self.replace(key.trim(), value.to_owned(), Source::Flag("--set"))?;
         }
         Ok(())
@@ -136,10 +136,10 @@ impl Merge {
     fn set(&mut self, key: &str, value: String, source: Source) -> Result<(), ConfigError> {
         if !keys::is_known(key) {
             let suggestion = keys::suggestion(key);
-            return Err(ConfigError::UnknownKey { key: Escaped(key).to_string(), source_of: source, suggestion });
+            return Err(ConfigError::UnknownKey { key: format!("{key:?}"), source_of: source, suggestion });
         }
         if let Some(allowed) = keys::refuses(key, &value) {
-            let value = if keys::is_secret(key) { "[hidden]".to_owned() } else { Escaped(&value).to_string() };
+            let value = if keys::is_secret(key) { "[hidden]".to_owned() } else { format!("{value:?}") };
             return Err(ConfigError::BadValue { key: key.to_owned(), value, allowed, source_of: source });
         }
         self.given.insert(key.to_owned(), value);
@@ -150,16 +150,13 @@ impl Merge {
     fn finish(self, host_name: &str) -> Result<Config, ConfigError> {
         let broker = BrokerConfig::new(self.given.clone())?;
         let text = |key: &str| broker.text(key).unwrap_or_default();
-        let logging = LoggingConfig {
-            format: text(keys::LOGGING_FORMAT).parse().unwrap_or_default(),
-            level: text(keys::LOGGING_LEVEL).to_owned(),
-        };
-        let admin = HostPort::parse(text(keys::ADMIN)).ok_or_else(|| self.bad(keys::ADMIN, text(keys::ADMIN), "HOST:PORT"))?;
+        let admin =
+            HostPort::parse(text(keys::ADMIN)).ok_or_else(|| self.bad(keys::ADMIN, text(keys::ADMIN), "HOST:PORT"))?;
         let data_dir = self.data_dir(&broker)?;
         let listeners = self.listeners(&broker, host_name)?;
         refuse_what_is_not_built(&broker, &listeners)?;
         let warnings = self.warnings();
-        Ok(Config { broker, sources: self.sources, data_dir, listeners, admin, logging, warnings })
+        Ok(Config { broker, sources: self.sources, data_dir, listeners, admin, warnings })
     }
 
     /// `log.dirs`, or `log.dir`. One directory: a node has one disk, or several joined below its file system.
@@ -185,7 +182,7 @@ impl Merge {
 
     fn bad(&self, key: &str, value: &str, allowed: &str) -> ConfigError {
         let source_of = self.sources.get(key).cloned().unwrap_or(Source::Default);
-        let (key, value) = (key.to_owned(), Escaped(value).to_string());
+        let (key, value) = (key.to_owned(), format!("{value:?}"));
         ConfigError::BadValue { key, value, allowed: allowed.to_owned(), source_of }
     }
 
@@ -196,7 +193,7 @@ impl Merge {
             warnings.push(format!("settings without effect here: {}", idle.join(", ")));
         }
         if !self.unknown.is_empty() {
-            let names: Vec<String> = self.unknown.iter().map(|name| Escaped(name).to_string()).collect();
+            let names: Vec<String> = self.unknown.iter().map(|name| format!("{name:?}")).collect();
             warnings.push(format!("unknown settings, left out: {}", names.join(", ")));
         }
         warnings

@@ -22,8 +22,6 @@ use std::path::PathBuf;
 
 use millstream_core::config::BrokerConfig;
 
-use crate::telemetry::LoggingConfig;
-
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -61,7 +59,6 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
     pub admin: HostPort,
-    pub logging: LoggingConfig,
     /// What an operator should hear once the log is set up: settings without effect, unknown settings of a
     /// properties file.
     pub warnings: Vec<String>,
@@ -70,10 +67,11 @@ pub struct Config {
 impl Config {
     /// The error for a value that only the part it tunes could judge.
     pub fn bad_value(&self, key: &str, allowed: &str) -> ConfigError {
-        let shown = if keys::is_secret(key) { "[hidden]" } else { self.broker.raw(key).unwrap_or_default() };
+        let value = self.broker.raw(key).unwrap_or_default();
+        let shown = if keys::is_secret(key) { "[hidden]".to_owned() } else { format!("{value:?}") };
         ConfigError::BadValue {
             key: key.to_owned(),
-            value: shown.to_owned(),
+            value: shown,
             allowed: allowed.to_owned(),
             source_of: self.sources.get(key).cloned().unwrap_or(Source::Default),
         }

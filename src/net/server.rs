@@ -22,15 +22,20 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 /// The running front end.
 pub struct Server {
     counts: Arc<Counts>,
-    stop: watch::Sender<bool>,
     /// Ends when the last acceptor and the last connection are gone.
     alive: mpsc::Receiver<()>,
 }
 
 impl Server {
-    /// Serves the bound listeners on the current runtime.
-    pub fn start(bound: Vec<Bound>, service: Arc<dyn Service>, config: &NetConfig, metrics: &Arc<Metrics>) -> Self {
-        let (stop, stopping) = watch::channel(false);
+    /// Serves the bound listeners on the current runtime, until `stopping` turns true: then the listeners are closed,
+    /// what has been read is answered, and connections end as they run empty.
+    pub fn start(
+        bound: Vec<Bound>,
+        service: Arc<dyn Service>,
+        config: &NetConfig,
+        metrics: &Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let (alive_sender, alive) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             service,
@@ -55,7 +60,7 @@ impl Server {
             };
             tokio::spawn(acceptor.run());
         }
-        Self { counts, stop, alive }
+        Self { counts, alive }
     }
 
     /// New limits of connections, for those to come.
@@ -63,10 +68,9 @@ impl Server {
         self.counts.set_limits(limits);
     }
 
-    /// Closes the listeners, answers what has been read, and closes the connections. Returns whether all of them were
-    /// done within `patience`; those that were not end with the runtime.
-    pub async fn stop(mut self, patience: Duration) -> bool {
-        self.stop.send_replace(true);
+    /// Waits for the last connection after a stop. Returns whether all of them were done within `patience`; those that
+    /// were not end with the runtime.
+    pub async fn stopped(mut self, patience: Duration) -> bool {
         // Nobody sends: the channel says only that the last holder is gone.
         tokio::time::timeout(patience, self.alive.recv()).await.is_ok()
     }

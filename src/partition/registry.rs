@@ -10,8 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::append::Append;
 use super::handle::Partition;
-use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
 use super::log_config::log_config;
+use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
 use crate::log::DataDir;
 use crate::raft::{self, RecoverError, Recovered};
 use crate::store::{self, Durability, Store};

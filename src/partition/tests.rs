@@ -18,7 +18,12 @@ fn id(partition: i32) -> PartitionId {
 
 fn to_open(partition: i32, newborn: bool) -> ToOpen {
     let name = TopicPartition { topic: TopicName::new("orders").unwrap(), partition };
-    ToOpen { id: id(partition), name, config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }), newborn }
+    ToOpen {
+        id: id(partition),
+        name,
+        config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }),
+        newborn,
+    }
 }
 
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
