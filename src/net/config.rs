@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         let listener = of(&["listener.name.plaintext.max.connections=x"]).unwrap_err().to_string();
-        assert!(listener.contains("listener.name.plaintext.max.connections=x"), "{listener}");
+        assert!(listener.contains("listener.name.plaintext.max.connections=\"x\""), "{listener}");
         let host = of(&["max.connections.per.ip.overrides=no-such-host.invalid:3"]).unwrap_err().to_string();
         assert!(host.contains("no-such-host.invalid:3") && host.contains("looked up"), "{host}");
     }
