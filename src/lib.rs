@@ -1,6 +1,5 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
-pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -10,6 +9,5 @@ pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod raft;
-pub mod startup;
 pub mod store;
 pub mod telemetry;

@@ -364,6 +364,25 @@ pub struct ConfigAlter {
     pub validate_only: bool,
 }
 
+/// Look into the files of a broker
+#[derive(Debug, Args)]
+pub struct DebugCommand {
+    #[command(subcommand)]
+    pub action: DebugAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DebugAction {
+    /// Print the batches of a segment file
+    Log(DebugLog),
+}
+
+#[derive(Debug, Args)]
+pub struct DebugLog {
+    /// A `.log` file
+    pub file: PathBuf,
+}
+
 fn from_help() -> String {
     format!("Where to begin: {FORMS}")
 }

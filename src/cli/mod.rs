@@ -8,6 +8,7 @@ mod base64;
 mod client;
 mod cluster;
 mod config;
+mod debug;
 mod failure;
 mod group;
 mod output;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use args::{ClusterCommand, ConfigCommand, Connect, GroupCommand, TopicCommand};
+use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, TopicCommand};
 use client::Client;
 use failure::{Doing, Stop};
 
@@ -39,6 +40,7 @@ pub enum Command {
     Group(GroupCommand),
     Cluster(ClusterCommand),
     Config(ConfigCommand),
+    Debug(DebugCommand),
 }
 
 /// Carries out a command and says how it ended.
@@ -48,6 +50,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Group(command) => group::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Config(command) => config::run(command).await,
+        Command::Debug(command) => debug::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +90,36 @@ fn addresses(list: &str) -> Result<Vec<String>, Stop> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+        let consume = ["millstream", "topic", "consume", "a", "--from", "-1h", "--to", "-5", "-b", "h:1", "-p", "0,2"];
+        let parsed = Arguments::try_parse_from(consume).expect("good use");
+        let Command::Topic(topic) = parsed.command else { panic!("a topic command") };
+        assert_eq!(topic.connect.brokers.as_deref(), Some("h:1"), "global options may stand last");
+        let args::TopicAction::Consume(args) = topic.action else { panic!("consume") };
+        assert_eq!((args.from, args.partitions), (position::Position::Ago(3_600_000), vec![0, 2]));
+        for wrong in [
+            &["topic", "produce", "a", "-k", "x", "-K", ","][..],
+            &["topic", "consume", "a", "--to", "5", "--follow"],
+            &["group", "reset", "g", "--to", "5", "--topic", "a", "--all-topics"],
+            &["group", "reset", "g", "--to", "5", "--topic", "a", "--dry-run", "--execute"],
+            &["config", "describe", "--topic", "a", "--broker", "1"],
+        ] {
+            let words = ["millstream"].iter().chain(wrong);
+            assert_eq!(Arguments::try_parse_from(words).err().map(|e| e.exit_code()), Some(2), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_port_may_be_left_out() {

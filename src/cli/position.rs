@@ -167,7 +167,34 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_surprise(text in "[-+:.@0-9TZa-z ]{0,30}|\\PC{0,20}") {
+            if let Ok(Position::Offset(number) | Position::BeforeEnd(number) | Position::Ago(number)) = text.parse() {
+                prop_assert!(number >= 0);
+            }
+        }
+
+        #[test]
+        fn every_day_has_its_number(days in 0i64..100_000) {
+            // Walks the calendar from 1970 on, a year and a month at a time.
+            let (mut year, mut month, mut day) = (1970, 1, days);
+            while day >= 365 + i64::from(days_of_month(year, 2) == 29) {
+                day -= 365 + i64::from(days_of_month(year, 2) == 29);
+                year += 1;
+            }
+            while day >= days_of_month(year, month) {
+                day -= days_of_month(year, month);
+                month += 1;
+            }
+            let text = format!("{year:04}-{month:02}-{:02}", day + 1);
+            prop_assert_eq!(text.parse(), Ok(Position::At(Timestamp(days * 86_400_000))));
+        }
+    }
 
     fn read(text: &str) -> Option<Position> {
         text.parse().ok()

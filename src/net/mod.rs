@@ -13,8 +13,6 @@ mod notices;
 mod outgoing;
 mod replies;
 mod server;
-#[cfg(test)]
-mod tests;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::NetConfig;

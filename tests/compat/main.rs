@@ -1,6 +1,7 @@
 //! Compatibility tests: unchanged clients and a raw client against the real binary. Each API of `docs/PROTOCOL.md` has
 //! a test of its name here.
 
+mod cli;
 mod clients;
 mod cluster;
 mod configs;

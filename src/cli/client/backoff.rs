@@ -36,7 +36,8 @@ impl Retry {
         }
     }
 
-    fn next_pause(&mut self, now: Instant) -> Option<Duration> {
+    /// How long to wait before the next try; None when the time is over.
+    pub fn next_pause(&mut self, now: Instant) -> Option<Duration> {
         let pause = self.pause;
         if now + pause > self.deadline {
             return None;

@@ -52,7 +52,17 @@ pub fn compact(partitions: &[TopicPartition]) -> String {
 mod tests {
     use bytes::BufMut;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_members_write_is_bounded_by_its_size(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let partitions = read_assignment(&bytes).unwrap_or_default();
+            prop_assert!(partitions.len() * 4 <= bytes.len());
+        }
+    }
 
     fn assignment() -> Vec<u8> {
         let mut bytes = Vec::new();

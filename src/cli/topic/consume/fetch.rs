@@ -50,6 +50,13 @@ pub struct Chunk {
 /// The partition, if one is to blame.
 pub type FetchFailure = (Option<TopicPartition>, ClientError);
 
+/// What a lost leader leaves behind, and why it is lost.
+#[derive(Default)]
+pub struct Left {
+    pub cursors: Vec<Cursor>,
+    pub error: Option<ClientError>,
+}
+
 /// Fetches until everything is read, or the leader is lost: then what is left comes back.
 pub async fn fetch_from(
     client: Arc<Client>,
@@ -57,22 +64,22 @@ pub async fn fetch_from(
     mut cursors: Vec<Cursor>,
     isolation: Isolation,
     chunks: mpsc::Sender<Chunk>,
-) -> Result<Vec<Cursor>, FetchFailure> {
+) -> Result<Left, FetchFailure> {
     loop {
         cursors.retain(|cursor| !cursor.is_done());
         if cursors.is_empty() {
-            return Ok(cursors);
+            return Ok(Left::default());
         }
         let wait = Duration::from_millis(FETCH_WAIT_MS_MAX.unsigned_abs().into());
         let response = match client.broker_waiting(leader, |_| request(&cursors, isolation), wait).await {
             Ok(response) => response,
-            Err(error) if error.is_retriable() => return Ok(cursors),
+            Err(error) if error.is_retriable() => return Ok(Left { cursors, error: Some(error) }),
             Err(error) => return Err((None, error)),
         };
         if let Some(error) = ClientError::of_code(response.error_code, None) {
-            return if error.is_retriable() { Ok(cursors) } else { Err((None, error)) };
+            return if error.is_retriable() { Ok(Left { cursors, error: Some(error) }) } else { Err((None, error)) };
         }
-        let mut is_lost = false;
+        let mut lost = None;
         for topic in response.responses {
             for data in topic.partitions {
                 let is_it = |c: &&mut Cursor| {
@@ -84,15 +91,15 @@ pub async fn fetch_from(
                     Taken::Records(records) => {
                         let chunk = Chunk { partition: cursor.partition.clone(), records };
                         if chunks.send(chunk).await.is_err() {
-                            return Ok(Vec::new());
+                            return Ok(Left::default());
                         }
                     }
-                    Taken::LeaderLost => is_lost = true,
+                    Taken::LeaderLost(error) => lost = Some(error),
                 }
             }
         }
-        if is_lost {
-            return Ok(cursors);
+        if lost.is_some() {
+            return Ok(Left { cursors, error: lost });
         }
         // The broker fills its answer in this order: let another be first.
         cursors.rotate_left(1);
@@ -101,7 +108,7 @@ pub async fn fetch_from(
 
 enum Taken {
     Records(Vec<ConsumedRecord>),
-    LeaderLost,
+    LeaderLost(ClientError),
 }
 
 async fn take(
@@ -116,8 +123,11 @@ async fn take(
             skip_what_is_gone(client, cursor, isolation).await?;
             return Ok(Taken::Records(Vec::new()));
         }
-        Some(error) if error.is_retriable() => return Ok(Taken::LeaderLost),
-        Some(error) => return Err(ClientError::Response { error, message: None }),
+        Some(error) => {
+            let is_passing = error.is_retriable();
+            let error = ClientError::Response { error, message: None };
+            return if is_passing { Ok(Taken::LeaderLost(error)) } else { Err(error) };
+        }
     }
     let Some(bytes) = &data.records else { return Ok(Taken::Records(Vec::new())) };
     let aborted = match isolation {

@@ -14,11 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kafka_protocol::error::ResponseError;
 use millstream_core::types::{Timestamp, TopicPartition};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
-use self::fetch::{Chunk, Cursor, fetch_from};
+use self::fetch::{Chunk, Cursor, FetchFailure, Left, fetch_from};
 use crate::cli::args::TopicConsume;
-use crate::cli::client::{Client, ClientError, Isolation};
+use crate::cli::client::{Client, ClientError, Isolation, Retry};
 use crate::cli::failure::{Doing, Failure, Stop};
 use crate::cli::output::{Format, remark};
 use crate::cli::position::Position;
@@ -115,46 +116,119 @@ async fn consume(
     what: &str,
 ) -> Result<(), Stop> {
     cursors.retain(|cursor| !cursor.is_done());
-    let mut retry = client.retry();
-    while !cursors.is_empty() && printer.left != Some(0) {
-        let cluster = client.cluster(Some(names)).await.doing(what)?;
-        let mut routes: BTreeMap<i32, Vec<Cursor>> = BTreeMap::new();
-        let mut leaderless = Vec::new();
-        for cursor in cursors {
-            match cluster.leader(cursor.partition.topic.as_str(), cursor.partition.partition) {
-                Ok(leader) => routes.entry(leader).or_default().push(cursor),
-                Err(error) if error.is_retriable() => leaderless.push(cursor),
-                Err(error) => return Err(Failure::of(format!("{what}: partition {}", cursor.partition), &error).into()),
+    let (chunks, mut printed) = mpsc::channel(CHUNKS_MAX);
+    let fetchers = JoinSet::new();
+    let mut reading = Reading {
+        client,
+        names,
+        isolation,
+        what,
+        chunks,
+        fetchers,
+        waiting: cursors,
+        lost: None,
+        retry: client.retry(),
+    };
+    let mut wake = Some(Instant::now());
+    while printer.left != Some(0) && !(reading.is_done() && printed.is_empty()) {
+        tokio::select! {
+            Some(chunk) = printed.recv() => {
+                printer.chunk(&chunk)?;
+                if printed.is_empty() {
+                    printer.out.flush()?;
+                }
+                reading.retry = client.retry();
+            }
+            Some(done) = reading.fetchers.join_next() => reading.take_back(done)?,
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                wake = None;
+                reading.route().await?;
             }
         }
-        let (chunks, mut printed) = mpsc::channel(CHUNKS_MAX);
-        let mut fetchers = JoinSet::new();
-        for (leader, route) in routes {
-            fetchers.spawn(fetch_from(Arc::clone(client), leader, route, isolation, chunks.clone()));
-        }
-        drop(chunks);
-        while let Some(chunk) = printed.recv().await {
-            if printer.chunk(&chunk)? {
-                return Ok(());
-            }
-            if printed.is_empty() {
-                printer.out.flush()?;
-            }
-            retry = client.retry();
-        }
-        cursors = leaderless;
-        for left in fetchers.join_all().await {
-            cursors.extend(left.map_err(|(partition, error)| match partition {
-                Some(partition) => Failure::of(format!("{what}: partition {partition}"), &error),
-                None => Failure::of(what, &error),
-            })?);
-        }
-        if !cursors.is_empty() && !retry.pause().await {
-            let gone = ClientError::Response { error: ResponseError::LeaderNotAvailable, message: None };
-            return Err(Failure::of(what, &gone).into());
+        if wake.is_none() && !reading.waiting.is_empty() {
+            wake = Some(reading.next_try()?);
         }
     }
     Ok(())
+}
+
+/// Who fetches what.
+struct Reading<'a> {
+    client: &'a Arc<Client>,
+    names: &'a [String],
+    isolation: Isolation,
+    what: &'a str,
+    chunks: mpsc::Sender<Chunk>,
+    fetchers: JoinSet<Result<Left, FetchFailure>>,
+    /// Not fetched at the moment: their leader is not known, or was lost.
+    waiting: Vec<Cursor>,
+    /// Why the last of them waits.
+    lost: Option<ClientError>,
+    retry: Retry,
+}
+
+impl Reading<'_> {
+    fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.fetchers.is_empty()
+    }
+
+    /// Looks up the leaders of what waits, and starts a fetcher for each.
+    async fn route(&mut self) -> Result<(), Stop> {
+        let cluster = self.client.cluster(Some(self.names)).await.doing(self.what)?;
+        let mut routes: BTreeMap<i32, Vec<Cursor>> = BTreeMap::new();
+        for cursor in std::mem::take(&mut self.waiting) {
+            match cluster.leader(cursor.partition.topic.as_str(), cursor.partition.partition) {
+                Ok(leader) => routes.entry(leader).or_default().push(cursor),
+                Err(error) if error.is_retriable() => {
+                    self.waiting.push(cursor);
+                    self.lost = Some(error);
+                }
+                Err(error) => return Err(self.failure(Some(&cursor.partition), &error)),
+            }
+        }
+        for (leader, cursors) in routes {
+            let client = Arc::clone(self.client);
+            self.fetchers.spawn(fetch_from(client, leader, cursors, self.isolation, self.chunks.clone()));
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, done: Result<Result<Left, FetchFailure>, JoinError>) -> Result<(), Stop> {
+        match done {
+            Ok(Ok(left)) => {
+                self.waiting.extend(left.cursors);
+                self.lost = left.error.or(self.lost.take());
+            }
+            Ok(Err((partition, error))) => return Err(self.failure(partition.as_ref(), &error)),
+            Err(ended) => {
+                if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When to look for the leaders again. Every record that arrives gives more time.
+    fn next_try(&mut self) -> Result<Instant, Stop> {
+        let now = Instant::now();
+        match self.retry.next_pause(now) {
+            Some(pause) => Ok(now + pause),
+            None => {
+                let unknown = ClientError::Response { error: ResponseError::LeaderNotAvailable, message: None };
+                let gone = self.lost.take().unwrap_or(unknown);
+                Err(self.failure(self.waiting.first().map(|cursor| &cursor.partition), &gone))
+            }
+        }
+    }
+
+    fn failure(&self, partition: Option<&TopicPartition>, error: &ClientError) -> Stop {
+        let what = match partition {
+            Some(partition) => format!("{}: partition {partition}", self.what),
+            None => self.what.to_owned(),
+        };
+        Failure::of(what, error).into()
+    }
 }
 
 struct Printer {
@@ -166,8 +240,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints a chunk; true when no more records are wanted.
-    fn chunk(&mut self, chunk: &Chunk) -> io::Result<bool> {
+    fn chunk(&mut self, chunk: &Chunk) -> io::Result<()> {
         for record in &chunk.records {
             if self.left == Some(0) {
                 break;
@@ -175,10 +248,7 @@ impl Printer {
             self.record(&chunk.partition, record)?;
             self.left = self.left.map(|left| left - 1);
         }
-        if self.left == Some(0) {
-            self.out.flush()?;
-        }
-        Ok(self.left == Some(0))
+        Ok(())
     }
 
     fn record(&mut self, from: &TopicPartition, record: &ConsumedRecord) -> io::Result<()> {
