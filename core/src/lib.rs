@@ -3,6 +3,7 @@
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
 pub mod config;
+pub mod controller;
 pub mod coordinator;
 pub mod fetch;
 pub mod partition;

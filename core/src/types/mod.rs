@@ -26,6 +26,16 @@ impl std::fmt::Display for TopicId {
     }
 }
 
+/// Identity of a data directory, given at its birth. A directory that lost part of its identity gets a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct DirectoryId(pub Uuid);
+
+impl std::fmt::Display for DirectoryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Identity of a partition's log and raft group. Stable over the life of the topic.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct PartitionId {

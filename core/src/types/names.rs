@@ -14,16 +14,16 @@ pub struct TopicName(Arc<str>);
 /// Why a name is no topic name. The text is Kafka's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopicName {
-    #[error("topic name is invalid: the empty string is not allowed")]
+    #[error("Topic name is invalid: the empty string is not allowed")]
     Empty,
-    #[error("topic name is invalid: '{0}' is not allowed")]
+    #[error("Topic name is invalid: '{0}' is not allowed")]
     Dots(String),
-    #[error("topic name is invalid: the length of the name is {0}, longer than {TOPIC_NAME_LEN_MAX}")]
-    TooLong(usize),
+    #[error("Topic name is invalid: the length of '{0}' is longer than the max allowed length {TOPIC_NAME_LEN_MAX}")]
+    TooLong(String),
     #[error(
-        "topic name is invalid: it contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        "Topic name is invalid: '{0}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
     )]
-    IllegalCharacter,
+    IllegalCharacter(String),
 }
 
 impl TopicName {
@@ -35,10 +35,10 @@ impl TopicName {
             _ => {}
         }
         if name.len() > TOPIC_NAME_LEN_MAX {
-            return Err(InvalidTopicName::TooLong(name.len()));
+            return Err(InvalidTopicName::TooLong(name.to_owned()));
         }
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
-            return Err(InvalidTopicName::IllegalCharacter);
+            return Err(InvalidTopicName::IllegalCharacter(name.to_owned()));
         }
         Ok(Self(name.into()))
     }
@@ -79,9 +79,9 @@ mod tests {
     fn kafkas_rules_hold() {
         assert_eq!(TopicName::new(""), Err(InvalidTopicName::Empty));
         assert_eq!(TopicName::new(".."), Err(InvalidTopicName::Dots("..".into())));
-        assert_eq!(TopicName::new(&"a".repeat(250)), Err(InvalidTopicName::TooLong(250)));
-        assert_eq!(TopicName::new("a b"), Err(InvalidTopicName::IllegalCharacter));
-        assert_eq!(TopicName::new("ä"), Err(InvalidTopicName::IllegalCharacter));
+        assert_eq!(TopicName::new(&"a".repeat(250)), Err(InvalidTopicName::TooLong("a".repeat(250))));
+        assert_eq!(TopicName::new("a b"), Err(InvalidTopicName::IllegalCharacter("a b".into())));
+        assert_eq!(TopicName::new("ä"), Err(InvalidTopicName::IllegalCharacter("ä".into())));
         assert!(TopicName::new(&"a".repeat(249)).is_ok());
         assert!(TopicName::new("orders.v1_x-Y").is_ok());
     }

@@ -1,0 +1,168 @@
+//! What is written to the metadata log: one record a command.
+//!
+//! A record is the command's number (u16), the version of its body (u8), and the body. Numbers are never used again.
+//! Free for what comes: 30-39 access control lists, 40-49 SCRAM credentials, 50-59 client quotas, 60-69 delegation
+//! tokens, 70-79 moves of replicas.
+
+use super::parts::{read_partitions, write_partitions};
+use super::wire::{Reader, WireError, Writer};
+use super::{ConfigOwner, Node, Partition, Peer, Topic};
+use crate::types::{NodeId, ProducerId, TopicId};
+
+/// A change of the metadata, decided. Carrying it out cannot fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The cluster's name, as the first command of its log.
+    FormCluster {
+        cluster_id: String,
+    },
+    /// A node starts, or starts again with other addresses.
+    RegisterNode(Node),
+    /// A node is gone for good.
+    RemoveNode {
+        node: NodeId,
+    },
+    /// A disk gets its identity in raft.
+    AssignPeer(Peer),
+    CreateTopic(Topic),
+    DeleteTopic {
+        id: TopicId,
+    },
+    /// Partitions `first` and up.
+    AddPartitions {
+        id: TopicId,
+        first: i32,
+        partitions: Vec<Partition>,
+    },
+    /// Settings given (`Some`) or taken back (`None`).
+    ChangeConfigs {
+        owner: ConfigOwner,
+        changes: Vec<(String, Option<String>)>,
+    },
+    /// Producer ids below `next` belong to someone; `node` may give out those from the last such command's on.
+    AllocateProducerIds {
+        node: NodeId,
+        next: ProducerId,
+    },
+    /// A feature's level for the whole cluster; 0 turns it off.
+    SetFeature {
+        name: String,
+        level: i16,
+    },
+}
+
+/// Why a record of the metadata log is not carried out. Either ends the node: going on without it would make
+/// another cluster of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    #[error(
+        "metadata holds command {number} in version {version}: this node is too old, run the version that wrote it"
+    )]
+    TooNew { number: u16, version: u8 },
+    #[error("metadata is damaged: {0}")]
+    Damaged(#[from] WireError),
+}
+
+mod number {
+    pub(super) const FORM_CLUSTER: u16 = 1;
+    pub(super) const REGISTER_NODE: u16 = 2;
+    pub(super) const REMOVE_NODE: u16 = 3;
+    pub(super) const ASSIGN_PEER: u16 = 4;
+    pub(super) const CREATE_TOPIC: u16 = 10;
+    pub(super) const DELETE_TOPIC: u16 = 11;
+    pub(super) const ADD_PARTITIONS: u16 = 12;
+    pub(super) const CHANGE_CONFIGS: u16 = 20;
+    pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 21;
+    pub(super) const SET_FEATURE: u16 = 22;
+}
+
+impl Command {
+    fn number(&self) -> u16 {
+        match self {
+            Self::FormCluster { .. } => number::FORM_CLUSTER,
+            Self::RegisterNode(_) => number::REGISTER_NODE,
+            Self::RemoveNode { .. } => number::REMOVE_NODE,
+            Self::AssignPeer(_) => number::ASSIGN_PEER,
+            Self::CreateTopic(_) => number::CREATE_TOPIC,
+            Self::DeleteTopic { .. } => number::DELETE_TOPIC,
+            Self::AddPartitions { .. } => number::ADD_PARTITIONS,
+            Self::ChangeConfigs { .. } => number::CHANGE_CONFIGS,
+            Self::AllocateProducerIds { .. } => number::ALLOCATE_PRODUCER_IDS,
+            Self::SetFeature { .. } => number::SET_FEATURE,
+        }
+    }
+
+    /// The record's value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        // Every body is in its first version so far.
+        to.u16(self.number()).u8(0);
+        match self {
+            Self::FormCluster { cluster_id } => {
+                to.text(cluster_id);
+            }
+            Self::RegisterNode(node) => node.write(&mut to),
+            Self::RemoveNode { node } => {
+                to.i32(node.0);
+            }
+            Self::AssignPeer(peer) => peer.write(&mut to),
+            Self::CreateTopic(topic) => topic.write(&mut to),
+            Self::DeleteTopic { id } => {
+                to.uuid(id.0);
+            }
+            Self::AddPartitions { id, first, partitions } => {
+                to.uuid(id.0).i32(*first);
+                write_partitions(partitions, &mut to);
+            }
+            Self::ChangeConfigs { owner, changes } => {
+                owner.write(&mut to);
+                to.list(changes.iter(), |to, (name, value)| {
+                    to.text(name).optional_text(value.as_deref());
+                });
+            }
+            Self::AllocateProducerIds { node, next } => {
+                to.i32(node.0).i64(next.0);
+            }
+            Self::SetFeature { name, level } => {
+                to.text(name).i16(*level);
+            }
+        }
+        to.0
+    }
+
+    /// The command of a record's value.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CommandError> {
+        let mut reader = Reader::new(bytes);
+        let from = &mut reader;
+        let (number, version) = (from.u16("command number")?, from.u8("command version")?);
+        let too_new = CommandError::TooNew { number, version };
+        if version != 0 {
+            return Err(too_new);
+        }
+        let command = match number {
+            number::FORM_CLUSTER => Self::FormCluster { cluster_id: from.text("cluster id")? },
+            number::REGISTER_NODE => Self::RegisterNode(Node::read(from)?),
+            number::REMOVE_NODE => Self::RemoveNode { node: NodeId(from.i32("node id")?) },
+            number::ASSIGN_PEER => Self::AssignPeer(Peer::read(from)?),
+            number::CREATE_TOPIC => Self::CreateTopic(Topic::read(from)?),
+            number::DELETE_TOPIC => Self::DeleteTopic { id: TopicId(from.uuid("topic id")?) },
+            number::ADD_PARTITIONS => Self::AddPartitions {
+                id: TopicId(from.uuid("topic id")?),
+                first: from.i32("partition")?,
+                partitions: read_partitions(from)?,
+            },
+            number::CHANGE_CONFIGS => Self::ChangeConfigs {
+                owner: ConfigOwner::read(from)?,
+                changes: from.list("changes", |from| Ok((from.text("setting")?, from.optional_text("value")?)))?,
+            },
+            number::ALLOCATE_PRODUCER_IDS => Self::AllocateProducerIds {
+                node: NodeId(from.i32("node id")?),
+                next: ProducerId(from.i64("producer id")?),
+            },
+            number::SET_FEATURE => Self::SetFeature { name: from.text("feature")?, level: from.i16("level")? },
+            _ => return Err(too_new),
+        };
+        reader.end()?;
+        Ok(command)
+    }
+}

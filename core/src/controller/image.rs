@@ -1,0 +1,211 @@
+//! All metadata at one moment.
+//!
+//! Copies are cheap and independent: whoever reads holds one, whoever carries out commands changes another. Who leads
+//! which partition is not here; leaders announce it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::shards::Shards;
+use super::{Command, ConfigOwner, Node, Peer, Topic};
+use crate::config::{BrokerConfig, ConfigMap};
+use crate::types::{DirectoryId, NodeId, PeerId, ProducerId, TopicId, TopicName};
+
+/// The metadata after some number of commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub(super) version: u64,
+    pub(super) cluster_id: Option<Arc<str>>,
+    pub(super) nodes: Arc<BTreeMap<NodeId, Arc<Node>>>,
+    /// Of every disk there ever was, by peer id.
+    pub(super) peers: Arc<BTreeMap<PeerId, Peer>>,
+    topics: Shards<TopicId, Arc<Topic>>,
+    topic_ids: Shards<TopicName, TopicId>,
+    /// Names with '.' or '_' by what they are with '_' alone: Kafka lets no two of them be alike in that.
+    alike: Shards<String, BTreeSet<TopicName>>,
+    /// Of all but topics, which keep their own.
+    pub(super) configs: Arc<BTreeMap<ConfigOwner, Arc<ConfigMap>>>,
+    pub(super) next_producer_id: i64,
+    pub(super) features: Arc<BTreeMap<String, i16>>,
+}
+
+impl Image {
+    /// How many commands led here. Grows by one with each.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// `None` before the cluster was formed.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    /// By id.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The identity in raft of a node's disk.
+    pub fn peer_of(&self, node: NodeId, directory: DirectoryId) -> Option<PeerId> {
+        self.peers.values().find(|peer| peer.node == node && peer.directory == directory).map(|peer| peer.id)
+    }
+
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    /// The identity in raft of the disk that a node has now.
+    pub fn peer_of_node(&self, node: NodeId) -> Option<PeerId> {
+        self.peer_of(node, self.node(node)?.directory)
+    }
+
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id)
+    }
+
+    pub fn topic_by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(self.topic_ids.get(name)?)
+    }
+
+    /// All topics, in no order that means anything.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.iter().map(|(_, topic)| topic)
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// A topic whose name differs from this one in dots and underscores only.
+    pub(super) fn topic_alike(&self, name: &str) -> Option<&TopicName> {
+        self.alike.get(unified(name)?.as_str())?.first()
+    }
+
+    /// Settings of their own; empty when there are none.
+    pub fn configs(&self, owner: &ConfigOwner) -> Arc<ConfigMap> {
+        match owner {
+            ConfigOwner::Topic(id) => self.topic(*id).map(|topic| topic.configs.clone()),
+            _ => self.configs.get(owner).cloned(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Everything but topics that has settings of its own.
+    pub fn config_owners(&self) -> impl Iterator<Item = &ConfigOwner> {
+        self.configs.keys()
+    }
+
+    /// The settings of the broker that was started with `given`, with what was changed since.
+    pub fn broker_config(&self, given: &BrokerConfig) -> BrokerConfig {
+        let for_this = self.configs(&ConfigOwner::Broker(given.node_id()));
+        given.with_dynamic(&self.configs(&ConfigOwner::AllBrokers), &for_this)
+    }
+
+    /// Ids from here on belong to nobody yet.
+    pub fn next_producer_id(&self) -> ProducerId {
+        ProducerId(self.next_producer_id)
+    }
+
+    /// Level of a feature for the whole cluster; 0: off.
+    pub fn feature(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
+    }
+
+    /// All features that are on, by name.
+    pub fn features(&self) -> impl Iterator<Item = (&str, i16)> {
+        self.features.iter().map(|(name, level)| (name.as_str(), *level))
+    }
+
+    /// Carries a command out. What it is about and is not there (any more) stays so.
+    pub fn apply(&mut self, command: &Command) {
+        self.version += 1;
+        match command {
+            Command::FormCluster { cluster_id } => self.cluster_id = Some(cluster_id.as_str().into()),
+            Command::RegisterNode(node) => {
+                Arc::make_mut(&mut self.nodes).insert(node.id, Arc::new(node.clone()));
+            }
+            Command::RemoveNode { node } => {
+                Arc::make_mut(&mut self.nodes).remove(node);
+            }
+            Command::AssignPeer(peer) => {
+                Arc::make_mut(&mut self.peers).insert(peer.id, *peer);
+            }
+            Command::CreateTopic(topic) => self.put_topic(topic.clone()),
+            Command::DeleteTopic { id } => self.remove_topic(*id),
+            Command::AddPartitions { id, first, partitions } => self.change_topic(*id, |topic| {
+                let first = usize::try_from(*first).unwrap_or(0);
+                topic.partitions.truncate(first);
+                topic.partitions.extend(partitions.iter().cloned());
+            }),
+            Command::ChangeConfigs { owner: ConfigOwner::Topic(id), changes } => self.change_topic(*id, |topic| {
+                change_configs(&mut topic.configs, changes);
+            }),
+            Command::ChangeConfigs { owner, changes } => self.change_owner(owner, changes),
+            Command::AllocateProducerIds { next, .. } => self.next_producer_id = next.0,
+            Command::SetFeature { name, level } => {
+                let features = Arc::make_mut(&mut self.features);
+                match level {
+                    0 => features.remove(name),
+                    level => features.insert(name.clone(), *level),
+                };
+            }
+        }
+    }
+
+    pub(super) fn put_topic(&mut self, topic: Topic) {
+        if let Some(alike) = unified(topic.name.as_str()) {
+            let mut names = self.alike.get(&alike).cloned().unwrap_or_default();
+            names.insert(topic.name.clone());
+            self.alike.insert(alike, names);
+        }
+        self.topic_ids.insert(topic.name.clone(), topic.id);
+        self.topics.insert(topic.id, Arc::new(topic));
+    }
+
+    fn remove_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.remove(&id) else { return };
+        self.topic_ids.remove(topic.name.as_str());
+        let Some(alike) = unified(topic.name.as_str()) else { return };
+        let mut names = self.alike.remove(&alike).unwrap_or_default();
+        names.remove(&topic.name);
+        if !names.is_empty() {
+            self.alike.insert(alike, names);
+        }
+    }
+
+    fn change_topic(&mut self, id: TopicId, change: impl FnOnce(&mut Topic)) {
+        let Some(topic) = self.topics.get(&id) else { return };
+        let mut topic = Topic::clone(topic);
+        change(&mut topic);
+        self.topics.insert(id, Arc::new(topic));
+    }
+
+    fn change_owner(&mut self, owner: &ConfigOwner, changes: &[(String, Option<String>)]) {
+        let mut configs = self.configs(owner);
+        change_configs(&mut configs, changes);
+        let all = Arc::make_mut(&mut self.configs);
+        match configs.is_empty() {
+            true => all.remove(owner),
+            false => all.insert(owner.clone(), configs),
+        };
+    }
+}
+
+fn change_configs(configs: &mut Arc<ConfigMap>, changes: &[(String, Option<String>)]) {
+    let configs = Arc::make_mut(configs);
+    for (name, value) in changes {
+        match value {
+            Some(value) => configs.insert(name.clone(), value.clone()),
+            None => configs.remove(name),
+        };
+    }
+}
+
+/// Of names that hold a dot or an underscore (Kafka `Topic.unifyCollisionChars`).
+fn unified(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
+}

@@ -1,0 +1,201 @@
+//! The image as keys and values for the store, an entity a key, so that a start does not read the metadata log.
+//!
+//! Keys: a byte for the kind, then what tells entities apart. Values: a byte for the version, then the body.
+//!
+//! | kind | key | value |
+//! |---|---|---|
+//! | 1 | | version u64, cluster id, next producer id i64 |
+//! | 2 | node id i32 | node |
+//! | 3 | peer id u64 | node id, directory id |
+//! | 4 | topic id | topic: name, replicas of each partition, settings |
+//! | 5 | owner of settings | settings |
+//! | 6 | feature name | level i16 |
+
+use std::sync::Arc;
+
+use super::parts::{read_configs, write_configs};
+use super::wire::{Reader, WireError, Writer};
+use super::{Command, ConfigOwner, Image, Node, Peer, Topic};
+
+const CLUSTER: u8 = 1;
+const NODE: u8 = 2;
+const PEER: u8 = 3;
+const TOPIC: u8 = 4;
+const CONFIGS: u8 = 5;
+const FEATURE: u8 = 6;
+
+/// Version of all values so far.
+const VERSION: u8 = 0;
+
+/// A key and its new value; `None`: it is gone.
+pub type StoredChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// Why stored metadata cannot be read. The node does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoredError {
+    #[error(
+        "stored metadata holds kind {kind} in version {version}: this node is too old, run the version that wrote it"
+    )]
+    TooNew { kind: u8, version: u8 },
+    #[error("stored metadata is damaged: {0}")]
+    Damaged(#[from] WireError),
+}
+
+fn key(kind: u8, rest: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut to = Writer::default();
+    to.u8(kind);
+    rest(&mut to);
+    to.0
+}
+
+fn value(body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    key(VERSION, body)
+}
+
+fn put<T: ?Sized>(entity: Option<&T>, write: impl FnOnce(&T, &mut Writer)) -> Option<Vec<u8>> {
+    entity.map(|entity| value(|to| write(entity, to)))
+}
+
+impl Image {
+    /// What the store must change to hold this image, which `command` just led to.
+    pub fn stored_changes(&self, command: &Command) -> Vec<StoredChange> {
+        let mut changes = vec![self.stored_cluster()];
+        changes.extend(match command {
+            Command::FormCluster { .. } | Command::AllocateProducerIds { .. } => None,
+            Command::RegisterNode(Node { id, .. }) | Command::RemoveNode { node: id } => {
+                let entity = self.nodes.get(id).map(|node| &**node);
+                Some((
+                    key(NODE, |to| {
+                        to.i32(id.0);
+                    }),
+                    put(entity, Node::write),
+                ))
+            }
+            Command::AssignPeer(peer) => Some(stored_peer(peer)),
+            Command::CreateTopic(Topic { id, .. })
+            | Command::DeleteTopic { id }
+            | Command::AddPartitions { id, .. }
+            | Command::ChangeConfigs { owner: ConfigOwner::Topic(id), .. } => {
+                let entity = self.topic(*id).map(|topic| &**topic);
+                Some((
+                    key(TOPIC, |to| {
+                        to.uuid(id.0);
+                    }),
+                    put(entity, Topic::write),
+                ))
+            }
+            Command::ChangeConfigs { owner, .. } => {
+                let entity = self.configs.get(owner).map(|configs| &**configs);
+                Some((key(CONFIGS, |to| owner.write(to)), put(entity, write_configs)))
+            }
+            Command::SetFeature { name, .. } => Some(stored_feature(name, self.features.get(name))),
+        });
+        changes
+    }
+
+    /// All entities.
+    pub fn stored(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let nodes = self.nodes.values().map(|node| {
+            (
+                key(NODE, |to| {
+                    to.i32(node.id.0);
+                }),
+                put(Some(&**node), Node::write),
+            )
+        });
+        let topics = self.topics().map(|topic| {
+            (
+                key(TOPIC, |to| {
+                    to.uuid(topic.id.0);
+                }),
+                put(Some(&**topic), Topic::write),
+            )
+        });
+        let configs = self
+            .configs
+            .iter()
+            .map(|(owner, configs)| (key(CONFIGS, |to| owner.write(to)), put(Some(&**configs), write_configs)));
+        let features = self.features.iter().map(|(name, level)| stored_feature(name, Some(level)));
+        let all = std::iter::once(self.stored_cluster())
+            .chain(nodes)
+            .chain(self.peers.values().map(stored_peer))
+            .chain(topics)
+            .chain(configs)
+            .chain(features);
+        all.filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    fn stored_cluster(&self) -> StoredChange {
+        let body = |to: &mut Writer| {
+            to.u64(self.version).optional_text(self.cluster_id.as_deref()).i64(self.next_producer_id);
+        };
+        (key(CLUSTER, |_| ()), Some(value(body)))
+    }
+
+    /// The image that was stored under these keys, in any order; the empty one when there are none.
+    pub fn from_stored<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, StoredError> {
+        let mut image = Self::default();
+        for (key, value) in pairs {
+            image.put_stored(key.as_ref(), value.as_ref())?;
+        }
+        Ok(image)
+    }
+
+    fn put_stored(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoredError> {
+        let (mut key, mut body) = (Reader::new(key), Reader::new(value));
+        let (kind, version) = (key.u8("kind")?, body.u8("version")?);
+        if version != VERSION {
+            return Err(StoredError::TooNew { kind, version });
+        }
+        let from = &mut body;
+        match kind {
+            CLUSTER => {
+                self.version = from.u64("version")?;
+                self.cluster_id = from.optional_text("cluster id")?.map(Into::into);
+                self.next_producer_id = from.i64("producer id")?;
+            }
+            NODE => {
+                let node = Node::read(from)?;
+                Arc::make_mut(&mut self.nodes).insert(node.id, Arc::new(node));
+            }
+            PEER => {
+                let peer = Peer::read(from)?;
+                Arc::make_mut(&mut self.peers).insert(peer.id, peer);
+            }
+            TOPIC => self.put_topic(Topic::read(from)?),
+            CONFIGS => {
+                let configs = read_configs(from)?;
+                Arc::make_mut(&mut self.configs).insert(ConfigOwner::read(&mut key)?, Arc::new(configs));
+            }
+            FEATURE => {
+                let level = from.i16("level")?;
+                Arc::make_mut(&mut self.features).insert(key.text("feature")?, level);
+            }
+            kind => return Err(StoredError::TooNew { kind, version }),
+        }
+        Ok(body.end()?)
+    }
+}
+
+fn stored_peer(peer: &Peer) -> StoredChange {
+    (
+        key(PEER, |to| {
+            to.u64(peer.id.0);
+        }),
+        put(Some(peer), Peer::write),
+    )
+}
+
+fn stored_feature(name: &str, level: Option<&i16>) -> StoredChange {
+    let body = |level: &i16, to: &mut Writer| {
+        to.i16(*level);
+    };
+    (
+        key(FEATURE, |to| {
+            to.text(name);
+        }),
+        put(level, body),
+    )
+}
