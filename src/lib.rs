@@ -1,5 +1,6 @@
 //! Millstream: a broker that speaks the Kafka wire protocol. The binary is a thin shell over this library.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -9,5 +10,6 @@ pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod raft;
+pub mod startup;
 pub mod store;
 pub mod telemetry;

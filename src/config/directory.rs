@@ -59,7 +59,10 @@ impl DataDirectory {
     pub fn open(path: &Path, node_id: NodeId, new_ids: (Uuid, Uuid)) -> Result<Self, DirectoryError> {
         let io_error = |action| move |error| DirectoryError::Io { path: path.to_owned(), action, error };
         fs::create_dir_all(path).map_err(io_error("cannot be made"))?;
-        let entries = list(path).map_err(io_error("cannot be read"))?;
+        if !path.join(META_FILE).exists() {
+            // Before the lock is made: what is not ours is not touched.
+            refuse_unless_empty(path, &list(path).map_err(io_error("cannot be read"))?)?;
+        }
         let lock_error = io_error("cannot be written");
         let file =
             File::options().create(true).write(true).truncate(false).open(path.join(LOCK_FILE)).map_err(lock_error)?;
@@ -78,10 +81,21 @@ impl DataDirectory {
         match fs::read_to_string(path.join(META_FILE)) {
             Ok(text) => {
                 let (cluster_id, directory_id) = read_meta(path, &text, node_id)?;
-                Ok(open(cluster_id, directory_id, false))
+                let [has_kv, has_log] = ["kv", "log"].map(|half| path.join(half).exists());
+                match (has_kv, has_log) {
+                    (true, _) => Ok(open(cluster_id, directory_id, false)),
+                    // Its birth was cut short, or all was wiped: in either case it is another disk than before.
+                    (false, false) => {
+                        write_meta(path, node_id, &cluster_id, new_ids.1).map_err(io_error("cannot be written"))?;
+                        Ok(open(cluster_id, new_ids.1, true))
+                    }
+                    (false, true) => {
+                        let text = "log/ is there, but kv/ is missing".to_owned();
+                        Err(DirectoryError::Damaged { path: path.to_owned(), text })
+                    }
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                refuse_unless_empty(path, &entries)?;
                 let (cluster_id, directory_id) = (base64(new_ids.0), new_ids.1);
                 write_meta(path, node_id, &cluster_id, directory_id).map_err(io_error("cannot be written"))?;
                 Ok(open(cluster_id, directory_id, true))
@@ -107,7 +121,7 @@ impl DataDirectory {
         self.directory_id
     }
 
-    /// Born by this very `open`: nothing was in it.
+    /// Nothing is in it: neither `kv/` nor `log/`.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
@@ -207,6 +221,7 @@ mod tests {
         let born = open(&path, 3).unwrap();
         assert!(born.is_new());
         let ids = (born.cluster_id().to_owned(), born.directory_id());
+        fs::create_dir(path.join("kv")).unwrap();
         drop(born);
         let again = DataDirectory::open(&path, NodeId(3), (Uuid::nil(), Uuid::nil())).unwrap();
         assert!(!again.is_new());
@@ -249,6 +264,22 @@ mod tests {
         fs::create_dir(dir.path().join("kv")).unwrap();
         let refused = open(dir.path(), 1).unwrap_err().to_string();
         assert!(refused.contains("kv/ is there, but meta.properties is missing"), "{refused}");
+
+        let dir = TempDir::new().unwrap();
+        drop(open(dir.path(), 1).unwrap());
+        fs::create_dir(dir.path().join("log")).unwrap();
+        let refused = open(dir.path(), 1).unwrap_err().to_string();
+        assert!(refused.contains("log/ is there, but kv/ is missing"), "{refused}");
+    }
+
+    #[test]
+    fn a_wiped_directory_is_another_disk_of_the_same_cluster() {
+        let dir = TempDir::new().unwrap();
+        let cluster_id = open(dir.path(), 1).unwrap().cluster_id().to_owned();
+        let other = Uuid::from_u128(99);
+        let wiped = DataDirectory::open(dir.path(), NodeId(1), (Uuid::nil(), other)).unwrap();
+        assert!(wiped.is_new());
+        assert_eq!((wiped.cluster_id(), wiped.directory_id()), (cluster_id.as_str(), other));
     }
 
     #[test]

@@ -9,12 +9,13 @@ use super::Source;
 pub enum ConfigError {
     #[error("{key}={value}: not allowed, must be {allowed} ({source_of})")]
     BadValue { key: String, value: String, allowed: String, source_of: Source },
-    #[error("{key}: unknown key ({source_of}){}", did_you_mean(.suggestion.as_deref()))]
-    UnknownKey { key: String, source_of: Source, suggestion: Option<String> },
+    #[error("{key}: unknown key{} ({source_of})", did_you_mean(*.suggestion))]
+    UnknownKey { key: String, source_of: Source, suggestion: Option<&'static str> },
     #[error("--set {given}: must be KEY=VALUE")]
     BadSet { given: String },
-    #[error("{key}={value} contradicts {other}={other_value}: give one of them")]
-    Contradiction { key: String, value: String, other: String, other_value: String },
+    /// Each value is allowed, but not together.
+    #[error("{0}")]
+    Conflict(#[from] millstream_core::config::ConfigError),
     #[error("{key}={value}: {text}")]
     NotServed { key: String, value: String, text: String },
     #[error("{path}: {text}", path = path.display())]
@@ -22,5 +23,5 @@ pub enum ConfigError {
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map(|s| format!("; did you mean {s}?")).unwrap_or_default()
+    suggestion.map(|s| format!(", did you mean {s}?")).unwrap_or_default()
 }

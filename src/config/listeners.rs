@@ -101,7 +101,7 @@ pub fn parse_listeners(
     listeners: &str,
     advertised: Option<&str>,
     protocol_map: &str,
-    skipped: &[&str],
+    skipped: &[String],
     host_name: &str,
 ) -> Result<Vec<Listener>, ListenerError> {
     let protocols = parse_protocols(protocol_map)?;
@@ -196,7 +196,7 @@ mod tests {
     const MAP: &str = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL";
 
     fn parse(listeners: &str, advertised: Option<&str>, map: &str) -> Result<Vec<Listener>, ListenerError> {
-        parse_listeners(listeners, advertised, map, &["CONTROLLER"], "myhost")
+        parse_listeners(listeners, advertised, map, &["CONTROLLER".to_owned()], "myhost")
     }
 
     #[test]

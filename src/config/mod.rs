@@ -1,30 +1,32 @@
 //! The settings of this node: read from flags, environment and file, merged and checked before anything starts.
 //!
-//! Keys are Kafka's own wherever Kafka has the setting; This module merges and
-//! checks; what a setting means is known by the part that it tunes.
+//! Which settings there are, what they may be and their defaults is core's (`millstream_core::config`); what a setting
+//! means is known by the part that it tunes. Here they are only found and put together.
 
 mod directory;
 mod error;
+mod keys;
 mod listeners;
+mod load;
 mod properties;
 mod yaml;
 
 pub use directory::{DataDirectory, DirectoryError};
 pub use error::ConfigError;
 pub use listeners::{HostPort, Listener, SecurityProtocol};
+pub use load::{Flags, load};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use millstream_core::types::NodeId;
-
-use crate::telemetry::LoggingConfig;
+use millstream_core::config::BrokerConfig;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    Flag(String),
+    Default,
+    Flag(&'static str),
     /// The environment variable.
     Environment(String),
     /// The file, with the line where the format tells it.
@@ -37,6 +39,7 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Default => f.write_str("default"),
             Self::Flag(flag) => f.write_str(flag),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
@@ -45,64 +48,35 @@ impl fmt::Display for Source {
     }
 }
 
-/// One key that was set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    pub value: String,
-    pub source: Source,
-}
-
-/// The merged and checked settings of this node. Values that nobody set are the defaults of the key's definition.
+/// The merged and checked settings of this node.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What was set, by key. Every key is known and every value was accepted by its definition.
-    settings: BTreeMap<String, Setting>,
-    pub node_id: NodeId,
+    /// All settings, typed, with their defaults: the static layer, to which dynamic ones may be added.
+    pub broker: BrokerConfig,
+    /// Where each setting that was given comes from.
+    pub sources: BTreeMap<String, Source>,
     pub data_dir: PathBuf,
     /// At least one.
     pub listeners: Vec<Listener>,
     pub admin: HostPort,
-    pub logging: LoggingConfig,
-    /// What an operator should hear once the log is set up: keys without effect, unknown keys of a properties file.
+    /// What an operator should hear once the log is set up: settings without effect, unknown settings of a
+    /// properties file.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// What was set, by key: the static broker configuration as DescribeConfigs shows it.
-    pub fn settings(&self) -> &BTreeMap<String, Setting> {
-        &self.settings
-    }
-
-    /// The value of a key, set or default; `None` where neither is there.
-    pub fn text(&self, key: &str) -> Option<&str> {
-        match self.settings.get(key) {
-            Some(setting) => Some(&setting.value),
-            None => None,
+    /// The error for a value that only the part it tunes could judge.
+    pub fn bad_value(&self, key: &str, allowed: &str) -> ConfigError {
+        let value = self.broker.raw(key).unwrap_or_default();
+        let shown = if keys::is_secret(key) { "[hidden]".to_owned() } else { format!("{value:?}") };
+        ConfigError::BadValue {
+            key: key.to_owned(),
+            value: shown,
+            allowed: allowed.to_owned(),
+            source_of: self.sources.get(key).cloned().unwrap_or(Source::Default),
         }
     }
-
-    /// A number.
-    ///
-    /// # Panics
-    /// When the key is not defined as a number with a default: a mistake in the program, not in a file.
-    pub fn int(&self, key: &str) -> i64 {
-        let text = self.text(key).unwrap_or_else(|| panic!("{key} has no default"));
-        text.trim().parse().unwrap_or_else(|_| panic!("{key} was checked to be a number: {text}"))
-    }
-
-    /// A number below zero is `None` (Kafka's "no limit"), and so is a key without a value.
-    pub fn limit(&self, key: &str) -> Option<u64> {
-        self.text(key).and_then(|text| text.trim().parse().ok())
-    }
-
-    /// `true` or `false`, in any case as Kafka takes it.
-    pub fn flag(&self, key: &str) -> bool {
-        self.text(key).is_some_and(|text| text.trim().eq_ignore_ascii_case("true"))
-    }
-
-    /// A list by commas, trimmed, without empty items.
-    pub fn list(&self, key: &str) -> Vec<&str> {
-        let text = self.text(key).unwrap_or_default();
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use super::bind::Bound;
 use super::connection::{Connection, End, Shared};
 use super::frame::FrameError;
-use super::limits::{Counts, IpPlace};
+use super::limits::{Counts, IpPlace, Place};
 use super::notices::Notices;
 use crate::api::{Refused, Session};
 use crate::telemetry::{Escaped, Metrics};
@@ -38,8 +38,7 @@ pub(super) struct Acceptor {
 
 /// What a connection gives back when it ends.
 struct Places {
-    _total: OwnedSemaphorePermit,
-    _listener: OwnedSemaphorePermit,
+    _place: Place,
     _ip: IpPlace,
     _alive: mpsc::Sender<()>,
 }
@@ -57,15 +56,13 @@ impl Acceptor {
     }
 
     async fn accept_all(&self) {
-        let listener_places = self.counts.of_listener(&self.bound.listener.name);
         let mut back_off = BACK_OFF_FIRST;
         loop {
-            let total = self.counts.place().await;
-            let listener = Arc::clone(&listener_places).acquire_owned().await.expect("the semaphore is never closed");
+            let place = self.counts.place(&self.bound.listener.name).await;
             match self.bound.socket.accept().await {
                 Ok((socket, peer)) => {
                     back_off = BACK_OFF_FIRST;
-                    self.admit(socket, peer, total, listener);
+                    self.admit(socket, peer, place);
                 }
                 Err(e) if is_shortage(&e) => {
                     warn!(listener = self.bound.listener.name, error = %e, "cannot accept, will retry");
@@ -78,7 +75,7 @@ impl Acceptor {
         }
     }
 
-    fn admit(&self, socket: TcpStream, peer: SocketAddr, total: OwnedSemaphorePermit, listener: OwnedSemaphorePermit) {
+    fn admit(&self, socket: TcpStream, peer: SocketAddr, place: Place) {
         let Some(ip) = self.counts.try_ip_place(peer.ip()) else {
             self.metrics.connections_closed.with_label_values(&["per_ip"]).inc();
             if self.notices.is_first(peer.ip(), "per_ip", 0) {
@@ -86,7 +83,7 @@ impl Acceptor {
             }
             return;
         };
-        let places = Places { _total: total, _listener: listener, _ip: ip, _alive: self.alive.clone() };
+        let places = Places { _place: place, _ip: ip, _alive: self.alive.clone() };
         let local = match socket.set_nodelay(true).and_then(|()| socket.local_addr()) {
             Ok(local) => local,
             Err(e) => {

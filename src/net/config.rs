@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use millstream_core::config::BrokerConfig;
+
 use super::limits::ConnectionLimits;
-use crate::config::{Config, ConfigError, Source};
+use crate::config::{Config, ConfigError};
 
 /// Settings of the listeners and connections. Names and defaults are Kafka's where it has the setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub struct NetConfig {
     pub send_buffer_bytes: Option<u32>,
     /// `socket.receive.buffer.bytes`, likewise.
     pub receive_buffer_bytes: Option<u32>,
-    /// `socket.listen.backlog.size`, default 1024 here (Kafka 50): connections which the system accepts ahead of us.
+    /// `socket.listen.backlog.size`, 1024 when it is not set (Kafka: 50): connections that the system accepts ahead of
+    /// us. Small: clients that come all at once wait a second for their next attempt.
     pub backlog: u32,
     pub limits: ConnectionLimits,
 }
@@ -32,73 +35,106 @@ pub struct NetConfig {
 /// Connections that the system may hold ready for each listener when nothing is set.
 const BACKLOG: u32 = 1024;
 
-impl Default for NetConfig {
-    fn default() -> Self {
-        Self {
-            frame_bytes_max: 100 << 20,
-            request_memory_bytes: 256 << 20,
-            idle_max: Some(Duration::from_secs(600)),
-            send_buffer_bytes: None,
-            receive_buffer_bytes: None,
-            backlog: BACKLOG,
-            limits: ConnectionLimits::default(),
-        }
-    }
-}
-
 impl NetConfig {
     /// From the node's settings. Host names in `max.connections.per.ip.overrides` are looked up.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
-        let none = ConnectionLimits::default();
-        let set = |key: &str| config.settings().contains_key(key).then(|| config.limit(key)).flatten();
-        let size = |key: &str| config.limit(key).and_then(|n| usize::try_from(n).ok());
-        let buffer = |key: &str| set(key).and_then(|n| u32::try_from(n).ok());
-        let mut by_listener = HashMap::new();
-        for listener in &config.listeners {
-            let key = format!("listener.name.{}.max.connections", listener.name.to_ascii_lowercase());
-            if config.settings().contains_key(&key) {
-                let limit = size(&key).ok_or_else(|| bad(config, &key, "a number, at least 0"))?;
-                by_listener.insert(listener.name.clone(), limit);
-            }
-        }
-        let defaults = Self::default();
+        let broker = &config.broker;
+        let size = |key: &str| usize::try_from(broker.integer(key)).unwrap_or(usize::MAX);
+        let if_set = |key: &str| broker.is_set(key).then(|| u32::try_from(broker.integer(key)).ok()).flatten();
+        let limits = ConnectionLimits::of(broker).map_err(|(key, allowed)| config.bad_value(&key, allowed))?;
         Ok(Self {
-            frame_bytes_max: size("socket.request.max.bytes").unwrap_or(defaults.frame_bytes_max),
-            request_memory_bytes: size("request.memory.bytes").unwrap_or(defaults.request_memory_bytes),
-            idle_max: config.limit("connections.max.idle.ms").map(Duration::from_millis),
-            send_buffer_bytes: buffer("socket.send.buffer.bytes"),
-            receive_buffer_bytes: buffer("socket.receive.buffer.bytes"),
-            backlog: buffer("socket.listen.backlog.size").unwrap_or(BACKLOG),
-            limits: ConnectionLimits {
-                total: size("max.connections").unwrap_or(none.total),
-                by_listener,
-                per_ip: size("max.connections.per.ip").unwrap_or(none.per_ip),
-                overrides: overrides(config)?,
-            },
+            frame_bytes_max: size("socket.request.max.bytes"),
+            request_memory_bytes: size("request.memory.bytes"),
+            idle_max: u64::try_from(broker.integer("connections.max.idle.ms")).ok().map(Duration::from_millis),
+            send_buffer_bytes: if_set("socket.send.buffer.bytes"),
+            receive_buffer_bytes: if_set("socket.receive.buffer.bytes"),
+            backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
+            limits,
         })
     }
 }
 
+impl ConnectionLimits {
+    /// From the settings in force. The error is a key and what is allowed. Host names are looked up.
+    pub fn of(broker: &BrokerConfig) -> Result<Self, (String, &'static str)> {
+        let count = |key: &str| usize::try_from(broker.integer(key)).unwrap_or_default();
+        let mut by_listener = HashMap::new();
+        for listener in broker.list("listeners") {
+            let Some((name, _)) = listener.split_once("://") else { continue };
+            let key = format!("listener.name.{}.max.connections", name.to_ascii_lowercase());
+            if let Some(text) = broker.raw(&key) {
+                let limit = text.trim().parse().map_err(|_| (key, "a whole number, at least 0"))?;
+                by_listener.insert(name.to_ascii_uppercase(), limit);
+            }
+        }
+        let overrides = broker.text(OVERRIDES).unwrap_or_default();
+        Ok(Self {
+            total: count("max.connections"),
+            by_listener,
+            per_ip: count("max.connections.per.ip"),
+            overrides: parse_overrides(overrides).map_err(|allowed| (OVERRIDES.to_owned(), allowed))?,
+            per_second: count("max.connection.creation.rate").max(1),
+        })
+    }
+}
+
+const OVERRIDES: &str = "max.connections.per.ip.overrides";
+
 /// `host:limit,...`, where a host is a name or an address.
-fn overrides(config: &Config) -> Result<HashMap<IpAddr, usize>, ConfigError> {
-    const KEY: &str = "max.connections.per.ip.overrides";
+fn parse_overrides(text: &str) -> Result<HashMap<IpAddr, usize>, &'static str> {
     let mut overrides = HashMap::new();
-    for item in config.list(KEY) {
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let parsed = item.rsplit_once(':').and_then(|(host, limit)| Some((host, limit.trim().parse().ok()?)));
-        let (host, limit) = parsed.ok_or_else(|| bad(config, KEY, "HOST:NUMBER,..."))?;
+        let (host, limit) = parsed.ok_or("HOST:NUMBER,...")?;
         let host = host.trim().trim_start_matches('[').trim_end_matches(']');
-        let addresses = (host, 0).to_socket_addrs().map_err(|_| bad(config, KEY, "hosts that can be looked up"))?;
+        let addresses = (host, 0).to_socket_addrs().map_err(|_| "HOST:NUMBER,... with hosts that can be looked up")?;
         overrides.extend(addresses.map(|address| (address.ip().to_canonical(), limit)));
     }
     Ok(overrides)
 }
 
-fn bad(config: &Config, key: &str, allowed: &str) -> ConfigError {
-    let setting = config.settings().get(key);
-    ConfigError::BadValue {
-        key: key.to_owned(),
-        value: setting.map(|s| s.value.clone()).unwrap_or_default(),
-        allowed: allowed.to_owned(),
-        source_of: setting.map_or_else(|| Source::Flag("default".to_owned()), |s| s.source.clone()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, load};
+
+    fn of(set: &[&str]) -> Result<NetConfig, ConfigError> {
+        let set = set.iter().map(|s| (*s).to_owned()).collect();
+        NetConfig::of(&load(&Flags { set, ..Flags::default() }, [], "host").unwrap())
+    }
+
+    #[test]
+    fn defaults_are_kafkas_but_for_what_the_system_sizes_better() {
+        let config = of(&[]).unwrap();
+        assert_eq!(config.frame_bytes_max, 104_857_600);
+        assert_eq!(config.idle_max, Some(Duration::from_secs(600)));
+        assert_eq!((config.send_buffer_bytes, config.receive_buffer_bytes), (None, None));
+        assert_eq!(config.limits, ConnectionLimits::default());
+    }
+
+    #[test]
+    fn what_is_set_is_taken() {
+        let config = of(&[
+            "socket.send.buffer.bytes=5000",
+            "socket.receive.buffer.bytes=-1",
+            "connections.max.idle.ms=-1",
+            "max.connections=9",
+            "listener.name.plaintext.max.connections=7",
+            "max.connections.per.ip.overrides=127.0.0.2:3, ::1:4",
+        ])
+        .unwrap();
+        assert_eq!((config.send_buffer_bytes, config.receive_buffer_bytes), (Some(5_000), None));
+        assert_eq!(config.idle_max, None);
+        assert_eq!((config.limits.total, config.limits.by_listener["PLAINTEXT"]), (9, 7));
+        assert_eq!(config.limits.overrides[&"127.0.0.2".parse::<IpAddr>().unwrap()], 3);
+        assert_eq!(config.limits.overrides[&"::1".parse::<IpAddr>().unwrap()], 4);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let listener = of(&["listener.name.plaintext.max.connections=x"]).unwrap_err().to_string();
+        assert!(listener.contains("listener.name.plaintext.max.connections=\"x\""), "{listener}");
+        let host = of(&["max.connections.per.ip.overrides=no-such-host.invalid:3"]).unwrap_err().to_string();
+        assert!(host.contains("no-such-host.invalid:3") && host.contains("looked up"), "{host}");
     }
 }

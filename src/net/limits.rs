@@ -1,88 +1,165 @@
-//! How many connections there may be: in total, by listener, and by address (Kafka `ConnectionQuotas`).
+//! How many connections there may be: in total, by listener, by address, and a second (Kafka `ConnectionQuotas`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
-/// Limits of connections.
+/// Limits of connections. May change while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// `max.connections`, default without limit. Full: nobody is accepted until somebody leaves.
+    /// `max.connections`, default 2147483647. Full: nobody is accepted until somebody leaves.
     pub total: usize,
     /// `listener.name.<name>.max.connections`, by upper-case name. As `total`, for one listener.
     pub by_listener: HashMap<String, usize>,
-    /// `max.connections.per.ip`, default without limit. Full: a further connection from the address is closed.
+    /// `max.connections.per.ip`, default 2147483647. Full: a further connection from the address is closed.
     pub per_ip: usize,
     /// `max.connections.per.ip.overrides`.
     pub overrides: HashMap<IpAddr, usize>,
+    /// `max.connection.creation.rate`, connections a second, default 2147483647. Above: the next waits its turn.
+    pub per_second: usize,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        let none = Semaphore::MAX_PERMITS;
-        Self { total: none, by_listener: HashMap::new(), per_ip: none, overrides: HashMap::new() }
+        let none = usize::try_from(i32::MAX).unwrap_or(usize::MAX);
+        Self { total: none, by_listener: HashMap::new(), per_ip: none, overrides: HashMap::new(), per_second: none }
     }
 }
 
 /// Counts connections against the limits.
 pub(super) struct Counts {
-    limits: ConnectionLimits,
-    total: Arc<Semaphore>,
-    /// Connections by address. A leaf: never held over an await.
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
+    /// A leaf: never held over an await.
+    state: Mutex<State>,
+    /// A place was given up, or the limits changed.
+    changed: Notify,
 }
 
-/// The place of one accepted connection among those of its address. Given up when dropped.
+struct State {
+    limits: ConnectionLimits,
+    total: usize,
+    by_listener: HashMap<String, usize>,
+    by_ip: HashMap<IpAddr, usize>,
+    /// Connections accepted in the second that began here.
+    second: (Instant, usize),
+}
+
+/// A place among all connections and those of one listener. Given up when dropped.
+pub(super) struct Place {
+    counts: Arc<Counts>,
+    listener: String,
+}
+
+/// A place among the connections of one address. Given up when dropped.
 pub(super) struct IpPlace {
     counts: Arc<Counts>,
     ip: IpAddr,
 }
 
+/// What stands between a connection and its place.
+enum Obstacle {
+    /// Somebody must leave.
+    Full,
+    /// The second must end.
+    Rate(Duration),
+}
+
 impl Counts {
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        let total = Arc::new(Semaphore::new(limits.total.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { limits, total, by_ip: Mutex::new(HashMap::new()) })
+        let second = (Instant::now(), 0);
+        let state = State { limits, total: 0, by_listener: HashMap::new(), by_ip: HashMap::new(), second };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
-    /// The places of a listener: it accepts when it has one of these and one of the total.
-    pub(super) fn of_listener(&self, name: &str) -> Arc<Semaphore> {
-        let limit = self.limits.by_listener.get(name).copied().unwrap_or(Semaphore::MAX_PERMITS);
-        Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)))
+    /// New limits, for connections to come: nobody is closed.
+    pub(super) fn set_limits(&self, limits: ConnectionLimits) {
+        self.lock().limits = limits;
+        self.changed.notify_waiters();
     }
 
-    /// Waits for a free place in the total.
-    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.total).acquire_owned().await.expect("the semaphore is never closed")
+    /// Waits for a free place in the total and among the listener's connections.
+    pub(super) async fn place(self: &Arc<Self>, listener: &str) -> Place {
+        loop {
+            let changed = self.changed.notified();
+            let obstacle = self.lock().try_place(listener, Instant::now());
+            match obstacle {
+                Ok(()) => return Place { counts: Arc::clone(self), listener: listener.to_owned() },
+                Err(Obstacle::Full) => changed.await,
+                Err(Obstacle::Rate(wait)) => tokio::time::sleep(wait).await,
+            }
+        }
     }
 
     /// A place among the connections of an address, unless they are as many as allowed.
     pub(super) fn try_ip_place(self: &Arc<Self>, ip: IpAddr) -> Option<IpPlace> {
         let ip = ip.to_canonical();
-        let limit = self.limits.overrides.get(&ip).copied().unwrap_or(self.limits.per_ip);
-        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_ip.get(&ip).copied().unwrap_or_default();
-        if count >= limit {
-            return None;
+        let mut state = self.lock();
+        let limit = state.limits.overrides.get(&ip).copied().unwrap_or(state.limits.per_ip);
+        let count = state.by_ip.entry(ip).or_default();
+        if *count < limit {
+            *count += 1;
+            return Some(IpPlace { counts: Arc::clone(self), ip });
         }
-        by_ip.insert(ip, count + 1);
-        Some(IpPlace { counts: Arc::clone(self), ip })
+        if *count == 0 {
+            state.by_ip.remove(&ip);
+        }
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn try_place(&mut self, listener: &str, now: Instant) -> Result<(), Obstacle> {
+        let of_listener = self.by_listener.get(listener).copied().unwrap_or_default();
+        let limit = self.limits.by_listener.get(listener).copied().unwrap_or(usize::MAX);
+        if self.total >= self.limits.total || of_listener >= limit {
+            return Err(Obstacle::Full);
+        }
+        let age = now.duration_since(self.second.0);
+        if age >= Duration::from_secs(1) {
+            self.second = (now, 0);
+        } else if self.second.1 >= self.limits.per_second {
+            return Err(Obstacle::Rate(Duration::from_secs(1) - age));
+        }
+        self.second.1 += 1;
+        self.total += 1;
+        self.by_listener.insert(listener.to_owned(), of_listener + 1);
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.counts.lock();
+        state.total = state.total.saturating_sub(1);
+        if let Some(count) = state.by_listener.get_mut(&self.listener) {
+            *count = count.saturating_sub(1);
+        }
+        drop(state);
+        self.counts.changed.notify_waiters();
     }
 }
 
 impl Drop for IpPlace {
     fn drop(&mut self) {
-        let mut by_ip = self.counts.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        match by_ip.get_mut(&self.ip) {
+        let mut state = self.counts.lock();
+        match state.by_ip.get_mut(&self.ip) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(by_ip.remove(&self.ip)),
+            _ => drop(state.by_ip.remove(&self.ip)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -98,6 +175,36 @@ mod tests {
         drop((first, other));
         assert!(counts.try_ip_place(a).is_some() && counts.try_ip_place(b).is_some());
         drop(second);
-        assert!(counts.by_ip.lock().unwrap().is_empty(), "an address without connections is forgotten");
+        assert!(counts.lock().by_ip.is_empty(), "an address without connections is forgotten");
+    }
+
+    #[test]
+    fn who_finds_no_place_waits_for_one() {
+        let by_listener = HashMap::from([("INSIDE".to_owned(), 1)]);
+        let counts = Counts::new(ConnectionLimits { total: 2, by_listener, ..ConnectionLimits::default() });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut try_place = |listener: &str| match pin!(counts.place(listener)).poll(&mut cx) {
+            std::task::Poll::Ready(place) => Some(place),
+            std::task::Poll::Pending => None,
+        };
+        let inside = try_place("INSIDE").unwrap();
+        assert!(try_place("INSIDE").is_none(), "the listener is full");
+        let outside = try_place("OUTSIDE").unwrap();
+        drop(inside);
+        let inside = try_place("INSIDE").unwrap();
+        assert!(try_place("OUTSIDE").is_none(), "the node is full");
+        counts.set_limits(ConnectionLimits { total: 3, ..ConnectionLimits::default() });
+        assert!(try_place("OUTSIDE").is_some(), "the limit was raised");
+        drop((inside, outside));
+    }
+
+    #[test]
+    fn the_rate_counts_by_the_second() {
+        let counts = Counts::new(ConnectionLimits { per_second: 2, ..ConnectionLimits::default() });
+        let mut state = counts.lock();
+        let start = state.second.0;
+        let mut try_at = |ms| state.try_place("A", start + Duration::from_millis(ms)).is_ok();
+        assert!(try_at(0) && try_at(1) && !try_at(2) && !try_at(999));
+        assert!(try_at(1_000) && try_at(1_001) && !try_at(1_002));
     }
 }

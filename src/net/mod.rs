@@ -13,6 +13,8 @@ mod notices;
 mod outgoing;
 mod replies;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::NetConfig;

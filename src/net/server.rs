@@ -10,7 +10,7 @@ use super::accept::Acceptor;
 use super::bind::Bound;
 use super::config::NetConfig;
 use super::connection::Shared;
-use super::limits::Counts;
+use super::limits::{ConnectionLimits, Counts};
 use super::memory::RequestMemory;
 use super::notices::Notices;
 use crate::api::Service;
@@ -21,15 +21,21 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// The running front end.
 pub struct Server {
-    stop: watch::Sender<bool>,
+    counts: Arc<Counts>,
     /// Ends when the last acceptor and the last connection are gone.
     alive: mpsc::Receiver<()>,
 }
 
 impl Server {
-    /// Serves the bound listeners on the current runtime.
-    pub fn start(bound: Vec<Bound>, service: Arc<dyn Service>, config: &NetConfig, metrics: &Arc<Metrics>) -> Self {
-        let (stop, stopping) = watch::channel(false);
+    /// Serves the bound listeners on the current runtime, until `stopping` turns true: then the listeners are closed,
+    /// what has been read is answered, and connections end as they run empty.
+    pub fn start(
+        bound: Vec<Bound>,
+        service: Arc<dyn Service>,
+        config: &NetConfig,
+        metrics: &Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let (alive_sender, alive) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             service,
@@ -54,13 +60,17 @@ impl Server {
             };
             tokio::spawn(acceptor.run());
         }
-        Self { stop, alive }
+        Self { counts, alive }
     }
 
-    /// Closes the listeners, answers what has been read, and closes the connections. Returns whether all of them were
-    /// done within `patience`; those that were not end with the runtime.
-    pub async fn stop(mut self, patience: Duration) -> bool {
-        self.stop.send_replace(true);
+    /// New limits of connections, for those to come.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.counts.set_limits(limits);
+    }
+
+    /// Waits for the last connection after a stop. Returns whether all of them were done within `patience`; those that
+    /// were not end with the runtime.
+    pub async fn stopped(mut self, patience: Duration) -> bool {
         // Nobody sends: the channel says only that the last holder is gone.
         tokio::time::timeout(patience, self.alive.recv()).await.is_ok()
     }

@@ -2,8 +2,12 @@
 
 use std::str::FromStr;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
+
+/// Target of the one line that says that the node serves; it passes every level.
+pub const READY_TARGET: &str = "millstream::ready";
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,7 +48,9 @@ impl Default for LoggingConfig {
 impl LoggingConfig {
     /// Whether a text is a filter that [`init_logging`] takes.
     pub fn is_filter(level: &str) -> bool {
-        !level.trim().is_empty() && level.parse::<EnvFilter>().is_ok()
+        // A filter takes any word for a module; a word by itself is rather a level that is spelled wrong.
+        let is_level = |item: &str| item.contains('=') || item.trim().parse::<LevelFilter>().is_ok();
+        level.split(',').all(|item| !item.trim().is_empty() && is_level(item)) && level.parse::<EnvFilter>().is_ok()
     }
 }
 
@@ -56,7 +62,7 @@ pub fn init_logging(config: &LoggingConfig) {
         .level
         .parse::<EnvFilter>()
         .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive("millstream::ready=info".parse().expect("a constant filter"));
+        .add_directive(format!("{READY_TARGET}=info").parse().expect("a constant filter"));
     let builder = Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = match config.format {
         LogFormat::Text => {
@@ -101,7 +107,7 @@ mod tests {
         for good in ["info", "warn,millstream::net=debug", "trace", "off"] {
             assert!(LoggingConfig::is_filter(good), "{good}");
         }
-        for bad in ["", "=,=", "millstream=loud"] {
+        for bad in ["", "loud", "=,=", "millstream=loud", "info,"] {
             assert!(!LoggingConfig::is_filter(bad), "{bad}");
         }
     }

@@ -8,5 +8,5 @@ mod metrics;
 mod process;
 
 pub use escape::Escaped;
-pub use logging::{LogFormat, LoggingConfig, init_logging, log_panics};
+pub use logging::{LogFormat, LoggingConfig, READY_TARGET, init_logging, log_panics};
 pub use metrics::{ApiMetrics, Metrics};

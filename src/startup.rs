@@ -1,0 +1,209 @@
+//! Builds the parts of a node, joins them, and takes them down again: the only file that knows them all.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::admin::{self, Admin, BoundAdmin};
+use crate::api::{APIS, Context, Dispatcher};
+use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
+use crate::net::{self, BindError, Bound, NetConfig, Server};
+use crate::telemetry::{self, LoggingConfig, Metrics};
+
+/// What connections get to finish when the node stops.
+const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
+/// What is still running then is cut off.
+const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
+/// Threads for calls that block (cold reads, look-ups). More wait.
+const BLOCKING_THREADS_MAX: usize = 32;
+
+/// Why a node does not start. One line on stderr.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("admin.listener: cannot listen on {address}: {error}")]
+    Admin { address: config::HostPort, error: std::io::Error },
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl StartError {
+    /// 2: what was asked for cannot be; 1: it could be, but not now.
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(2),
+            Self::Directory(e) => match e {
+                DirectoryError::OtherNode { .. } | DirectoryError::Foreign { .. } | DirectoryError::Damaged { .. } => {
+                    ExitCode::from(2)
+                }
+                DirectoryError::Io { .. } | DirectoryError::InUse { .. } => ExitCode::from(1),
+            },
+            Self::Bind(_) | Self::Admin { .. } | Self::Io(_) => ExitCode::from(1),
+        }
+    }
+}
+
+/// `millstream start`: runs a node until SIGTERM or SIGINT.
+pub fn run(flags: &Flags) -> ExitCode {
+    let started = Instant::now();
+    match start_and_serve(flags, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("millstream: {e}");
+            e.exit_code()
+        }
+    }
+}
+
+fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
+    let config = config::load(flags, std::env::vars(), &host_name())?;
+    let logging = logging_of(&config)?;
+    let net_config = NetConfig::of(&config)?;
+    let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), (Uuid::new_v4(), Uuid::new_v4()))?;
+    telemetry::init_logging(&logging);
+    telemetry::log_panics();
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("millstream")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
+    let node = runtime.block_on(Node::start(config, &net_config, directory));
+    let served = node.and_then(|node| node.serve(&runtime, started));
+    runtime.shutdown_timeout(RUNTIME_PATIENCE);
+    served
+}
+
+/// The joined parts of a running node.
+struct Node {
+    config: Arc<Config>,
+    directory: DataDirectory,
+    stop: watch::Sender<bool>,
+    server: Server,
+    admin: Arc<Admin>,
+    addresses: Addresses,
+}
+
+/// What the `ready` line tells.
+struct Addresses {
+    kafka: String,
+    admin: String,
+}
+
+impl Node {
+    /// Takes the ports first: one that is in use ends the start before any part is started.
+    async fn start(config: Config, net_config: &NetConfig, directory: DataDirectory) -> Result<Self, StartError> {
+        let bound = net::bind(&config.listeners, net_config)?;
+        let bound_admin = admin::bind(&config.admin)
+            .await
+            .map_err(|error| StartError::Admin { address: config.admin.clone(), error })?;
+        let addresses = Addresses::of(&bound, &bound_admin);
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new());
+        let (stop, stopping) = watch::channel(false);
+        let admin = Arc::new(Admin { metrics: Arc::clone(&metrics), ready: AtomicBool::new(false) });
+        tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
+        let context = Arc::new(Context {
+            config: Arc::clone(&config),
+            metrics: Arc::clone(&metrics),
+            listeners: bound.iter().map(|bound| Arc::clone(&bound.listener)).collect(),
+            stopping: stopping.clone(),
+        });
+        let service = Arc::new(Dispatcher::new(context, APIS));
+        let server = Server::start(bound, service, net_config, &metrics, stopping);
+        Ok(Self { config, directory, stop, server, admin, addresses })
+    }
+
+    /// Serves until a signal, then stops in the order in which requests flow.
+    fn serve(self, runtime: &Runtime, started: Instant) -> Result<(), StartError> {
+        runtime.block_on(async {
+            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            self.admin.ready.store(true, Ordering::Relaxed);
+            info!(
+                target: telemetry::READY_TARGET,
+                kafka = %self.addresses.kafka,
+                admin = %self.addresses.admin,
+                node_id = self.config.broker.node_id().0,
+                cluster_id = self.directory.cluster_id(),
+                data = %self.directory.path().display(),
+                after_ms = millis(started.elapsed()),
+                "ready"
+            );
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            info!(signal = name, "stopping");
+            let stopped = Instant::now();
+            self.admin.ready.store(false, Ordering::Relaxed);
+            self.stop.send_replace(true);
+            tokio::select! {
+                is_done = self.server.stopped(CONNECTIONS_PATIENCE) => {
+                    if !is_done {
+                        warn!("some requests were not answered in time, their connections are cut off");
+                    }
+                }
+                _ = interrupt.recv() => warn!("second SIGINT: connections are cut off"),
+            }
+            info!(after_ms = millis(stopped.elapsed()), "stopped");
+            Ok(())
+        })
+    }
+}
+
+impl Addresses {
+    fn of(bound: &[Bound], admin: &BoundAdmin) -> Self {
+        let kafka: Vec<String> = bound.iter().map(|bound| bound.address.to_string()).collect();
+        Self { kafka: kafka.join(","), admin: admin.address.to_string() }
+    }
+}
+
+/// The filter's form is telemetry's to judge.
+fn logging_of(config: &Config) -> Result<LoggingConfig, ConfigError> {
+    const LEVEL: &str = "logging.level";
+    let level = config.broker.text(LEVEL).unwrap_or_default();
+    if !LoggingConfig::is_filter(level) {
+        let allowed = "error, warn, info, debug, trace, off, or a list of MODULE=LEVEL";
+        return Err(config.bad_value(LEVEL, allowed));
+    }
+    let format = config.broker.text("logging.format").and_then(|format| format.parse().ok()).unwrap_or_default();
+    Ok(LoggingConfig { format, level: level.to_owned() })
+}
+
+/// What a listener on every address advertises when nothing else is said.
+fn host_name() -> String {
+    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+/// Connections and segments each take a descriptor: the system's usual 1,024 is too few.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
+    match raised {
+        Ok((soft, hard)) => tracing::debug!(soft, hard, "descriptor limit raised"),
+        Err(e) => warn!(error = %e, "descriptor limit cannot be raised"),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
