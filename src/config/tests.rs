@@ -172,3 +172,23 @@ fn a_file_that_cannot_be_read_is_named() {
     let missing = Flags { config: Some(PathBuf::from("/nonexistent/m.yaml")), ..Flags::default() };
     assert!(refusal(load(&missing, [], "host")).starts_with("/nonexistent/m.yaml: cannot be read"));
 }
+
+#[test]
+fn the_example_file_sets_the_defaults() {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/config/millstream.yaml"));
+    let config = load(&Flags { config: Some(path.clone()), ..Flags::default() }, [], "host").unwrap();
+    let plain = with_set(&[]).unwrap();
+    assert_eq!((&config.listeners, &config.admin, &config.data_dir), (&plain.listeners, &plain.admin, &plain.data_dir));
+    assert_eq!(config.warnings, Vec::<String>::new());
+    // What is commented out is the default, or an example of a key that has none.
+    let mut shown = 0;
+    for line in fs::read_to_string(path).unwrap().lines() {
+        let Some((key, value)) = line.strip_prefix("# ").and_then(|line| line.split_once(": ")) else { continue };
+        let Some(def) = millstream_core::config::broker_config(key) else { continue };
+        let default = def.default.unwrap_or_default();
+        assert!(default.is_empty() || default == value, "{key}: {value} is not the default {default}");
+        def.validate(value).unwrap();
+        shown += 1;
+    }
+    assert!(shown > 20, "{shown} keys are shown");
+}
