@@ -4,6 +4,7 @@ pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod coordinator;
 pub mod log;
 pub mod net;

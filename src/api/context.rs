@@ -1,16 +1,26 @@
 //! What handlers reach: the rooms below, as `startup` built them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use millstream_core::fetch::SessionCache;
 use tokio::sync::watch;
 
 use crate::config::{Config, Listener};
+use crate::controller::Controller;
+use crate::coordinator::Groups;
+use crate::partition::Partitions;
 use crate::telemetry::Metrics;
 
 /// Shared by all handlers. A part is added here when its first API needs it.
 pub struct Context {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    pub controller: Arc<Controller>,
+    pub partitions: Arc<Partitions>,
+    pub groups: Arc<Groups>,
+    pub fetch_sessions: Mutex<SessionCache>,
+    /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.
+    pub fetch_bytes_max: usize,
     /// The listeners with the ports that were bound.
     pub listeners: Vec<Arc<Listener>>,
     /// Turns true when the node stops: whoever waits for something that may take long answers with what it has.

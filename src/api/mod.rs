@@ -1,11 +1,18 @@
 //! The list of APIs and the way from a frame to its handler. One file per family translates between Kafka's
 //! messages and the rooms below; this file and `dispatch` carry out nothing themselves.
 
+pub mod delete_records;
+pub mod describe_producers;
 pub mod errors;
+pub mod fetch;
+pub mod list_offsets;
+pub mod log_dirs;
+pub mod produce;
 pub mod versions;
 
 mod context;
 mod dispatch;
+mod find;
 mod outcome;
 mod session;
 
@@ -30,7 +37,18 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub type Handler = for<'a> fn(&'a Arc<Context>, &'a mut Session, Request) -> BoxFuture<'a, Outcome>;
 
 /// Every API that is served, with its versions. ApiVersions is computed from this list; dispatch looks here.
-pub const APIS: &[Api] = &[Api::new(ApiKey::ApiVersions, 0..=4, versions::handle)];
+pub const APIS: &[Api] = &[
+    // Advertised from 0: librdkafka stops compressing otherwise (KAFKA-18659).
+    Api::new(ApiKey::Produce, 3..=13, produce::handle).advertised_from(0),
+    Api::new(ApiKey::Fetch, 4..=18, fetch::handle),
+    Api::new(ApiKey::ListOffsets, 1..=11, list_offsets::handle),
+    Api::new(ApiKey::ApiVersions, 0..=4, versions::handle),
+    Api::new(ApiKey::DeleteRecords, 0..=2, delete_records::handle),
+    Api::new(ApiKey::OffsetForLeaderEpoch, 2..=4, list_offsets::handle_for_epoch),
+    Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
+    Api::new(ApiKey::DescribeLogDirs, 1..=5, log_dirs::handle),
+    Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
+];
 
 /// One request, its header decoded and its versions checked.
 pub struct Request {
@@ -67,4 +85,10 @@ impl Api {
     pub fn serves(&self, version: i16) -> bool {
         (self.min..=self.max).contains(&version)
     }
+}
+
+/// Milliseconds since 1970, from the system's clock.
+fn now() -> millstream_core::types::Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    millstream_core::types::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -52,6 +52,18 @@ impl Shared {
         }
     }
 
+    /// Moves a partition's files to the trash and forgets what is stored about it. Blocks for the disk.
+    fn delete(&self, id: PartitionId) {
+        if let Err(e) = self.dir.move_to_trash(id) {
+            tracing::error!(partition = %id, error = %e, "deletion failed");
+        }
+        let mut batch = store::Batch::default();
+        match self.store.forget_partition(&mut batch, id) {
+            Ok(()) => drop(self.write(batch, Durability::Buffered)),
+            Err(e) => tracing::error!(partition = %id, error = %e, "deletion failed"),
+        }
+    }
+
     /// Writes what raft rests on. After a failed sync nothing is known any more: the process stops.
     pub fn write_or_abort(&self, batch: store::Batch) {
         if let Err(e) = self.store.write(batch, Durability::Synced) {
@@ -190,18 +202,22 @@ impl Partitions {
             drop(done.await);
         }
         let shared = self.shared.clone();
-        blocking(move || {
-            if let Err(e) = shared.dir.move_to_trash(id) {
-                tracing::error!(partition = %handle.name, error = %e, "deletion failed");
-            }
-            let mut batch = store::Batch::default();
-            match shared.store.forget_partition(&mut batch, id) {
-                Ok(()) => drop(shared.write(batch, Durability::Buffered)),
-                Err(e) => tracing::error!(partition = %handle.name, error = %e, "deletion failed"),
-            }
-        })
-        .await;
+        blocking(move || shared.delete(id)).await;
         Removed::Done
+    }
+
+    /// Every partition that the data directory holds something of.
+    pub fn on_disk(&self) -> Vec<PartitionId> {
+        self.shared.dir.list_partitions().unwrap_or_else(|e| {
+            tracing::error!(error = %e, "data directory could not be listed");
+            Vec::new()
+        })
+    }
+
+    /// Deletes what the data directory holds of a partition that is not open.
+    pub async fn discard(&self, id: PartitionId) {
+        let shared = self.shared.clone();
+        blocking(move || shared.delete(id)).await;
     }
 
     /// Deletes the files of removed partitions.

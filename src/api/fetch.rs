@@ -1,0 +1,309 @@
+//! Fetch (1): reads what is committed, waits until there is enough of it, and tells what changed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use millstream_core::fetch::{Answer, Ask, AskKey, Opened, Session as FetchSession, SessionRequest, TopicKey};
+use millstream_core::types::{LeaderEpoch, Offset};
+use tokio::time::Instant;
+
+use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
+use crate::partition::{FetchWait, Partition, Read, ReadAsk, ReadRefused};
+use crate::protocol::fetch::{
+    EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse, encode_fetch_response,
+};
+use crate::protocol::{CurrentLeader, FileRange, Part, RequestHeader, StrBytes, TopicRef};
+
+/// From this version on topics go by id.
+const TOPIC_ID_FROM: i16 = 13;
+/// Longest that a fetch waits, whatever it asks for: it holds a place in the connection's line.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(start(context, &request)))
+}
+
+fn start(context: &Arc<Context>, request: &Request) -> Outcome {
+    let asked: FetchRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    let (max_wait, min_bytes) = (asked.max_wait_ms, asked.min_bytes);
+    let budget = usize::try_from(asked.max_bytes).unwrap_or(0).min(context.fetch_bytes_max);
+    let opened = context.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner).open(
+        now(),
+        session_request(request.header.version, &asked),
+        rand::random(),
+    );
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let body = FetchResponse { error_code: errors::of_fetch_session(error).code(), ..FetchResponse::default() };
+            return reply(&request.header, body);
+        }
+    };
+    let (asks, follow) = match opened {
+        Opened::Full(asks) => (asks, Follow::None),
+        Opened::Created { id, session } => {
+            let asks = session.lock().unwrap_or_else(PoisonError::into_inner).asks();
+            (asks, Follow::New { id, session })
+        }
+        Opened::Incremental { id, session } => {
+            let asks = session.lock().unwrap_or_else(PoisonError::into_inner).asks();
+            (asks, Follow::On { id, session })
+        }
+    };
+    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, node_id: context.config.node_id.0 };
+    fetch.read(false);
+    let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
+    if max_wait <= 0 && !fetch.is_cold() || fetch.is_complete(min_bytes) {
+        return reply(&request.header, fetch.respond());
+    }
+    let wait = Duration::from_millis(u64::try_from(max_wait).unwrap_or(0)).min(WAIT_MAX);
+    let deadline = Instant::now() + wait;
+    let header = request.header.clone();
+    let mut stopping = context.stopping.clone();
+    Outcome::Later(Box::pin(async move {
+        let fetch = fetch.complete(min_bytes, deadline, &mut stopping).await;
+        reply(&header, fetch.respond())
+    }))
+}
+
+fn reply(header: &RequestHeader, body: FetchResponse) -> Outcome {
+    match encode_fetch_response(header.version, header.correlation_id, body) {
+        Ok(response) => Outcome::Reply(response),
+        Err(e) => Outcome::Close(format!("response cannot be encoded: {e}")),
+    }
+}
+
+fn session_request(version: i16, asked: &FetchRequest) -> SessionRequest {
+    let by_id = version >= TOPIC_ID_FROM;
+    let topic_key = |name: &str, id| if by_id { TopicKey::Id(id) } else { TopicKey::Name(name.into()) };
+    let epoch = |e: i32| (e >= 0).then_some(LeaderEpoch(e));
+    let mut asks = Vec::new();
+    for topic in &asked.topics {
+        let key = topic_key(&topic.topic, topic.topic_id);
+        asks.extend(topic.partitions.iter().map(|p| Ask {
+            topic: key.clone(),
+            partition: p.partition,
+            from: Offset(p.fetch_offset),
+            max_bytes: p.partition_max_bytes,
+            current_epoch: epoch(p.current_leader_epoch),
+            last_fetched_epoch: epoch(p.last_fetched_epoch),
+        }));
+    }
+    let mut forgotten: Vec<AskKey> = Vec::new();
+    for topic in &asked.forgotten_topics_data {
+        let key = topic_key(&topic.topic, topic.topic_id);
+        forgotten.extend(topic.partitions.iter().map(|p| (key.clone(), *p)));
+    }
+    SessionRequest { session_id: asked.session_id, epoch: asked.session_epoch, by_id, asks, forgotten }
+}
+
+/// Whether the client keeps a session.
+enum Follow {
+    None,
+    New { id: i32, session: Arc<Mutex<FetchSession>> },
+    On { id: i32, session: Arc<Mutex<FetchSession>> },
+}
+
+/// One partition of a fetch.
+struct PartitionRead {
+    ask: Ask,
+    partition: Result<Arc<Partition>, ResponseError>,
+    result: Result<Option<Read>, ReadRefused>,
+}
+
+struct Fetch {
+    reads: Vec<PartitionRead>,
+    /// Bytes that the response may have, but for one batch.
+    budget: usize,
+    follow: Follow,
+    node_id: i32,
+}
+
+fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
+    let find = |ask: &Ask| {
+        let topic = match &ask.topic {
+            TopicKey::Name(name) => context.find_by_name(name),
+            TopicKey::Id(id) => context.find_by_id(*id),
+        }?;
+        context.partition(&topic, ask.partition)
+    };
+    asks.into_iter().map(|ask| PartitionRead { partition: find(&ask), ask, result: Ok(None) }).collect()
+}
+
+impl Fetch {
+    /// Reads every partition in order until the budget is spent.
+    fn read(&mut self, may_block: bool) {
+        let mut left = self.budget;
+        let mut at_least_one = true;
+        for read in &mut self.reads {
+            let Ok(partition) = &read.partition else { continue };
+            let ask = ReadAsk {
+                from: read.ask.from,
+                max_bytes: usize::try_from(read.ask.max_bytes).unwrap_or(0).min(left),
+                at_least_one,
+                current_epoch: read.ask.current_epoch,
+                last_fetched_epoch: read.ask.last_fetched_epoch,
+                may_block,
+            };
+            read.result = partition.read(&ask).map(Some);
+            let bytes = read.bytes();
+            left = left.saturating_sub(bytes);
+            at_least_one &= bytes == 0;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.reads.iter().map(PartitionRead::bytes).sum()
+    }
+
+    fn is_cold(&self) -> bool {
+        self.reads.iter().any(|r| r.result.as_ref().err() == Some(&ReadRefused::Cold))
+    }
+
+    /// Something must be told at once, or there is enough.
+    fn is_complete(&self, min_bytes: usize) -> bool {
+        if self.is_cold() {
+            return false;
+        }
+        self.reads.is_empty() || self.reads.iter().any(PartitionRead::is_urgent) || self.bytes() >= min_bytes
+    }
+
+    async fn read_cold(mut self) -> Self {
+        if !self.is_cold() {
+            return self;
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            self.read(true);
+            self
+        });
+        read.await.expect("a read does not panic")
+    }
+
+    /// Waits until there is enough or the deadline is over.
+    async fn complete(
+        self,
+        min_bytes: usize,
+        deadline: Instant,
+        stopping: &mut tokio::sync::watch::Receiver<bool>,
+    ) -> Self {
+        let mut fetch = self.read_cold().await;
+        if fetch.is_complete(min_bytes) || deadline <= Instant::now() {
+            return fetch;
+        }
+        let partitions = fetch.reads.iter().filter_map(|r| r.partition.as_ref().ok().cloned()).collect();
+        let missing = |fetch: &Self| i64::try_from(min_bytes.saturating_sub(fetch.bytes())).unwrap_or(i64::MAX);
+        let wait = FetchWait::register(partitions, missing(&fetch));
+        loop {
+            // What was committed before the registration or the last look woke nobody.
+            fetch.read(false);
+            fetch = fetch.read_cold().await;
+            if fetch.is_complete(min_bytes) {
+                return fetch;
+            }
+            wait.rearm(missing(&fetch));
+            tokio::select! {
+                () = wait.woken() => {}
+                () = tokio::time::sleep_until(deadline) => return fetch,
+                _ = stopping.wait_for(|stop| *stop) => return fetch,
+            }
+        }
+    }
+
+    fn respond(self) -> FetchResponse {
+        let node_id = self.node_id;
+        let (session_id, session, tells_all) = match &self.follow {
+            Follow::None => (0, None, true),
+            Follow::New { id, session } => (*id, Some(session), true),
+            Follow::On { id, session } => (*id, Some(session), false),
+        };
+        let mut session = session.map(|s| s.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut topics: Vec<FetchTopicResponse> = Vec::new();
+        for read in self.reads {
+            let key = read.ask.key();
+            let response = read.respond(node_id);
+            let tell = session.as_mut().is_none_or(|s| s.note(&key, &answer(&response)));
+            if !tell && !tells_all {
+                continue;
+            }
+            let topic = match key.0 {
+                TopicKey::Name(name) => TopicRef::Name(StrBytes::from_string(name.to_string())),
+                TopicKey::Id(id) => TopicRef::Id(id),
+            };
+            match topics.last_mut() {
+                Some(last) if last.topic == topic => last.partitions.push(response),
+                _ => topics.push(FetchTopicResponse { topic, partitions: vec![response] }),
+            }
+        }
+        FetchResponse { session_id, topics, ..FetchResponse::default() }
+    }
+}
+
+fn answer(response: &FetchPartitionResponse) -> Answer {
+    Answer {
+        has_records: !response.records.is_empty(),
+        is_error: response.error_code != 0,
+        must_tell: response.diverging_epoch.is_some(),
+        high_watermark: response.high_watermark,
+        log_start: response.log_start_offset,
+    }
+}
+
+impl PartitionRead {
+    fn bytes(&self) -> usize {
+        match &self.result {
+            Ok(Some(read)) => read.slice.as_ref().map_or(0, |s| s.len),
+            _ => 0,
+        }
+    }
+
+    fn is_urgent(&self) -> bool {
+        match (&self.partition, &self.result) {
+            (Err(_), _) | (_, Err(_)) => true,
+            (_, Ok(read)) => read.as_ref().is_some_and(|r| r.diverging.is_some()),
+        }
+    }
+
+    fn respond(self, node_id: i32) -> FetchPartitionResponse {
+        let mut response = FetchPartitionResponse {
+            index: self.ask.partition,
+            error_code: 0,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            aborted_transactions: None,
+            preferred_read_replica: -1,
+            diverging_epoch: None,
+            current_leader: None,
+            snapshot_id: None,
+            records: Vec::new(),
+        };
+        let error = match (&self.partition, self.result) {
+            (Err(error), _) => *error,
+            (_, Err(refused)) => errors::of_read(&refused),
+            (_, Ok(None)) => return response,
+            (_, Ok(Some(read))) => {
+                response.high_watermark = read.high_watermark.0;
+                response.last_stable_offset = read.last_stable.0;
+                response.log_start_offset = read.log_start.0;
+                response.diverging_epoch =
+                    read.diverging.map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 });
+                if let Some(s) = read.slice {
+                    response.records.push(Part::File(FileRange { file: s.file, position: s.position, len: s.len }));
+                }
+                return response;
+            }
+        };
+        response.error_code = error.code();
+        let names_leader = matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch);
+        if let (true, Ok(partition)) = (names_leader, &self.partition) {
+            response.current_leader =
+                Some(CurrentLeader { leader_id: node_id, leader_epoch: partition.leader_epoch().0 });
+        }
+        response
+    }
+}

@@ -1,0 +1,59 @@
+//! From what a client names to what is there.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use millstream_core::types::{PartitionId, TopicId, TopicName};
+use uuid::Uuid;
+
+use super::Context;
+use crate::partition::Partition;
+use crate::protocol::TopicRef;
+
+/// A topic that exists.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub id: TopicId,
+    pub name: TopicName,
+    pub partition_count: i32,
+}
+
+impl Context {
+    pub fn find_by_name(&self, name: &str) -> Result<Found, ResponseError> {
+        self.controller
+            .look(|now| now.image.topic_by_name(name).map(|t| found(t)))
+            .ok_or(ResponseError::UnknownTopicOrPartition)
+    }
+
+    pub fn find_by_id(&self, id: Uuid) -> Result<Found, ResponseError> {
+        self.controller.look(|now| now.image.topic(TopicId(id)).map(|t| found(t))).ok_or(ResponseError::UnknownTopicId)
+    }
+
+    pub fn find(&self, topic: &TopicRef) -> Result<Found, ResponseError> {
+        match topic {
+            TopicRef::Name(name) => self.find_by_name(name),
+            TopicRef::Id(id) => self.find_by_id(*id),
+        }
+    }
+
+    /// A partition that this node has.
+    pub fn partition(&self, topic: &Found, index: i32) -> Result<Arc<Partition>, ResponseError> {
+        if !(0..topic.partition_count).contains(&index) {
+            return Err(ResponseError::UnknownTopicOrPartition);
+        }
+        let id = PartitionId { topic: topic.id, partition: index };
+        self.partitions.get(id).ok_or(ResponseError::NotLeaderOrFollower)
+    }
+
+    pub fn partition_by_name(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ResponseError> {
+        self.partition(&self.find_by_name(topic)?, index)
+    }
+}
+
+fn found(topic: &millstream_core::controller::Topic) -> Found {
+    Found {
+        id: topic.id,
+        name: topic.name.clone(),
+        partition_count: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+    }
+}

@@ -1,0 +1,155 @@
+//! ListOffsets (2) and OffsetForLeaderEpoch (23): where things are in a log.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::{
+    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+};
+use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
+
+use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::partition::{Isolation, ListSpec, Listed, Partition};
+
+/// What a timestamp asks for; `Nothing` is answered without a look at the log.
+enum Wanted {
+    Offset(ListSpec),
+    /// Of the tiers below, which there are none of: offset -1.
+    Nothing,
+}
+
+/// Special timestamps by the version that brought them (`ListOffsetsRequest`, KIP-734, 405, 1005, 1023).
+fn wanted(timestamp: i64, version: i16) -> Result<Wanted, ResponseError> {
+    Ok(match timestamp {
+        -1 => Wanted::Offset(ListSpec::Latest),
+        -2 => Wanted::Offset(ListSpec::Earliest),
+        -3 if version >= 7 => Wanted::Offset(ListSpec::MaxTimestamp),
+        // The log start of what is local: all of it is.
+        -4 if version >= 8 => Wanted::Offset(ListSpec::Earliest),
+        -5 if version >= 9 => Wanted::Nothing,
+        -6 if version >= 11 => Wanted::Nothing,
+        t if t >= 0 => Wanted::Offset(ListSpec::At(Timestamp(t))),
+        _ => return Err(ResponseError::UnsupportedVersion),
+    })
+}
+
+pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        let asked: ListOffsetsRequest = match request.decode() {
+            Ok(asked) => asked,
+            Err(close) => return close,
+        };
+        let (context, version) = (Arc::clone(context), request.header.version);
+        // Look-ups by time may read the disk.
+        let body = tokio::task::spawn_blocking(move || list(&context, version, &asked)).await;
+        match body {
+            Ok(body) => Outcome::reply(&request.header, &body),
+            Err(e) => Outcome::Close(format!("offsets could not be listed: {e}")),
+        }
+    })
+}
+
+fn list(context: &Context, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
+    let isolation = if asked.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let mut seen = HashSet::new();
+    let mut twice = HashSet::new();
+    for topic in &asked.topics {
+        for p in &topic.partitions {
+            if !seen.insert((topic.name.as_str(), p.partition_index)) {
+                twice.insert((topic.name.as_str(), p.partition_index));
+            }
+        }
+    }
+    let topics = asked.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|p| {
+            let listed = if twice.contains(&(topic.name.as_str(), p.partition_index)) {
+                Err(ResponseError::InvalidRequest)
+            } else {
+                let partition = context.partition_by_name(&topic.name, p.partition_index);
+                let epoch = (p.current_leader_epoch >= 0).then_some(LeaderEpoch(p.current_leader_epoch));
+                partition.and_then(|partition| look(&partition, version, p.timestamp, isolation, epoch))
+            };
+            respond(p.partition_index, version, listed)
+        });
+        ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+fn look(
+    partition: &Partition,
+    version: i16,
+    timestamp: i64,
+    isolation: Isolation,
+    current_epoch: Option<LeaderEpoch>,
+) -> Result<Option<Listed>, ResponseError> {
+    match wanted(timestamp, version)? {
+        Wanted::Nothing => Ok(None),
+        Wanted::Offset(spec) => {
+            partition.list_offset(spec, isolation, current_epoch).map_err(|e| errors::of_list(&e, version))
+        }
+    }
+}
+
+fn respond(index: i32, version: i16, listed: Result<Option<Listed>, ResponseError>) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+    let nothing = Listed { offset: Offset(-1), timestamp: Timestamp::NONE, epoch: None };
+    let (error_code, listed) = match listed {
+        Ok(listed) => (0, listed.unwrap_or(nothing)),
+        Err(error) => (error.code(), nothing),
+    };
+    let response = response.with_error_code(error_code).with_offset(listed.offset.0).with_timestamp(listed.timestamp.0);
+    if version >= 4 { response.with_leader_epoch(listed.epoch.map_or(-1, |e| e.0)) } else { response }
+}
+
+/// OffsetForLeaderEpoch (KIP-101, KIP-320).
+pub fn handle_for_epoch<'a>(
+    context: &'a Arc<Context>,
+    _session: &'a mut Session,
+    request: Request,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(for_epoch(context, &request)))
+}
+
+fn for_epoch(context: &Context, request: &Request) -> Outcome {
+    let asked: OffsetForLeaderEpochRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    let topics = asked.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|p| {
+            let current = (p.current_leader_epoch >= 0).then_some(LeaderEpoch(p.current_leader_epoch));
+            let found = context.partition_by_name(&topic.topic, p.partition).and_then(|partition| {
+                let found = partition.end_offset_for_epoch(LeaderEpoch(p.leader_epoch), current);
+                found.map_err(|e| errors::of_read(&e))
+            });
+            let response = EpochEndOffset::default().with_partition(p.partition);
+            match found {
+                Ok(Some((epoch, end))) => response.with_leader_epoch(epoch.0).with_end_offset(end.0),
+                Ok(None) => response.with_leader_epoch(-1).with_end_offset(-1),
+                Err(e) => response.with_error_code(e.code()).with_leader_epoch(-1).with_end_offset(-1),
+            }
+        });
+        OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(partitions.collect())
+    });
+    Outcome::reply(&request.header, &OffsetForLeaderEpochResponse::default().with_topics(topics.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_timestamps_need_their_version() {
+        assert!(matches!(wanted(-3, 7), Ok(Wanted::Offset(ListSpec::MaxTimestamp))));
+        assert!(matches!(wanted(-3, 6), Err(ResponseError::UnsupportedVersion)));
+        assert!(matches!(wanted(-4, 8), Ok(Wanted::Offset(ListSpec::Earliest))));
+        assert!(matches!(wanted(-6, 11), Ok(Wanted::Nothing)));
+        assert!(matches!(wanted(-6, 10), Err(ResponseError::UnsupportedVersion)));
+        assert!(matches!(wanted(-7, 11), Err(ResponseError::UnsupportedVersion)));
+        assert!(matches!(wanted(0, 1), Ok(Wanted::Offset(ListSpec::At(Timestamp(0))))));
+    }
+}
