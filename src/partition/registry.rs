@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use millstream_core::config::TopicConfig;
 use millstream_core::types::{PartitionId, PeerId, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::append::Append;
 use super::handle::Partition;
@@ -76,6 +77,8 @@ impl Shared {
 /// The registry. Partitions come and go as the metadata says.
 pub struct Partitions {
     shards: Vec<mpsc::Sender<Ask>>,
+    /// Taken by `stop`.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     map: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     hasher: RandomState,
@@ -103,15 +106,15 @@ impl Partitions {
     /// Starts the shards as tasks of the present runtime.
     pub fn start(dir: Arc<DataDir>, store: Arc<Store>, peer: PeerId, config: PartitionsConfig) -> Arc<Self> {
         let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, config });
-        let shards = (0..config.shards.max(1))
-            .map(|_| {
-                let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
-                tokio::spawn(Shard::new(shared.clone(), mailbox, me.clone()).run());
-                me
-            })
-            .collect();
+        let start = |_| {
+            let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
+            let task = tokio::spawn(Shard::new(shared.clone(), mailbox, me.clone()).run());
+            (me, task)
+        };
+        let (shards, tasks) = (0..config.shards.max(1)).map(start).unzip();
         Arc::new(Self {
             shards,
+            tasks: Mutex::new(tasks),
             shared,
             map: RwLock::default(),
             hasher: RandomState::new(),
@@ -280,6 +283,11 @@ impl Partitions {
         }
         for done in waiting {
             drop(done.await);
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A shard that panicked has said so.
+            drop(task.await);
         }
     }
 }

@@ -202,7 +202,7 @@ impl Shard {
         if self.touched.is_empty() {
             return;
         }
-        let now = (self.shared.clock)();
+        let (now, at) = ((self.shared.clock)(), Instant::now());
         let mut round = Vec::new();
         let mut files = Vec::new();
         let mut batch = store::Batch::default();
@@ -230,6 +230,7 @@ impl Shard {
                 reply.finish(Ok(()), Offset::ZERO);
             }
             self.apply(id, work.committed);
+            self.keep_synced_end(id, at, &mut batch);
         }
         self.flush(round, files, batch, must_sync);
     }
@@ -242,12 +243,14 @@ impl Shard {
         must_sync: bool,
     ) {
         let me = self.me.clone();
+        let round_is_empty = round.is_empty();
         let done = Box::new(move || {
             // Fails only when the shard has ended: then nobody waits.
             drop(me.blocking_send(Ask::Flushed(round)));
         });
         if !must_sync {
             self.shared.write(batch, store::Durability::Buffered);
+            assert_eq!(round_is_empty, files.is_empty(), "what raft waits for lies in files");
             if !files.is_empty() {
                 self.shared.dir.flush(files, done);
             }
@@ -260,30 +263,15 @@ impl Shard {
         });
     }
 
+    /// What a round holds is on disk: raft learns it, and the turn carries out what follows.
     fn flushed(&mut self, round: &[Unsynced]) {
-        let now = Instant::now();
-        let mut batch = store::Batch::default();
         for part in round {
-            let Some(owned) = self.owned.get_mut(&part.id).filter(|o| o.incarnation == part.incarnation) else {
-                continue;
-            };
-            let Some(group) = &mut owned.group else { continue };
-            group.flushed(part.number);
-            match group.work((self.shared.clock)()) {
-                Ok(work) => {
-                    // Nothing is proposed here, so nothing was written.
-                    owned.note(&work, &mut batch);
-                    self.apply(part.id, work.committed);
-                }
-                Err(halted) => {
-                    tracing::error!(partition = %owned.shared.name, error = %halted, "replica halted");
-                    self.halt(part.id);
-                    continue;
-                }
+            let owned = self.owned.get_mut(&part.id).filter(|o| o.incarnation == part.incarnation);
+            if let Some(group) = owned.and_then(|o| o.group.as_mut()) {
+                group.flushed(part.number);
+                self.touch(part.id);
             }
-            self.keep_synced_end(part.id, now, &mut batch);
         }
-        self.shared.write(batch, store::Durability::Buffered);
     }
 
     /// Gives the partition up until its log can be opened again. All that waits for it is told.
