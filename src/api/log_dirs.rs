@@ -1,0 +1,107 @@
+//! DescribeLogDirs (35) and AlterReplicaLogDirs (34). A node has one data directory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::alter_replica_log_dirs_response::{
+    AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
+};
+use kafka_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
+
+use super::{BoxFuture, Context, Outcome, Request, Session};
+use crate::protocol::StrBytes;
+use crate::protocol::log_dirs::{
+    DescribeLogDirsRequest, DescribeLogDirsResponse, LogDir, LogDirPartition, LogDirTopic,
+};
+
+pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(describe(context, &request)))
+}
+
+fn describe(context: &Context, request: &Request) -> Outcome {
+    let asked: DescribeLogDirsRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    let mut topics: BTreeMap<String, Vec<LogDirPartition>> = BTreeMap::new();
+    for partition in context.partitions.all() {
+        let name = partition.name.topic.as_str();
+        let wanted = asked.topics.as_ref().is_none_or(|topics| {
+            topics.iter().any(|t| &*t.name == name && t.partitions.contains(&partition.name.partition))
+        });
+        if wanted {
+            topics.entry(name.to_owned()).or_default().push(LogDirPartition {
+                index: partition.name.partition,
+                size_bytes: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
+                // The leader is never behind itself.
+                offset_lag: 0,
+                is_future: false,
+            });
+        }
+    }
+    let topics = topics.into_iter().map(|(name, mut partitions)| {
+        partitions.sort_by_key(|p| p.index);
+        LogDirTopic { name: StrBytes::from_string(name), partitions }
+    });
+    let (total_bytes, usable_bytes) = volume(&context.config.data_dir);
+    let dir = LogDir {
+        error_code: 0,
+        path: StrBytes::from_string(absolute(&context.config.data_dir)),
+        topics: topics.collect(),
+        total_bytes,
+        usable_bytes,
+        is_cordoned: false,
+    };
+    let body = DescribeLogDirsResponse { throttle_time_ms: 0, error_code: 0, log_dirs: vec![dir] };
+    Outcome::reply(&request.header, &body)
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// Size and free space of the volume that holds the data; -1 when the system does not tell.
+fn volume(path: &std::path::Path) -> (i64, i64) {
+    let Ok(stat) = nix::sys::statvfs::statvfs(path) else { return (-1, -1) };
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.fragment_size())).unwrap_or(i64::MAX);
+    (bytes(stat.blocks()), bytes(stat.blocks_available()))
+}
+
+pub fn handle_alter<'a>(
+    context: &'a Arc<Context>,
+    _session: &'a mut Session,
+    request: Request,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(alter(context, &request)))
+}
+
+/// There is nowhere to move to: Kafka's answers for a partition that is there already, that is not there, and for a
+/// directory that is none of ours.
+fn alter(context: &Context, request: &Request) -> Outcome {
+    let asked: AlterReplicaLogDirsRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    let own = absolute(&context.config.data_dir);
+    let mut results: BTreeMap<StrBytes, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
+    for dir in &asked.dirs {
+        for topic in &dir.topics {
+            for index in &topic.partitions {
+                let error = if *dir.path != *own {
+                    Some(ResponseError::LogDirNotFound)
+                } else {
+                    context.partition_by_name(&topic.name, *index).err()
+                };
+                let result = AlterReplicaLogDirPartitionResult::default()
+                    .with_partition_index(*index)
+                    .with_error_code(error.map_or(0, |e| e.code()));
+                results.entry(topic.name.0.clone()).or_default().push(result);
+            }
+        }
+    }
+    let results = results.into_iter().map(|(name, partitions)| {
+        AlterReplicaLogDirTopicResult::default().with_topic_name(name.into()).with_partitions(partitions)
+    });
+    Outcome::reply(&request.header, &AlterReplicaLogDirsResponse::default().with_results(results.collect()))
+}
