@@ -1,10 +1,13 @@
 //! Builds the parts of a node, joins them, and takes them down again: the only file that knows them all.
 
+mod rooms;
+
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use millstream_core::fetch::SessionCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
 use crate::api::{APIS, Context, Dispatcher};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
@@ -20,6 +24,8 @@ use crate::telemetry::{self, LoggingConfig, Metrics};
 
 /// What connections get to finish when the node stops.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
+/// What the partitions get to flush and save what they hold.
+const ROOMS_PATIENCE: Duration = Duration::from_secs(3);
 /// What is still running then is cut off.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
 /// Threads for calls that block (cold reads, look-ups). More wait.
@@ -36,6 +42,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("admin.listener: cannot listen on {address}: {error}")]
     Admin { address: config::HostPort, error: std::io::Error },
+    #[error(transparent)]
+    Rooms(#[from] RoomsError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -51,6 +59,8 @@ impl StartError {
                 }
                 DirectoryError::Io { .. } | DirectoryError::InUse { .. } => ExitCode::from(1),
             },
+            Self::Rooms(RoomsError::Io(_) | RoomsError::Controller(_)) => ExitCode::from(1),
+            Self::Rooms(_) => ExitCode::from(2),
             Self::Bind(_) | Self::Admin { .. } | Self::Io(_) => ExitCode::from(1),
         }
     }
@@ -98,6 +108,7 @@ struct Node {
     server: Server,
     admin: Arc<Admin>,
     addresses: Addresses,
+    rooms: Rooms,
 }
 
 /// What the `ready` line tells.
@@ -119,15 +130,23 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let admin = Arc::new(Admin { metrics: Arc::clone(&metrics), ready: AtomicBool::new(false) });
         tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
+        let listeners: Vec<_> = bound.iter().map(|bound| Arc::clone(&bound.listener)).collect();
+        let rooms = Rooms::open(&config, &directory, &listeners).await?;
+        let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
             config: Arc::clone(&config),
             metrics: Arc::clone(&metrics),
-            listeners: bound.iter().map(|bound| Arc::clone(&bound.listener)).collect(),
+            controller: Arc::clone(&rooms.controller),
+            partitions: Arc::clone(&rooms.partitions),
+            groups: Arc::clone(&rooms.groups),
+            fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
+            fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),
+            listeners,
             stopping: stopping.clone(),
         });
         let service = Arc::new(Dispatcher::new(context, APIS));
         let server = Server::start(bound, service, net_config, &metrics, stopping);
-        Ok(Self { config, directory, stop, server, admin, addresses })
+        Ok(Self { config, directory, stop, server, admin, addresses, rooms })
     }
 
     /// Serves until a signal, then stops in the order in which requests flow.
@@ -160,6 +179,9 @@ impl Node {
                     }
                 }
                 _ = interrupt.recv() => warn!("second SIGINT: connections are cut off"),
+            }
+            if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.partitions.stop()).await.is_err() {
+                warn!("what was in flight could not be flushed in time");
             }
             info!(after_ms = millis(stopped.elapsed()), "stopped");
             Ok(())

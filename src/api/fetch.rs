@@ -55,7 +55,7 @@ fn start(context: &Arc<Context>, request: &Request) -> Outcome {
             (asks, Follow::On { id, session })
         }
     };
-    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, node_id: context.config.node_id.0 };
+    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, node_id: context.config.broker.node_id().0 };
     fetch.read(false);
     let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
     if max_wait <= 0 && !fetch.is_cold() || fetch.is_complete(min_bytes) {

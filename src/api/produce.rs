@@ -62,7 +62,7 @@ async fn start(context: &Arc<Context>, request: Request) -> Outcome {
     context.partitions.append(batches).await;
     let timeout = (acks == Acks::All).then(|| Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
     let header = request.header;
-    let node_id = context.config.node_id.0;
+    let node_id = context.config.broker.node_id().0;
     Outcome::Later(Box::pin(async move {
         wait(&ticket, timeout).await;
         let body = respond(topics, &ticket, node_id);

@@ -1,0 +1,159 @@
+//! The rooms behind the APIs: store, partitions, coordinators, controller, each built on those before it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::config::BrokerConfig;
+use millstream_core::controller::{Decision, Endpoint, FEATURES, FeatureRange, Node, form_cluster, register_node};
+use millstream_core::coordinator::group::GroupConfig;
+use millstream_core::types::{DirectoryId, PeerId};
+
+use crate::config::{Config, DataDirectory, Listener};
+use crate::controller::{self, Controller, ControllerError, LoadError};
+use crate::coordinator::Groups;
+use crate::log::{DataDir, FlushConfig, FlushMethod};
+use crate::partition::{Partitions, PartitionsConfig};
+use crate::store::{Store, StoreError};
+
+/// The peer id of the node that forms a cluster alone.
+const FIRST_PEER: PeerId = PeerId(1);
+
+/// Why the rooms cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomsError {
+    #[error("data directory {path}: kv/ belongs to another directory: put back the one that goes with meta.properties")]
+    OtherStore { path: String },
+    #[error("data directory: {0}")]
+    Io(#[from] io::Error),
+    #[error("data directory: {0}")]
+    Store(#[from] StoreError),
+    #[error("data directory: {0}")]
+    Load(#[from] LoadError),
+    #[error("{0}")]
+    Controller(#[from] ControllerError),
+}
+
+pub(super) struct Rooms {
+    pub partitions: Arc<Partitions>,
+    pub groups: Arc<Groups>,
+    pub controller: Arc<Controller>,
+}
+
+impl Rooms {
+    /// Opens what the data directory holds; at its first start forms the cluster. Every partition leads when this
+    /// returns, or is offline.
+    pub async fn open(
+        config: &Config,
+        directory: &DataDirectory,
+        listeners: &[Arc<Listener>],
+    ) -> Result<Self, RoomsError> {
+        let broker = &config.broker;
+        let store = Arc::new(open_store(directory)?);
+        let dir = DataDir::open(directory.path(), flush_config(broker))?;
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        let partitions_config =
+            PartitionsConfig { shards, producer_id_expiration_ms: broker.integer("producer.id.expiration.ms") };
+        let partitions = Partitions::start(dir, store.clone(), FIRST_PEER, partitions_config);
+        let groups = Groups::new(partitions.clone(), store.clone(), group_config(broker));
+        let controller = controller::start(controller::Start {
+            partitions: partitions.clone(),
+            store,
+            groups: groups.clone(),
+            settings: broker.clone(),
+        })
+        .await?;
+        register(&controller, config, directory, listeners).await?;
+        keep_retention(&partitions, broker);
+        Ok(Self { partitions, groups, controller })
+    }
+}
+
+fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
+    let path: &Path = directory.path();
+    let store = Store::open(&path.join("kv"))?;
+    match store.directory_id()? {
+        Some(id) if id == directory.directory_id() => {}
+        None => store.set_directory_id(directory.directory_id())?,
+        Some(_) => return Err(RoomsError::OtherStore { path: path.display().to_string() }),
+    }
+    Ok(store)
+}
+
+async fn register(
+    controller: &Controller,
+    config: &Config,
+    directory: &DataDirectory,
+    listeners: &[Arc<Listener>],
+) -> Result<(), ControllerError> {
+    let (node_id, directory_id) = (config.broker.node_id(), DirectoryId(directory.directory_id()));
+    let cluster_id = directory.cluster_id().to_owned();
+    controller
+        .change(move |image| {
+            let peer = millstream_core::controller::Peer { id: FIRST_PEER, node: node_id, directory: directory_id };
+            let commands = match image.cluster_id() {
+                Some(_) => Vec::new(),
+                None => form_cluster(&cluster_id, &[peer]),
+            };
+            Decision { commands, reply: () }
+        })
+        .await?;
+    let endpoint = |listener: &Arc<Listener>| Endpoint {
+        listener: listener.name.clone(),
+        host: listener.advertised.host.clone(),
+        port: listener.advertised.port,
+        protocol: 0,
+    };
+    let feature =
+        |f: &millstream_core::controller::Feature| FeatureRange { name: f.name.to_owned(), min: f.min, max: f.max };
+    let node = Node {
+        id: node_id,
+        directory: directory_id,
+        rack: config.broker.text("broker.rack").map(str::to_owned),
+        endpoints: listeners.iter().map(endpoint).collect(),
+        rpc_address: String::new(),
+        features: FEATURES.iter().map(feature).collect(),
+    };
+    controller.change(move |image| register_node(image, node)).await?;
+    Ok(())
+}
+
+fn flush_config(broker: &BrokerConfig) -> FlushConfig {
+    let method = match broker.text("flush.method") {
+        Some("file") => FlushMethod::File,
+        Some("filesystem") => FlushMethod::Filesystem,
+        _ => FlushMethod::Auto,
+    };
+    FlushConfig { method, ..FlushConfig::default() }
+}
+
+fn group_config(broker: &BrokerConfig) -> GroupConfig {
+    let int = |name| i32::try_from(broker.integer(name)).unwrap_or(i32::MAX);
+    GroupConfig {
+        session_timeout_ms_min: int("group.min.session.timeout.ms"),
+        session_timeout_ms_max: int("group.max.session.timeout.ms"),
+        initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
+        group_size_max: usize::try_from(broker.integer("group.max.size")).unwrap_or(usize::MAX),
+        offset_metadata_len_max: usize::try_from(broker.integer("offset.metadata.max.bytes")).unwrap_or(usize::MAX),
+        offsets_retention_ms: broker.integer("offsets.retention.minutes").saturating_mul(60_000),
+        expiry_interval_ms: u64::try_from(broker.integer("offsets.retention.check.interval.ms")).unwrap_or(u64::MAX),
+        ..GroupConfig::default()
+    }
+}
+
+/// Retention by time and size, at its interval.
+fn keep_retention(partitions: &Arc<Partitions>, broker: &BrokerConfig) {
+    let every = broker.integer("log.retention.check.interval.ms");
+    let every = Duration::from_millis(u64::try_from(every).unwrap_or(1).max(1));
+    let partitions = Arc::downgrade(partitions);
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(every);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let Some(partitions) = partitions.upgrade() else { return };
+            partitions.retain().await;
+        }
+    });
+}
