@@ -79,7 +79,7 @@ impl Flusher {
             root,
             config,
             syncfs_tells_errors,
-            workers: Workers { threads: Vec::new(), job: None },
+            workers: Workers { threads: Vec::new(), jobs: None },
         };
         let thread = thread::Builder::new().name("flush".into()).spawn(move || rounds.run())?;
         Ok(Self { shared, thread: Some(thread) })
@@ -188,7 +188,12 @@ impl Rounds {
 struct Workers {
     threads: Vec<JoinHandle<()>>,
     /// Jobs go in here, one a file of the round.
-    job: Option<(Sender<Job>, Arc<Mutex<Receiver<Job>>>)>,
+    jobs: Option<Jobs>,
+}
+
+struct Jobs {
+    sender: Sender<Job>,
+    receiver: Arc<Mutex<Receiver<Job>>>,
 }
 
 struct Job {
@@ -209,9 +214,9 @@ impl Workers {
             files.push(own);
             return files.iter().try_for_each(|file| fdatasync(file));
         }
-        let (jobs, queue) = self.job.get_or_insert_with(|| {
+        let Jobs { sender, receiver: queue } = self.jobs.get_or_insert_with(|| {
             let (sender, receiver) = channel();
-            (sender, Arc::new(Mutex::new(receiver)))
+            Jobs { sender, receiver: Arc::new(Mutex::new(receiver)) }
         });
         while self.threads.len() < helpers {
             let queue = queue.clone();
@@ -221,7 +226,7 @@ impl Workers {
         let (answer, answers) = channel();
         let sent = files.len();
         for file in files {
-            jobs.send(Job { file, answer: answer.clone() }).map_err(io::Error::other)?;
+            sender.send(Job { file, answer: answer.clone() }).map_err(io::Error::other)?;
         }
         let mut result = fdatasync(&own);
         // Help while there is something left, then wait for the rest.

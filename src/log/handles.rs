@@ -16,28 +16,33 @@ impl HandleCache {
     }
 
     /// A closed segment's file was opened, or the active one was closed with its file open.
-    pub fn opened(&self, segment: &Arc<Segment>) {
+    pub fn opened(&self, opened: &Arc<Segment>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.push(Arc::downgrade(segment));
+        if opened.was_listed() {
+            return;
+        }
+        open.push(Arc::downgrade(opened));
         if open.len() <= self.open_max {
             return;
         }
         let keep = self.open_max - self.open_max / 4;
+        let mut left = open.len();
         // The second pass finds the flags cleared by the first.
         for _ in 0..2 {
-            let mut left = open.len();
             open.retain(|segment| {
                 let Some(segment) = segment.upgrade() else {
                     left -= 1;
                     return false;
                 };
-                if left <= keep || segment.was_used() || !segment.try_close() {
+                // Not the one that is about to be used.
+                let stays = left <= keep || Arc::ptr_eq(&segment, opened) || segment.was_used();
+                if stays || !segment.try_close() {
                     return true;
                 }
                 left -= 1;
                 false
             });
-            if open.len() <= keep {
+            if left <= keep {
                 return;
             }
         }

@@ -67,6 +67,8 @@ pub(super) struct Segment {
     file: Mutex<Option<Arc<File>>>,
     handles: Arc<HandleCache>,
     used: AtomicBool,
+    /// Known to the cache of handles.
+    listed: AtomicBool,
     hints: [AtomicU64; HINTS],
 }
 
@@ -90,6 +92,7 @@ impl Segment {
             file: Mutex::new(file),
             handles: of.handles,
             used: AtomicBool::new(true),
+            listed: AtomicBool::new(false),
             hints: [const { AtomicU64::new(NO_HINT) }; HINTS],
         })
     }
@@ -163,7 +166,12 @@ impl Segment {
         self.used.swap(false, Ordering::Relaxed)
     }
 
-    /// Closes file and index of a closed segment, unless someone is at it just now.
+    /// Sets the mark that the cache of handles lists the segment; was it set before?
+    pub fn was_listed(&self) -> bool {
+        self.listed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Closes file and index of a closed segment, unless someone is at it just now. It is then no longer listed.
     pub fn try_close(&self) -> bool {
         let (Ok(mut slot), Ok(mut live)) = (self.file.try_lock(), self.live.try_write()) else {
             return false;
@@ -172,7 +180,8 @@ impl Segment {
             *index = None;
             *slot = None;
         }
-        // An active segment's file stays open, and no sweep is its business.
+        // An active segment's file stays open: no sweep is its business.
+        self.listed.store(false, Ordering::Relaxed);
         true
     }
 

@@ -243,8 +243,7 @@ struct Walked {
 fn walk(header: &BatchHeader, body: &[u8], rules: &Rules<'_>) -> Result<Walked, BatchProblem> {
     let mut walked = Walked { max_timestamp: Timestamp::NONE, in_sequence: true };
     let mut problems = Problems::default();
-    let mut index = 0;
-    for record in RecordIter::new(header, body) {
+    for (index, record) in (0..).zip(RecordIter::new(header, body)) {
         let record = record.map_err(|e| invalid(format!("{e} (record {index} of {})", rules.partition)))?;
         if rules.compacted && record.key.is_none() {
             problems.add(index, false, || {
@@ -256,7 +255,6 @@ fn walk(header: &BatchHeader, body: &[u8], rules: &Rules<'_>) -> Result<Walked, 
         }
         walked.in_sequence &= record.offset_delta == index;
         walked.max_timestamp = walked.max_timestamp.max(record.timestamp);
-        index += 1;
     }
     problems.answer()?;
     Ok(walked)

@@ -112,9 +112,11 @@ impl Fixture {
 
     /// Ends as by `kill -9`: nothing is given back or closed in order.
     pub fn kill(&mut self) {
-        if let Some(log) = self.log.take() {
-            std::mem::forget(log);
+        if let Some(log) = &mut self.log {
+            // A log that failed tidies nothing up.
+            log.failed = true;
         }
+        self.log = None;
     }
 
     pub fn try_open(&mut self) -> Result<Vec<(Descriptor, Vec<u8>)>, OpenError> {
