@@ -47,6 +47,11 @@ impl Ratio {
         // In range after the clamp.
         Self((share.clamp(0.0, 1.0) * 1e6) as u32)
     }
+
+    /// 0 to 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -14,7 +14,8 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let mut reader = FrameReader::new(&file, len);
-    let (mut position, mut next_index) = (0, 0);
+    // Compacted segments hold no indexes.
+    let (mut position, mut next_index) = (0, None);
     while position < len {
         let frame = reader.frame(position)?.and_then(|bytes| Ok((bytes.len() as u64, parse_frame(bytes)?)));
         let (size, frame) = match frame {
@@ -27,7 +28,7 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
         write!(out, "{position:>10} {size:>8} bytes ")?;
         match frame {
             Frame::Header(header) => {
-                next_index = header.base_index.0;
+                next_index = (header.generation == 0).then_some(header.base_index.0);
                 writeln!(
                     out,
                     "segment of {} base offset {} base index {} previous term {} generation {} end offset {}",
@@ -40,7 +41,7 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
                 )?;
             }
             Frame::Entry { descriptor, data } => {
-                next_index = descriptor.index.0 + 1;
+                next_index = Some(descriptor.index.0 + 1);
                 writeln!(
                     out,
                     "index {} term {} own entry of type {} with {} bytes, next offset {}",
@@ -53,7 +54,7 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
             }
             Frame::Batch(header) => {
                 dump_batch(&header, next_index, out)?;
-                next_index += 1;
+                next_index = next_index.map(|index| index + 1);
             }
         }
         position += size;
@@ -61,11 +62,14 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn dump_batch(header: &BatchHeader, index: u64, out: &mut dyn Write) -> io::Result<()> {
+fn dump_batch(header: &BatchHeader, index: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(index) = index {
+        write!(out, "index {index} ")?;
+    }
     let codec = header.compression().map_or("unknown", |codec| codec.name());
     write!(
         out,
-        "index {index} epoch {} batch offsets {}..={} records {} codec {codec} {:?} timestamps {}..={} crc {:08x}",
+        "epoch {} batch offsets {}..={} records {} codec {codec} {:?} timestamps {}..={} crc {:08x}",
         header.leader_epoch,
         header.base_offset,
         header.last_offset(),

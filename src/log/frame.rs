@@ -71,6 +71,8 @@ pub(super) enum FrameError {
     NoHeader,
     #[error("{field} is {found}, expected {expected}")]
     Continuity { field: &'static str, found: u64, expected: u64 },
+    #[error("a compacted segment follows one that is not")]
+    OutOfPlace,
     #[error("the segment belongs to partition {0}")]
     Foreign(PartitionId),
 }

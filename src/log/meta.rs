@@ -20,6 +20,8 @@ pub struct SegmentMeta {
     pub length: u64,
     /// `Timestamp::NONE` when no record has one.
     pub max_timestamp: Timestamp,
+    /// Greatest of the first batch: since when the segment waits for `max.compaction.lag.ms`.
+    pub first_timestamp: Timestamp,
     /// Offset up to which keys were known when a compacted segment was written; of others the base offset.
     pub cleaned_end: Offset,
 }
@@ -82,7 +84,7 @@ impl Reader<'_> {
 
 impl SegmentMeta {
     /// Layout, big-endian: version u8 = 1, base offset i64, generation u32, end offset i64, base index u64, end
-    /// index u64, previous term u64, last term u64, length u64, max timestamp i64, cleaned end i64.
+    /// index u64, previous term u64, last term u64, length u64, max timestamp i64, first timestamp i64, cleaned end i64.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend(self.base_offset.0.to_be_bytes());
@@ -92,6 +94,7 @@ impl SegmentMeta {
             out.extend(n.to_be_bytes());
         }
         out.extend(self.max_timestamp.0.to_be_bytes());
+        out.extend(self.first_timestamp.0.to_be_bytes());
         out.extend(self.cleaned_end.0.to_be_bytes());
         out
     }
@@ -112,6 +115,7 @@ impl SegmentMeta {
             last_term: RaftTerm(r.u64()?),
             length: r.u64()?,
             max_timestamp: Timestamp(r.i64()?),
+            first_timestamp: Timestamp(r.i64()?),
             cleaned_end: Offset(r.i64()?),
         };
         r.end()?;
@@ -175,6 +179,7 @@ mod tests {
                 last_term: RaftTerm(u[3]),
                 length: u[4],
                 max_timestamp: Timestamp(n[2]),
+                first_timestamp: Timestamp(n[0]),
                 cleaned_end: Offset(n[3]),
             };
             let bytes = meta.encode();

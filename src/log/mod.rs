@@ -4,6 +4,7 @@
 //! files. Knows nothing of raft's rules, of RocksDB, of topics' names or of who asks.
 
 mod append;
+mod compaction;
 mod config;
 mod data_dir;
 mod dump;
@@ -36,6 +37,7 @@ mod view;
 mod walk;
 mod writer;
 
+pub use compaction::{Compacted, CompactionJob, CompactionLimits};
 pub use config::{FlushConfig, FlushMethod, LogConfig, Ratio};
 pub use data_dir::DataDir;
 pub use dump::dump_segment;

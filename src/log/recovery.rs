@@ -214,6 +214,9 @@ impl Recovery<'_> {
             Ok(header) => header,
             Err(e) => return self.bad_header(&path, file, e),
         };
+        if header.generation > 0 && self.closed.last().is_some_and(|closed| !closed.meta.is_compacted()) {
+            return Err(lost(&path, 0, &FrameError::OutOfPlace));
+        }
         let (index, scanned) = self.scan(file, &header, &handle)?;
         if let Some(bad) = &scanned.bad
             && !self.goes_on_in(next, scanned.end)
@@ -380,7 +383,7 @@ impl Recovery<'_> {
     ) -> Result<(), OpenError> {
         let end = scanned.end;
         let compacted = header.generation > 0;
-        let meta = SegmentMeta {
+        let mut meta = SegmentMeta {
             base_offset: header.base_offset,
             generation: header.generation,
             end_offset: if compacted { header.end_offset } else { end.offset },
@@ -390,6 +393,7 @@ impl Recovery<'_> {
             last_term: if compacted { header.last_term } else { end.last_term },
             length: end.position,
             max_timestamp: end.max_timestamp,
+            first_timestamp: Timestamp::NONE,
             cleaned_end: header.cleaned_end,
         };
         let path = self.dir.path().join(file.name.log());
@@ -406,14 +410,15 @@ impl Recovery<'_> {
             let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(end.position));
             cut.map_err(|e| open_io(&path, e))?;
         }
+        let fresh = self.push_closed(file, meta, IndexState::Closed(None));
+        meta.first_timestamp = first_timestamp(&fresh)?.unwrap_or(Timestamp::NONE);
+        if let Some(closed) = self.closed.last_mut() {
+            closed.meta = meta;
+        }
         if self.known.get(&meta.base_offset) != Some(&meta) {
             self.learned.insert(meta.base_offset);
         }
-        let index = index.is_complete().then(|| Arc::new(index));
-        let fresh = self.push_closed(file, meta, IndexState::Closed(None));
-        if let Some(index) = index
-            && !fresh.index_path().exists()
-        {
+        if index.is_complete() && !fresh.index_path().exists() {
             fresh.write_index(meta.length, &index);
         }
         Ok(())

@@ -7,7 +7,7 @@ use millstream_core::types::{Offset, RaftIndex, Timestamp};
 use tracing::warn;
 
 use super::error::LogError;
-use super::segment::{Segment, SegmentEnd};
+use super::segment::Segment;
 use super::writer::{Log, LogEvent};
 
 impl Log {
@@ -28,7 +28,8 @@ impl Log {
                 break;
             }
             let too_many = excess.is_some_and(|excess| excess >= end.position);
-            let too_old = self.config.retention_ms.is_some_and(|most| age_ms(segment, &end, now) > most);
+            let age_ms = || now.0.saturating_sub(written_at(segment, now).0);
+            let too_old = self.config.retention_ms.is_some_and(|most| age_ms() > most);
             if !too_many && !too_old {
                 break;
             }
@@ -74,13 +75,13 @@ impl Log {
     }
 }
 
-/// Age by the greatest timestamp, or, where no record has one, by the file's last change.
-fn age_ms(segment: &Segment, end: &SegmentEnd, now: Timestamp) -> i64 {
-    let written = if end.max_timestamp.0 >= 0 { end.max_timestamp } else { last_change(segment).unwrap_or(now) };
-    now.0.saturating_sub(written.0)
+/// The greatest timestamp, or, where no record has one, the file's last change (`LogSegment.largestTimestamp`).
+pub(super) fn written_at(segment: &Segment, now: Timestamp) -> Timestamp {
+    let greatest = segment.end().max_timestamp;
+    if greatest.0 >= 0 { greatest } else { last_change(segment).unwrap_or(now) }
 }
 
-pub(super) fn last_change(segment: &Segment) -> Option<Timestamp> {
+fn last_change(segment: &Segment) -> Option<Timestamp> {
     let changed = fs::metadata(segment.path()).and_then(|meta| meta.modified()).ok()?;
     let ms = changed.duration_since(UNIX_EPOCH).ok()?.as_millis();
     Some(Timestamp(i64::try_from(ms).ok()?))

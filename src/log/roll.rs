@@ -4,6 +4,7 @@ use std::fs::File;
 use std::mem;
 use std::sync::Arc;
 
+use millstream_core::types::Timestamp;
 use tracing::debug;
 
 use super::error::LogError;
@@ -23,7 +24,7 @@ impl Log {
         if spare > 0 {
             self.hand_over(&old.file.file, end.position, spare);
         }
-        let meta = close(&old.segment);
+        let meta = close(&old.segment, old.first_timestamp);
         if mem::take(&mut old.dirty) {
             self.dirty.push(old.file.clone());
         }
@@ -49,7 +50,7 @@ impl Log {
 }
 
 /// Writes the index and makes the segment one whose file and index may be dropped.
-fn close(segment: &Arc<Segment>) -> SegmentMeta {
+fn close(segment: &Arc<Segment>, first_timestamp: Option<Timestamp>) -> SegmentMeta {
     let mut live = segment.write_live();
     let end = live.end;
     if let IndexState::Growing(index) = mem::replace(&mut live.index, IndexState::Closed(None))
@@ -69,6 +70,7 @@ fn close(segment: &Arc<Segment>) -> SegmentMeta {
         last_term: end.last_term,
         length: end.position,
         max_timestamp: end.max_timestamp,
+        first_timestamp: first_timestamp.unwrap_or(Timestamp::NONE),
         cleaned_end: segment.base_offset(),
     }
 }

@@ -12,7 +12,7 @@ use super::view::LogView;
 use super::walk::{Head, Patience, Walk};
 
 /// Most bytes a stored batch inflates to. It was bounded when it was produced; this only guards against damage.
-const INFLATED_MAX: usize = 1 << 30;
+pub(super) const INFLATED_MAX: usize = 1 << 30;
 
 /// A record found by its timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The log as a whole: see `model` for the properties, `stories` for single cases.
 
+mod compaction;
 mod faults;
 mod flush;
 mod model;
