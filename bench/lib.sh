@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the benchmark scripts share. Sourced, not run.
 bench=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$bench")

@@ -111,7 +111,7 @@ fn keys_headers_nulls_and_timestamps_come_back() {
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(&topic, 0, Offset::Beginning).expect("partition");
     consumer.assign(&assignment).expect("assign");
-    let mut next = || consumer.poll(PATIENCE).expect("a message").expect("no error").detach();
+    let next = || consumer.poll(PATIENCE).expect("a message").expect("no error").detach();
     let first = next();
     assert_eq!(
         (first.key(), first.payload(), first.timestamp().to_millis()),

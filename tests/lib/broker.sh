@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # A broker process for the test scripts. Sourced after log.sh, not run.
 #
 # With MILLSTREAM_TEST_BOOTSTRAP=host:port the scripts talk to a broker that is already up and kill nothing.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Output of the test scripts. Sourced, not run.
 
 heading() { printf '\n=== %s\n' "$*"; }
