@@ -24,7 +24,8 @@ impl LogView {
     /// frame, within one segment, at most `max_bytes` (but the first batch whole with `at_least_one`). Empty only if
     /// there is nothing in `from..end`, or the first batch is larger than `max_bytes`. May wait for the disk.
     pub fn read(&self, from: Offset, end: Offset, max_bytes: usize, at_least_one: bool) -> Result<Slice, ReadError> {
-        self.read_wanted(Wanted { from, end, max_bytes, at_least_one, patience: Patience::Wait })
+        let wanted = Wanted { from, end, max_bytes, at_least_one, patience: Patience::Wait };
+        self.retry(|| self.read_wanted(wanted))
     }
 
     /// As `read`, but `ReadError::Cold` instead of waiting for the disk. Whether the slice itself is in memory,

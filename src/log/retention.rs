@@ -1,6 +1,8 @@
 //! Which segments are too old or too many, and their deletion.
 
 use std::fs;
+use std::sync::Arc;
+use std::thread;
 use std::time::UNIX_EPOCH;
 
 use millstream_core::types::{Offset, RaftIndex, Timestamp};
@@ -8,7 +10,11 @@ use tracing::warn;
 
 use super::error::LogError;
 use super::segment::Segment;
+use super::walk::Patience;
 use super::writer::{Log, LogEvent};
+
+/// Bytes of deleted segments up to which the loop itself waits until they are free.
+const FREED_AT_ONCE_MAX: u64 = 16 << 20;
 
 impl Log {
     /// The log start that `retention.ms` and `retention.bytes` ask for: at most `high_watermark`, always between two
@@ -66,11 +72,9 @@ impl Log {
         }
         let gone: Vec<_> = self.closed.drain(..count).map(|closed| closed.segment).collect();
         self.publish();
-        for segment in gone {
-            remove_files(&segment);
-            events.push(LogEvent::SegmentRemoved(segment.base_offset()));
-        }
+        events.extend(gone.iter().map(|segment| LogEvent::SegmentRemoved(segment.base_offset())));
         // Synced or not: what was written to a deleted file needs no flush, and does no harm in one.
+        delete(gone);
         Ok(events)
     }
 }
@@ -85,6 +89,20 @@ fn last_change(segment: &Segment) -> Option<Timestamp> {
     let changed = fs::metadata(segment.path()).and_then(|meta| meta.modified()).ok()?;
     let ms = changed.duration_since(UNIX_EPOCH).ok()?.as_millis();
     Some(Timestamp(i64::try_from(ms).ok()?))
+}
+
+/// Deletes segments, the oldest first. Freeing a large file's blocks takes long, and happens when its last handle goes:
+/// on a thread of its own.
+pub(super) fn delete(segments: Vec<Arc<Segment>>) {
+    let bytes: u64 = segments.iter().map(|segment| segment.end().position).sum();
+    let open: Vec<_> = segments.iter().map(|segment| segment.file(Patience::Wait).ok()).collect();
+    segments.iter().for_each(|segment| remove_files(segment));
+    if bytes >= FREED_AT_ONCE_MAX {
+        let free = thread::Builder::new().name("free-segments".into());
+        if let Err(e) = free.spawn(move || drop((segments, open))) {
+            warn!(error = %e, "no thread to free segments, the loop does it");
+        }
+    }
 }
 
 /// Unlinks a segment and its index. Who has them open reads on.

@@ -32,6 +32,15 @@ impl LogView {
         from: Offset,
         end: Offset,
     ) -> Result<Option<FoundTimestamp>, ReadError> {
+        self.retry(|| self.find_timestamp(timestamp, from, end))
+    }
+
+    fn find_timestamp(
+        &self,
+        timestamp: Timestamp,
+        from: Offset,
+        end: Offset,
+    ) -> Result<Option<FoundTimestamp>, ReadError> {
         for segment in self.segments_in(from, end) {
             if segment.end().max_timestamp < timestamp {
                 continue;
@@ -55,6 +64,10 @@ impl LogView {
     /// The first record in `from..end` with the greatest timestamp (ListOffsets -3); of a LogAppendTime batch the last
     /// record, as Kafka answers. `None` when no record has a timestamp. May wait for the disk.
     pub fn max_timestamp(&self, from: Offset, end: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
+        self.retry(|| self.find_max_timestamp(from, end))
+    }
+
+    fn find_max_timestamp(&self, from: Offset, end: Offset) -> Result<Option<FoundTimestamp>, ReadError> {
         let mut best: Option<(Arc<Segment>, Head)> = None;
         for segment in self.segments_in(from, end) {
             let so_far = best.as_ref().map_or(Timestamp::NONE, |(_, head)| head.frame.max_timestamp);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use millstream_core::types::{Offset, RaftIndex, RaftTerm};
 
+use super::error::ReadError;
 use super::probe;
 use super::segment::Segment;
 use super::walk::Patience;
@@ -28,6 +29,9 @@ impl Slice {
     }
 }
 
+/// Deletions that a reader may run into in a row before it is told.
+const GONE_TRIES: usize = 4;
+
 /// Shared by all readers of a partition. The list of segments is swapped when it changes, the active segment grows in
 /// place: a reader waits for the writer at most for a push into an index.
 pub struct LogView {
@@ -44,6 +48,17 @@ impl LogView {
     pub(super) fn replace(&self, segments: Vec<Arc<Segment>>) {
         assert!(!segments.is_empty(), "a log without an active segment");
         self.segments.store(Arc::new(segments));
+    }
+
+    /// Asks again when a segment went away under the reader: what replaced it, or the new first one, is in the list then.
+    pub(super) fn retry<T>(&self, ask: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        for _ in 1..GONE_TRIES {
+            match ask() {
+                Err(ReadError::Gone { .. }) => {}
+                answer => return answer,
+            }
+        }
+        ask()
     }
 
     pub(super) fn segments(&self) -> arc_swap::Guard<Arc<Vec<Arc<Segment>>>> {

@@ -280,10 +280,13 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // Gives back what was reserved. If that fails, the next start does it.
+        // Gives back what was reserved. If that fails, the next start does it. A file of another length is in the
+        // hands of a log that was opened since.
         let end = self.end().position;
-        if self.active.reserved_end > end && !self.failed {
-            drop(self.active.file.file.set_len(end));
+        let file = &self.active.file.file;
+        let ours = file.metadata().is_ok_and(|meta| meta.len() == end);
+        if self.active.reserved_end > end && !self.failed && ours {
+            drop(file.set_len(end));
         }
     }
 }

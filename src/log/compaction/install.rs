@@ -1,7 +1,7 @@
 //! Swapping compacted segments in.
 
 use super::super::meta::SegmentMeta;
-use super::super::retention::remove_files;
+use super::super::retention::delete;
 use super::super::writer::{Closed, Log, LogEvent};
 use super::output::Compacted;
 
@@ -26,14 +26,14 @@ impl Log {
             at += 1;
         }
         self.publish();
-        for source in replaced {
-            remove_files(&source.segment);
+        for source in &replaced {
             let base = source.meta.base_offset;
             // A key that was just put stays.
             if !self.closed.iter().any(|closed| closed.meta.base_offset == base) {
                 events.push(LogEvent::SegmentRemoved(base));
             }
         }
+        delete(replaced.into_iter().map(|source| source.segment).collect());
         events
     }
 }

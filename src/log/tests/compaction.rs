@@ -475,8 +475,8 @@ proptest! {
             // What is there was written so; of keys known to the end, only the last is.
             prop_assert!(records.iter().all(|record| all.contains(record)));
             prop_assert!(records.is_sorted_by_key(|(offset, _, _)| *offset));
-            let last = |records: &[Seen]| -> BTreeMap<Option<Vec<u8>>, (Offset, Option<Vec<u8>>)> {
-                records.iter().map(|(offset, key, value)| (key.clone(), (*offset, value.clone()))).collect()
+            let last = |records: &[Seen]| -> BTreeMap<Option<Vec<u8>>, Seen> {
+                records.iter().map(|seen| (seen.1.clone(), seen.clone())).collect()
             };
             prop_assert_eq!(last(&records), last(&all));
             let in_clean: Vec<_> = records.iter().filter(|(offset, _, _)| *offset < cleaned_end).collect();

@@ -4,6 +4,7 @@ mod compaction;
 mod faults;
 mod flush;
 mod model;
+mod readers;
 mod stories;
 
 use std::fs;

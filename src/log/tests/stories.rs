@@ -163,6 +163,18 @@ fn a_killed_log_gives_back_what_was_reserved_at_the_next_start() {
 }
 
 #[test]
+fn a_log_that_goes_late_leaves_alone_what_its_successor_wrote() {
+    let mut f = Fixture::new(LogConfig::default());
+    f.produce(&batch(1, 10, NOW));
+    f.log().reserve(1 << 20).unwrap();
+    let old = f.log.take();
+    f.try_open().unwrap();
+    f.produce(&batch(1, 10, NOW));
+    drop(old);
+    assert_eq!(f.read_all(Offset(0), Offset(2), 1000).len(), 2 * batch(1, 10, NOW).len());
+}
+
+#[test]
 fn a_partition_that_crashed_at_its_birth_is_newborn() {
     let mut f = Fixture::new(LogConfig::default());
     f.kill();
