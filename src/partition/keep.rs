@@ -28,6 +28,11 @@ impl Kept {
         Self { synced_end: RaftIndex(0), synced_end_at: None, checkpoint: RaftIndex(0), delete_due: false }
     }
 
+    /// The last entry that the store knows as applied.
+    pub fn checkpoint(&self) -> RaftIndex {
+        self.checkpoint
+    }
+
     /// The log start moved: segments before it can go.
     pub fn delete_is_due(&mut self) {
         self.delete_due = true;
@@ -53,6 +58,12 @@ impl Owned {
             self.kept.synced_end = last_index;
             self.kept.synced_end_at = Some(now);
         }
+    }
+
+    /// Adds a checkpoint even if the last one says the same: to be synced.
+    pub fn put_checkpoint_again(&mut self, batch: &mut store::Batch) {
+        self.kept.checkpoint = RaftIndex(0);
+        self.put_checkpoint(batch);
     }
 
     /// Adds a checkpoint at the end of what is synced and applied. True when nothing is left to be saved.
@@ -130,8 +141,7 @@ impl Shard {
         let mut batch = store::Batch::default();
         for id in &due {
             if let Some(owned) = self.owned.get_mut(id) {
-                owned.kept.checkpoint = RaftIndex(0);
-                owned.put_checkpoint(&mut batch);
+                owned.put_checkpoint_again(&mut batch);
             }
         }
         if !tokio::task::block_in_place(|| self.shared.write(batch, Durability::Synced)) {

@@ -4,6 +4,7 @@
 
 mod append;
 mod apply;
+mod cleaner;
 mod handle;
 mod keep;
 mod log_config;
@@ -13,6 +14,7 @@ mod shard;
 mod waiters;
 
 pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
+pub use cleaner::CleanerConfig;
 pub use handle::{Leadership, Partition};
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
 pub use registry::{OpenOutcome, Partitions, PartitionsConfig, ToOpen};

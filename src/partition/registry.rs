@@ -131,6 +131,14 @@ impl Partitions {
         self.map.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    pub(super) fn shards(&self) -> &[mpsc::Sender<Ask>] {
+        &self.shards
+    }
+
+    pub(super) fn shard(&self, id: PartitionId) -> &mpsc::Sender<Ask> {
+        &self.shards[self.shard_of(id)]
+    }
+
     fn shard_of(&self, id: PartitionId) -> usize {
         (self.hasher.hash_one(id) % self.shards.len() as u64) as usize
     }

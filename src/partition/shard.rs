@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
+use super::cleaner::{Done, Due};
 use super::handle::{Leadership, Partition};
 use super::registry::Shared;
 use crate::log::LogConfig;
@@ -54,6 +55,16 @@ pub(super) enum Ask {
     },
     /// Apply `retention.*` to every partition.
     Retain,
+    /// Which compaction is due most.
+    PlanCompaction {
+        dedupe_buffer_bytes: usize,
+        except: HashSet<PartitionId>,
+        reply: oneshot::Sender<Option<Due>>,
+    },
+    InstallCompacted {
+        done: Box<Done>,
+        reply: oneshot::Sender<bool>,
+    },
     /// Flush, write checkpoints, refuse what comes later.
     Stop {
         reply: oneshot::Sender<()>,
@@ -184,6 +195,10 @@ impl Shard {
                 }
             }
             Ask::Retain => self.retain(),
+            Ask::PlanCompaction { dedupe_buffer_bytes, except, reply } => {
+                self.plan_compaction(dedupe_buffer_bytes, &except, reply);
+            }
+            Ask::InstallCompacted { done, reply } => self.install_compacted(*done, reply),
             Ask::Stop { reply } => self.stopping = Some(reply),
         }
     }

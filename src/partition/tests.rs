@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_core::config::TopicConfig;
-use millstream_core::record::{BatchBuilder, BatchHeader};
+use millstream_core::config::{CleanupPolicy, TopicConfig};
+use millstream_core::record::{BatchBuilder, BatchHeader, RecordIter, batch_body};
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
@@ -193,4 +194,61 @@ async fn a_removed_partition_refuses_and_leaves_nothing_behind() {
     assert_eq!(node.produce(0, batch("y", 1), Acks::All).await, Err(AppendError::NotLeader));
     node.partitions.empty_trash().await;
     assert!(!dir.path().join("log").join(id(0).topic.to_string()).join("0").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compaction_keeps_the_last_value_of_each_key_at_its_offset_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    let compact = TopicConfig {
+        segment_bytes: 1000,
+        cleanup: CleanupPolicy { compact: true, delete: false },
+        ..TopicConfig::default()
+    };
+    node.partitions.set_config(id(0), Arc::new(compact)).await;
+    for n in 0..200 {
+        let mut builder = BatchBuilder::new();
+        let (key, value) = (format!("key {}", n % 5), format!("value {n}"));
+        builder.push(Timestamp(1000 + n), Some(key.as_bytes()), Some(value.as_bytes()), &[]);
+        node.produce(0, builder.finish(), Acks::All).await.unwrap();
+    }
+    let before = node.get(0).size_bytes();
+    let config = CleanerConfig { backoff: Duration::from_secs(1), dedupe_buffer_bytes: 1 << 20 };
+    let one = node.partitions.compact_one(&config, &HashSet::new()).await;
+    assert_eq!(one, cleaner::Cleaned::One);
+    assert!(node.get(0).size_bytes() < before / 3, "{} of {before} bytes are left", node.get(0).size_bytes());
+    let kept = records(&node.get(0));
+    node.partitions.stop().await;
+    drop(node);
+    let node = Node::start(dir.path(), false).await;
+    assert_eq!(records(&node.get(0)), kept);
+    assert_eq!(node.get(0).high_watermark(), Offset(200));
+    for key in 0..5 {
+        let key = format!("key {key}");
+        let last = kept.iter().rev().find(|(_, k, _)| *k == key).unwrap();
+        assert_eq!(last.2, format!("value {}", last.0), "offsets stay");
+        assert!(last.0 >= 195);
+    }
+    assert!(kept.len() < 100);
+}
+
+/// Offset, key and value of every record, by reads from the log start on.
+fn records(partition: &Partition) -> Vec<(i64, String, String)> {
+    let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+    let (mut found, mut next, mut scratch) = (Vec::new(), partition.log_start(), Vec::new());
+    while next < partition.high_watermark() {
+        let bytes = partition.read_bytes(next, 1 << 20).unwrap();
+        let mut rest = &bytes[..];
+        assert!(!rest.is_empty(), "nothing at {next}");
+        while !rest.is_empty() {
+            let header = BatchHeader::parse_checked(rest).unwrap();
+            let (whole, after) = rest.split_at(header.size_bytes());
+            let body = batch_body(&header, whole, 1 << 20, &mut scratch).unwrap();
+            for record in RecordIter::new(&header, body).map(Result::unwrap) {
+                found.push((record.offset.0, text(record.key), text(record.value)));
+            }
+            (rest, next) = (after, header.next_offset());
+        }
+    }
+    found
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, DataDirectory, Listener};
 use crate::controller::{self, Controller, ControllerError, LoadError};
 use crate::coordinator::Groups;
 use crate::log::{DataDir, FlushConfig, FlushMethod};
-use crate::partition::{Partitions, PartitionsConfig};
+use crate::partition::{CleanerConfig, Partitions, PartitionsConfig};
 use crate::store::{Store, StoreError};
 
 /// The peer id of the node that forms a cluster alone.
@@ -66,6 +66,9 @@ impl Rooms {
         .await?;
         register(&controller, config, directory, listeners).await?;
         keep_retention(&partitions, broker);
+        if broker.boolean("log.cleaner.enable") {
+            partitions.start_cleaner(cleaner_config(broker));
+        }
         Ok(Self { partitions, groups, controller })
     }
 }
@@ -139,6 +142,15 @@ fn group_config(broker: &BrokerConfig) -> GroupConfig {
         offsets_retention_ms: broker.integer("offsets.retention.minutes").saturating_mul(60_000),
         expiry_interval_ms: u64::try_from(broker.integer("offsets.retention.check.interval.ms")).unwrap_or(u64::MAX),
         ..GroupConfig::default()
+    }
+}
+
+fn cleaner_config(broker: &BrokerConfig) -> CleanerConfig {
+    let backoff = u64::try_from(broker.integer("log.cleaner.backoff.ms")).unwrap_or(0);
+    CleanerConfig {
+        // Zero would spin.
+        backoff: Duration::from_millis(backoff.max(10)),
+        dedupe_buffer_bytes: usize::try_from(broker.integer("log.cleaner.dedupe.buffer.size")).unwrap_or(usize::MAX),
     }
 }
 

@@ -204,6 +204,12 @@ impl Producers {
         })
     }
 
+    /// The last offset of the last committed batch of each producer.
+    pub fn last_offsets(&self) -> HashMap<ProducerId, Offset> {
+        let last = |(id, p): (&ProducerId, &Producer)| Some((*id, p.batches.back()?.last_offset));
+        self.committed.iter().filter_map(last).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.committed.is_empty() && self.uncommitted.is_empty()
     }
