@@ -1,11 +1,19 @@
 //! Kafka's error codes for the errors of the rooms below. They are chosen here and nowhere else, by matches without
 //! `_`, so that a new error cannot be forgotten.
 use kafka_protocol::error::ResponseError;
+use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError};
 use millstream_core::fetch::SessionError;
 use millstream_core::partition::ProducerError;
 use millstream_core::record::{BatchError, BatchProblem};
 
+use crate::controller::{ControllerError, ProducerIdError};
 use crate::partition::{AppendError, ListError, ReadRefused};
+use crate::protocol::StrBytes;
+
+/// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.
+const MESSAGE_LEN_MAX: usize = 1_000;
+/// TOPIC_DELETION_DISABLED came with this version of DeleteTopics.
+const DELETION_DISABLED_FROM: i16 = 3;
 
 /// What a produced batch was refused for.
 pub fn of_batch_problem(problem: &BatchProblem) -> ResponseError {
@@ -56,5 +64,91 @@ pub fn of_fetch_session(error: SessionError) -> ResponseError {
         SessionError::IdNotFound => ResponseError::FetchSessionIdNotFound,
         SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
         SessionError::TopicId => ResponseError::FetchSessionTopicIdError,
+    }
+}
+
+/// The metadata cannot be changed now; the client may try again.
+pub fn of_controller(error: &ControllerError) -> ResponseError {
+    match error {
+        ControllerError::NotAvailable => ResponseError::NotController,
+    }
+}
+
+pub fn of_create_topic(error: &CreateTopicError) -> ResponseError {
+    match error {
+        CreateTopicError::Duplicate
+        | CreateTopicError::Metadata
+        | CreateTopicError::AssignedAndReplicationFactor
+        | CreateTopicError::AssignedAndPartitions => ResponseError::InvalidRequest,
+        CreateTopicError::TooManyPartitions => ResponseError::PolicyViolation,
+        CreateTopicError::Name(_) | CreateTopicError::Collision { .. } => ResponseError::InvalidTopicException,
+        CreateTopicError::Exists(_) => ResponseError::TopicAlreadyExists,
+        CreateTopicError::NullConfigs(_) | CreateTopicError::ConfigTooLong | CreateTopicError::Config(_) => {
+            ResponseError::InvalidConfig
+        }
+        CreateTopicError::Assignment(_) => ResponseError::InvalidReplicaAssignment,
+        CreateTopicError::ReplicationFactor | CreateTopicError::Placement { .. } => {
+            ResponseError::InvalidReplicationFactor
+        }
+        CreateTopicError::Partitions => ResponseError::InvalidPartitions,
+    }
+}
+
+pub fn of_delete_topic(error: &DeleteTopicError, version: i16) -> ResponseError {
+    match error {
+        DeleteTopicError::Disabled if version < DELETION_DISABLED_FROM => ResponseError::InvalidRequest,
+        DeleteTopicError::Disabled => ResponseError::TopicDeletionDisabled,
+        DeleteTopicError::NoNameNoId
+        | DeleteTopicError::NameAndId
+        | DeleteTopicError::DuplicateName
+        | DeleteTopicError::DuplicateId
+        | DeleteTopicError::NamedById => ResponseError::InvalidRequest,
+        DeleteTopicError::UnknownName => ResponseError::UnknownTopicOrPartition,
+        DeleteTopicError::UnknownId => ResponseError::UnknownTopicId,
+    }
+}
+
+pub fn of_create_partitions(error: &CreatePartitionsError) -> ResponseError {
+    match error {
+        CreatePartitionsError::Duplicate => ResponseError::InvalidRequest,
+        CreatePartitionsError::UnknownTopic => ResponseError::UnknownTopicOrPartition,
+        CreatePartitionsError::Already(_) | CreatePartitionsError::NoIncrease { .. } => {
+            ResponseError::InvalidPartitions
+        }
+        // As for CreateTopics; Kafka has no word for it here.
+        CreatePartitionsError::TooManyPartitions => ResponseError::PolicyViolation,
+        CreatePartitionsError::AssignmentCount { .. } | CreatePartitionsError::Assignment(_) => {
+            ResponseError::InvalidReplicaAssignment
+        }
+        CreatePartitionsError::Placement(_) => ResponseError::InvalidReplicationFactor,
+    }
+}
+
+/// Why there is no producer id: one may be had later, or never again.
+pub fn of_producer_id(error: &ProducerIdError) -> ResponseError {
+    match error {
+        ProducerIdError::Controller(ControllerError::NotAvailable) => ResponseError::CoordinatorLoadInProgress,
+        ProducerIdError::Exhausted(_) => ResponseError::UnknownServerError,
+    }
+}
+
+/// An error's words, as far as they fit.
+pub fn message(error: &impl std::fmt::Display) -> StrBytes {
+    let mut text = error.to_string();
+    if let Some(end) = (0..=MESSAGE_LEN_MAX).rev().find(|end| text.is_char_boundary(*end)) {
+        text.truncate(end);
+    }
+    StrBytes::from_string(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_an_end_and_is_whole_text() {
+        assert_eq!(&*message(&"short"), "short");
+        assert_eq!(message(&"x".repeat(40_000)).len(), MESSAGE_LEN_MAX);
+        assert_eq!(message(&"\u{20ac}".repeat(1_000)).len(), MESSAGE_LEN_MAX - 1);
     }
 }

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::controller::auto_created_topic;
 use millstream_core::types::{PartitionId, TopicId, TopicName};
 use uuid::Uuid;
 
 use super::Context;
+use crate::controller::Published;
 use crate::partition::Partition;
-use crate::protocol::TopicRef;
+use crate::protocol::{StrBytes, TopicRef};
+
+/// Where groups keep their offsets.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// A topic that exists.
 #[derive(Clone, Debug)]
@@ -43,6 +48,28 @@ impl Context {
         }
         let id = PartitionId { topic: topic.id, partition: index };
         self.partitions.get(id).ok_or(ResponseError::NotLeaderOrFollower)
+    }
+
+    /// The id of `__consumer_offsets` and how many partitions it has. Creates it first if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// COORDINATOR_NOT_AVAILABLE: it cannot be created, or not so soon. The client tries again.
+    pub async fn ensure_offsets_topic(&self) -> Result<(TopicId, i32), ResponseError> {
+        let there = |now: &Published| now.image.topic_by_name(OFFSETS_TOPIC).map(|topic| found(topic));
+        if let Some(topic) = self.controller.look(there) {
+            return Ok((topic.id, topic.partition_count));
+        }
+        let missing = self.controller.look(|now| auto_created_topic(OFFSETS_TOPIC, &now.image, &now.settings));
+        self.auto_create(vec![missing]).await;
+        let topic = self.controller.look(there).ok_or(ResponseError::CoordinatorNotAvailable)?;
+        Ok((topic.id, topic.partition_count))
+    }
+
+    /// The cluster's id as clients are told it.
+    pub fn cluster_id(&self) -> StrBytes {
+        let id = self.controller.look(|now| now.image.cluster_id().map(str::to_owned));
+        StrBytes::from_string(id.unwrap_or_default())
     }
 
     pub fn partition_by_name(&self, topic: &str, index: i32) -> Result<Arc<Partition>, ResponseError> {

@@ -1,20 +1,30 @@
 //! The list of APIs and the way from a frame to its handler. One file per family translates between Kafka's
 //! messages and the rooms below; this file and `dispatch` carry out nothing themselves.
 
+pub mod cluster;
 pub mod delete_records;
 pub mod describe_producers;
+pub mod describe_topic_partitions;
 pub mod errors;
 pub mod fetch;
+pub mod init_producer_id;
 pub mod list_offsets;
 pub mod log_dirs;
+pub mod metadata;
 pub mod produce;
+pub mod topics;
 pub mod versions;
 
+mod compute;
 mod context;
 mod dispatch;
 mod find;
+mod leaders;
+mod nodes;
+mod operations;
 mod outcome;
 mod session;
+mod topic_creation;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,12 +52,20 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::Produce, 3..=13, produce::handle).advertised_from(0),
     Api::new(ApiKey::Fetch, 4..=18, fetch::handle),
     Api::new(ApiKey::ListOffsets, 1..=11, list_offsets::handle),
+    Api::new(ApiKey::Metadata, 0..=13, metadata::handle),
     Api::new(ApiKey::ApiVersions, 0..=4, versions::handle),
+    Api::new(ApiKey::CreateTopics, 2..=7, topics::handle_create),
+    Api::new(ApiKey::DeleteTopics, 1..=6, topics::handle_delete),
     Api::new(ApiKey::DeleteRecords, 0..=2, delete_records::handle),
+    Api::new(ApiKey::InitProducerId, 0..=5, init_producer_id::handle),
     Api::new(ApiKey::OffsetForLeaderEpoch, 2..=4, list_offsets::handle_for_epoch),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
     Api::new(ApiKey::DescribeLogDirs, 1..=5, log_dirs::handle),
+    Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions),
+    Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum),
+    Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
+    Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];
 
 /// One request, its header decoded and its versions checked.

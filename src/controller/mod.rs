@@ -3,6 +3,7 @@
 //! this node.
 
 mod load;
+mod producer_ids;
 mod reconcile;
 mod runtime;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use load::LoadError;
+pub use producer_ids::ProducerIdError;
 pub use runtime::{Start, start};
 
 /// The partition that holds the metadata: Kafka's own id of `__cluster_metadata` (`Uuid.METADATA_TOPIC_ID`).
@@ -45,6 +47,7 @@ pub struct Controller {
     jobs: mpsc::Sender<Job>,
     published: Arc<ArcSwap<Published>>,
     changes: watch::Receiver<()>,
+    producer_ids: producer_ids::Block,
 }
 
 type Finish = Box<dyn FnOnce(Result<(), ControllerError>) + Send>;

@@ -57,7 +57,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         in_flight: VecDeque::new(),
     };
     tokio::spawn(runtime.run());
-    Ok(Arc::new(Controller { jobs, published, changes }))
+    Ok(Arc::new(Controller { jobs, published, changes, producer_ids: Default::default() }))
 }
 
 /// A change that is appended, or an answer that rests on one.

@@ -1,0 +1,233 @@
+//! DescribeCluster (60) and DescribeQuorum (55).
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::describe_quorum_response::{Listener, Node, PartitionData, ReplicaState, TopicData};
+use kafka_protocol::messages::{
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest, DescribeQuorumResponse, TopicName,
+};
+use millstream_core::controller::Image;
+use millstream_core::types::{LeaderEpoch, NodeId, Offset};
+
+use super::{BoxFuture, Context, Outcome, Request, Session, errors, now, operations};
+use crate::controller::{METADATA_PARTITION, METADATA_TOPIC};
+use crate::protocol::StrBytes;
+
+/// Kafka's `EndpointType`: what a client wants to be told of.
+mod endpoint_type {
+    pub(super) const BROKERS: i8 = 1;
+    pub(super) const CONTROLLERS: i8 = 2;
+}
+
+/// DescribeQuorum tells of nodes, disks and reasons from this version on.
+const QUORUM_NODES_FROM: i16 = 2;
+
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(describe(context, session, &request)))
+}
+
+fn describe(context: &Context, session: &Session, request: &Request) -> Outcome {
+    let asked: DescribeClusterRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    if let Some(refused) = refuse_endpoint_type(asked.endpoint_type) {
+        return Outcome::reply(&request.header, &refused);
+    }
+    let brokers = context.reachable_nodes(&session.listener).into_iter().map(|node| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(node.id.0))
+            .with_host(node.host)
+            .with_port(i32::from(node.port))
+            .with_rack(node.rack)
+    });
+    let body = DescribeClusterResponse::default()
+        .with_cluster_id(context.cluster_id())
+        .with_controller_id(BrokerId(context.node_id().0))
+        .with_brokers(brokers.collect())
+        .with_cluster_authorized_operations(operations::if_asked(
+            asked.include_cluster_authorized_operations,
+            operations::OF_CLUSTER,
+        ));
+    Outcome::reply(&request.header, &body)
+}
+
+/// Clients are told of brokers only: controllers have no endpoints of their own (Kafka `AuthHelper`). Version 0 always
+/// asks for brokers.
+fn refuse_endpoint_type(wanted: i8) -> Option<DescribeClusterResponse> {
+    let (error, message) = match wanted {
+        endpoint_type::BROKERS => return None,
+        endpoint_type::CONTROLLERS => (
+            ResponseError::MismatchedEndpointType,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+                .to_owned(),
+        ),
+        other => (ResponseError::UnsupportedEndpointType, format!("Unsupported endpoint type {other}")),
+    };
+    let body = DescribeClusterResponse::default();
+    Some(body.with_error_code(error.code()).with_error_message(Some(errors::message(&message))))
+}
+
+pub fn handle_quorum<'a>(
+    context: &'a Arc<Context>,
+    _session: &'a mut Session,
+    request: Request,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(describe_quorum(context, &request)))
+}
+
+fn describe_quorum(context: &Context, request: &Request) -> Outcome {
+    let asked: DescribeQuorumRequest = match request.decode() {
+        Ok(asked) => asked,
+        Err(close) => return close,
+    };
+    let leading = context.partitions.get(METADATA_PARTITION).filter(|partition| partition.is_leading());
+    let state = leading.map(|partition| QuorumState {
+        leader: context.node_id(),
+        epoch: partition.leader_epoch(),
+        high_watermark: partition.high_watermark(),
+        // Read last: it is never behind the high watermark.
+        log_end: partition.log_end(),
+        now_ms: now().0,
+    });
+    let body = context.controller.look(|now| quorum(&asked, request.header.version, state.as_ref(), &now.image));
+    Outcome::reply(&request.header, &body)
+}
+
+/// How the log of the metadata stands.
+struct QuorumState {
+    leader: NodeId,
+    epoch: LeaderEpoch,
+    high_watermark: Offset,
+    log_end: Offset,
+    now_ms: i64,
+}
+
+/// Kafka `KafkaRaftClient.handleDescribeQuorumRequest`: there is one quorum, and it has to be asked for exactly.
+fn quorum(
+    asked: &DescribeQuorumRequest,
+    version: i16,
+    state: Option<&QuorumState>,
+    image: &Image,
+) -> DescribeQuorumResponse {
+    let asks_for_it = match asked.topics.as_slice() {
+        [topic] => {
+            &**topic.topic_name == METADATA_TOPIC
+                && matches!(topic.partitions.as_slice(), [p] if p.partition_index == 0)
+        }
+        _ => false,
+    };
+    if !asks_for_it {
+        return refuse_quorum(asked, ResponseError::UnknownTopicOrPartition);
+    }
+    let Some(state) = state else { return refuse_quorum(asked, ResponseError::NotLeaderOrFollower) };
+    let leader = image.node(state.leader);
+    let tells_nodes = version >= QUORUM_NODES_FROM;
+    let voter = ReplicaState::default()
+        .with_replica_id(BrokerId(state.leader.0))
+        .with_log_end_offset(state.log_end.0)
+        .with_last_fetch_timestamp(state.now_ms)
+        .with_last_caught_up_timestamp(state.now_ms);
+    let directory = leader.filter(|_| tells_nodes).map(|node| node.directory.0);
+    let partition = PartitionData::default()
+        .with_leader_id(BrokerId(state.leader.0))
+        .with_leader_epoch(state.epoch.0)
+        .with_high_watermark(state.high_watermark.0)
+        .with_current_voters(vec![voter.with_replica_directory_id(directory.unwrap_or_default())]);
+    let nodes = leader.filter(|_| tells_nodes).map(|node| {
+        let listener = |e: &millstream_core::controller::Endpoint| {
+            Listener::default()
+                .with_name(StrBytes::from_string(e.listener.clone()))
+                .with_host(StrBytes::from_string(e.host.clone()))
+                .with_port(e.port)
+        };
+        Node::default().with_node_id(BrokerId(node.id.0)).with_listeners(node.endpoints.iter().map(listener).collect())
+    });
+    let topic = TopicData::default()
+        .with_topic_name(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
+        .with_partitions(vec![partition]);
+    DescribeQuorumResponse::default().with_topics(vec![topic]).with_nodes(nodes.into_iter().collect())
+}
+
+fn refuse_quorum(asked: &DescribeQuorumRequest, error: ResponseError) -> DescribeQuorumResponse {
+    let topics = asked.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|p| {
+            PartitionData::default()
+                .with_partition_index(p.partition_index)
+                .with_error_code(error.code())
+                .with_error_message(Some(errors::message(&error)))
+        });
+        TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
+    });
+    DescribeQuorumResponse::default().with_topics(topics.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_quorum_request;
+
+    use super::*;
+    use crate::api::nodes::tests::register;
+    use crate::protocol::Encode;
+
+    fn ask(topics: &[(&'static str, &[i32])]) -> DescribeQuorumRequest {
+        let topics = topics.iter().map(|(name, partitions)| {
+            let partition = |p: &i32| describe_quorum_request::PartitionData::default().with_partition_index(*p);
+            describe_quorum_request::TopicData::default()
+                .with_topic_name(TopicName(StrBytes::from_static_str(name)))
+                .with_partitions(partitions.iter().map(partition).collect())
+        });
+        DescribeQuorumRequest::default().with_topics(topics.collect())
+    }
+
+    fn state() -> QuorumState {
+        QuorumState {
+            leader: NodeId(3),
+            epoch: LeaderEpoch(7),
+            high_watermark: Offset(41),
+            log_end: Offset(42),
+            now_ms: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_quorum_is_this_node_in_every_version() {
+        let mut image = Image::default();
+        register(&mut image, 3, &[("PLAINTEXT", "localhost", 9092)]);
+        for version in 0..=2 {
+            let told = quorum(&ask(&[(METADATA_TOPIC, &[0])]), version, Some(&state()), &image);
+            let partition = &told.topics[0].partitions[0];
+            assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (0, 3, 7));
+            assert_eq!((partition.high_watermark, partition.current_voters[0].log_end_offset), (41, 42));
+            assert_eq!(told.nodes.len(), usize::from(version == 2));
+            let mut bytes = bytes::BytesMut::new();
+            told.encode_body(version, &mut bytes).expect("it can be said in this version");
+        }
+    }
+
+    #[test]
+    fn only_the_one_quorum_is_known() {
+        let image = Image::default();
+        let error = |topics: &[(&'static str, &[i32])], state: Option<&QuorumState>| {
+            quorum(&ask(topics), 2, state, &image).topics[0].partitions[0].error_code
+        };
+        let unknown = ResponseError::UnknownTopicOrPartition.code();
+        assert_eq!(error(&[("orders", &[0])], Some(&state())), unknown);
+        assert_eq!(error(&[(METADATA_TOPIC, &[1])], Some(&state())), unknown);
+        assert_eq!(error(&[(METADATA_TOPIC, &[0, 1])], Some(&state())), unknown);
+        assert_eq!(error(&[(METADATA_TOPIC, &[0]), ("orders", &[0])], Some(&state())), unknown);
+        assert_eq!(error(&[(METADATA_TOPIC, &[0])], None), ResponseError::NotLeaderOrFollower.code());
+        assert_eq!(quorum(&ask(&[]), 2, Some(&state()), &image).topics.len(), 0);
+    }
+
+    #[test]
+    fn only_brokers_are_told_of() {
+        let code = |kind| refuse_endpoint_type(kind).map(|body| body.error_code);
+        assert_eq!(code(1), None);
+        assert_eq!(code(2), Some(ResponseError::MismatchedEndpointType.code()));
+        assert_eq!(code(0), Some(ResponseError::UnsupportedEndpointType.code()));
+        assert_eq!(code(3), Some(ResponseError::UnsupportedEndpointType.code()));
+    }
+}

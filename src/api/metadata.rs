@@ -1,0 +1,228 @@
+//! Metadata (3): which nodes there are, and which of them serves what. Topics that are asked for and missing are
+//! created on the way, where the client and the broker both allow it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use millstream_core::controller::{Image, NewTopic, Topic};
+use millstream_core::types::{self, NodeId, PartitionId, TopicId};
+use uuid::Uuid;
+
+use super::compute::compute;
+use super::leaders::{Lead, describe};
+use super::topic_creation::missing_topics;
+use super::{BoxFuture, Context, Outcome, Request, Session, operations};
+use crate::config::Listener;
+use crate::protocol::{RequestHeader, StrBytes};
+
+/// Topics may go by their ids from this version on.
+const TOPIC_ID_FROM: i16 = 12;
+/// The cluster's operations are told in these versions only.
+const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
+/// A topic's from this one on.
+const TOPIC_OPERATIONS_FROM: i16 = 8;
+/// About what one topic takes in a response.
+const BYTES_PER_TOPIC: usize = 100;
+
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(answer(Arc::clone(context), Arc::clone(&session.listener), request))
+}
+
+async fn answer(context: Arc<Context>, listener: Arc<Listener>, request: Request) -> Outcome {
+    let mut size_bytes = request.body.len();
+    let (header, reader) = (request.header.clone(), Arc::clone(&context));
+    let asked = match compute(size_bytes, move || read(&reader, &request)).await {
+        Ok(asked) => asked,
+        Err(answered) => return answered,
+    };
+    let Asked { wanted, missing, cluster_operations, topic_operations } = asked;
+    let refused = if missing.is_empty() { BTreeMap::new() } else { context.auto_create(missing).await };
+    if let Wanted::All = wanted {
+        size_bytes = context.controller.look(|now| now.image.topic_count()) * BYTES_PER_TOPIC;
+    }
+    let respond = move || {
+        let now = context.controller.published();
+        let view = View {
+            image: &now.image,
+            node: context.node_id(),
+            lead: &|id| context.lead(id),
+            refused: &refused,
+            operations: operations::if_asked(topic_operations, operations::OF_TOPIC),
+        };
+        let brokers = context.reachable_nodes(&listener).into_iter().map(|node| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(node.id.0))
+                .with_host(node.host)
+                .with_port(i32::from(node.port))
+                .with_rack(node.rack)
+        });
+        let body = MetadataResponse::default()
+            .with_brokers(brokers.collect())
+            .with_cluster_id(Some(context.cluster_id()))
+            .with_controller_id(BrokerId(context.node_id().0))
+            .with_cluster_authorized_operations(operations::if_asked(cluster_operations, operations::OF_CLUSTER))
+            .with_topics(view.topics(&wanted));
+        Outcome::reply(&header, &body)
+    };
+    compute(size_bytes, respond).await
+}
+
+/// A request, understood.
+struct Asked {
+    wanted: Wanted,
+    /// To be created first.
+    missing: Vec<NewTopic>,
+    cluster_operations: bool,
+    topic_operations: bool,
+}
+
+/// Which topics a client wants to know about.
+#[derive(Debug, PartialEq)]
+enum Wanted {
+    All,
+    /// None twice.
+    Ids(BTreeSet<Uuid>),
+    /// As they were sent.
+    Names(Vec<StrBytes>),
+}
+
+fn read(context: &Context, request: &Request) -> Result<Asked, Outcome> {
+    let version = request.header.version;
+    let MetadataRequest {
+        topics,
+        allow_auto_topic_creation,
+        include_cluster_authorized_operations,
+        include_topic_authorized_operations,
+        ..
+    } = request.decode()?;
+    let wanted = wanted(version, topics).map_err(|topics| refuse_all(&request.header, topics))?;
+    let missing = match &wanted {
+        Wanted::Names(names) if allow_auto_topic_creation => context.controller.look(|now| {
+            let is_on = now.settings.boolean("auto.create.topics.enable");
+            let names = names.iter().map(|name| &**name).filter(|_| is_on);
+            missing_topics(names, &now.image, &now.settings)
+        }),
+        _ => Vec::new(),
+    };
+    Ok(Asked {
+        wanted,
+        missing,
+        cluster_operations: include_cluster_authorized_operations && CLUSTER_OPERATIONS.contains(&version),
+        topic_operations: include_topic_authorized_operations && version >= TOPIC_OPERATIONS_FROM,
+    })
+}
+
+/// All topics: null, and in version 0 an empty list. One id makes it a request by ids, and names are passed over then
+/// (Kafka `KafkaApis.handleTopicMetadataRequest`). The error: a topic has neither, or an id before its time.
+fn wanted(version: i16, topics: Option<Vec<MetadataRequestTopic>>) -> Result<Wanted, Vec<MetadataRequestTopic>> {
+    let Some(topics) = topics.filter(|topics| version > 0 || !topics.is_empty()) else { return Ok(Wanted::All) };
+    let is_bad = |topic: &MetadataRequestTopic| match version {
+        TOPIC_ID_FROM.. => topic.name.is_none() && topic.topic_id.is_nil(),
+        _ => topic.name.is_none() || !topic.topic_id.is_nil(),
+    };
+    if topics.iter().any(is_bad) {
+        return Err(topics);
+    }
+    let ids: BTreeSet<Uuid> = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil()).collect();
+    match ids.is_empty() {
+        true => Ok(Wanted::Names(topics.into_iter().filter_map(|topic| topic.name).map(|name| name.0).collect())),
+        false => Ok(Wanted::Ids(ids)),
+    }
+}
+
+fn refuse_all(header: &RequestHeader, topics: Vec<MetadataRequestTopic>) -> Outcome {
+    let refuse = |topic: MetadataRequestTopic| {
+        MetadataResponseTopic::default()
+            .with_name(Some(topic.name.unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_error_code(ResponseError::InvalidRequest.code())
+    };
+    Outcome::reply(header, &MetadataResponse::default().with_topics(topics.into_iter().map(refuse).collect()))
+}
+
+/// What topics are described from.
+struct View<'a> {
+    image: &'a Image,
+    node: NodeId,
+    lead: &'a dyn Fn(PartitionId) -> Lead,
+    /// Names that could not be created.
+    refused: &'a BTreeMap<String, ResponseError>,
+    /// What is told of every topic.
+    operations: i32,
+}
+
+impl View<'_> {
+    /// Each topic once.
+    fn topics(&self, wanted: &Wanted) -> Vec<MetadataResponseTopic> {
+        match wanted {
+            Wanted::All => self.image.topics().map(|topic| self.topic(topic)).collect(),
+            Wanted::Ids(ids) => ids.iter().map(|id| self.topic_by_id(*id)).collect(),
+            Wanted::Names(names) => {
+                let mut seen = HashSet::with_capacity(names.len());
+                let each_once = names.iter().filter(|name| seen.insert(&***name));
+                each_once.map(|name| self.topic_by_name(name)).collect()
+            }
+        }
+    }
+
+    fn topic_by_id(&self, id: Uuid) -> MetadataResponseTopic {
+        match self.image.topic(TopicId(id)) {
+            Some(topic) => self.topic(topic),
+            None => MetadataResponseTopic::default()
+                .with_name(None)
+                .with_topic_id(id)
+                .with_error_code(ResponseError::UnknownTopicId.code()),
+        }
+    }
+
+    fn topic_by_name(&self, name: &StrBytes) -> MetadataResponseTopic {
+        if let Some(topic) = self.image.topic_by_name(name) {
+            return self.topic(topic);
+        }
+        let (error, is_internal) = missing(name);
+        let error = self.refused.get(&**name).copied().unwrap_or(error);
+        MetadataResponseTopic::default()
+            .with_name(Some(TopicName(name.clone())))
+            .with_error_code(error.code())
+            .with_is_internal(is_internal)
+            .with_topic_authorized_operations(self.operations)
+    }
+
+    fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
+            let lead = (self.lead)(PartitionId { topic: topic.id, partition: index });
+            let told = describe(lead, self.node, partition);
+            MetadataResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(told.error.map_or(0, |error| error.code()))
+                .with_leader_id(told.leader_id)
+                .with_leader_epoch(told.leader_epoch)
+                .with_replica_nodes(told.replicas)
+                .with_isr_nodes(told.isr)
+                .with_offline_replicas(told.offline)
+        });
+        MetadataResponseTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+            .with_topic_id(topic.id.0)
+            .with_is_internal(topic.name.is_internal())
+            .with_partitions(partitions.collect())
+            .with_topic_authorized_operations(self.operations)
+    }
+}
+
+/// What is told of a topic that is not there, and whether it would be an internal one.
+pub(super) fn missing(name: &str) -> (ResponseError, bool) {
+    match types::TopicName::new(name) {
+        Ok(name) => (ResponseError::UnknownTopicOrPartition, name.is_internal()),
+        Err(_) => (ResponseError::InvalidTopicException, false),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

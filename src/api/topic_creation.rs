@@ -1,0 +1,176 @@
+//! Topics that come into being: because a client asks for it, or because it asks for what is not there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use millstream_core::config::BrokerConfig;
+use millstream_core::controller::{
+    CreateTopicError, CreatedTopic, Image, NewTopic, PARTITIONS_PER_REQUEST_MAX, TopicCreation, auto_created_topic,
+    create_topics,
+};
+use millstream_core::types::{TopicId, TopicName};
+use uuid::Uuid;
+
+use super::{Context, errors, nodes};
+use crate::controller::ControllerError;
+
+/// Topics that one Metadata request may bring into being. The others come with the client's next try.
+const AUTO_CREATED_MAX: usize = 1_000;
+/// How long an answer waits for topics that it brings into being. Most often they are there by then, and the client's
+/// first produce succeeds; else it tries again, as with Kafka.
+const AUTO_CREATION_WAIT: Duration = Duration::from_millis(500);
+
+/// What became of each name.
+pub(super) type Creations = Vec<(String, Result<CreatedTopic, CreateTopicError>)>;
+
+impl Context {
+    /// Creates topics, or only says what would become of them. Ends when the partitions of this node lead.
+    pub(super) async fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    ) -> Result<Creations, ControllerError> {
+        let settings = Arc::clone(&self.controller.published().settings);
+        let own = self.node_id();
+        let decide = move |image: &Image| {
+            let by = TopicCreation {
+                image,
+                broker: &settings,
+                nodes: &nodes::usable(image, own),
+                next_id: &mut fresh_topic_id,
+                pick: &mut |below| rand::random_range(0..below),
+            };
+            create_topics(by, &topics, validate_only)
+        };
+        self.controller.change(decide).await
+    }
+
+    /// Creates topics that a client asked for, or that the broker needs, and waits a little for them. Gives the names
+    /// that can never be topics.
+    pub(super) async fn auto_create(&self, topics: Vec<NewTopic>) -> BTreeMap<String, ResponseError> {
+        let mut refused = BTreeMap::new();
+        let count = topics.len();
+        match tokio::time::timeout(AUTO_CREATION_WAIT, self.create_topics(topics, false)).await {
+            // It goes on without us.
+            Err(_elapsed) => tracing::info!(count, "topics are being created on demand"),
+            Ok(Err(error)) => tracing::warn!(count, %error, "topics could not be created on demand"),
+            Ok(Ok(creations)) => {
+                for (name, result) in creations {
+                    match result {
+                        Ok(created) => {
+                            tracing::info!(topic = name, partitions = created.partitions, "topic created on demand");
+                        }
+                        Err(CreateTopicError::Exists(_)) => {}
+                        Err(error) => {
+                            tracing::warn!(topic = name, %error, "topic could not be created on demand");
+                            if let ResponseError::InvalidTopicException = errors::of_create_topic(&error) {
+                                refused.insert(name, ResponseError::InvalidTopicException);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        refused
+    }
+}
+
+/// Of the names that a client wants to know about, the topics that are missing and may be made.
+pub(super) fn missing_topics<'a>(
+    names: impl Iterator<Item = &'a str>,
+    image: &Image,
+    broker: &BrokerConfig,
+) -> Vec<NewTopic> {
+    let mut seen = HashSet::new();
+    let mut partitions = 0;
+    let mut missing = Vec::new();
+    for name in names {
+        if image.topic_by_name(name).is_some() || TopicName::new(name).is_err() || !seen.insert(name) {
+            continue;
+        }
+        let topic = auto_created_topic(name, image, broker);
+        partitions += match topic.partitions {
+            -1 => broker.integer("num.partitions"),
+            count => i64::from(count),
+        };
+        let is_full = missing.len() == AUTO_CREATED_MAX || partitions > PARTITIONS_PER_REQUEST_MAX as i64;
+        // The first is taken however large it is: the refusal is then the controller's.
+        if is_full && !missing.is_empty() {
+            break;
+        }
+        missing.push(topic);
+    }
+    missing
+}
+
+/// A random id. Like Kafka's, none begins with '-' where it is printed in base64: command lines take that for an option.
+fn fresh_topic_id() -> TopicId {
+    const DASH: u8 = 62;
+    loop {
+        let id = Uuid::new_v4();
+        let [first, ..] = id.as_bytes();
+        if first >> 2 != DASH {
+            return TopicId(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::controller::{Command, Topic};
+
+    use super::*;
+
+    fn broker(settings: &[(&str, &str)]) -> BrokerConfig {
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        BrokerConfig::new(settings.collect()).expect("good settings")
+    }
+
+    fn names(topics: &[NewTopic]) -> Vec<&str> {
+        topics.iter().map(|topic| topic.name.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_is_missing_and_can_be_is_made_and_once() {
+        let mut image = Image::default();
+        let there = TopicName::new("there").expect("a name");
+        image.apply(&Command::CreateTopic(Topic {
+            id: TopicId(Uuid::from_u128(9)),
+            name: there,
+            partitions: Vec::new(),
+            configs: Arc::default(),
+        }));
+        let asked = ["there", "new", "..", "new", "a b", "other"];
+        let missing = missing_topics(asked.into_iter(), &image, &BrokerConfig::default());
+        assert_eq!(names(&missing), ["new", "other"]);
+    }
+
+    #[test]
+    fn one_request_makes_a_bounded_number_of_topics_and_partitions() {
+        let many: Vec<String> = (0..3_000).map(|n| format!("t{n}")).collect();
+        let made = |settings: &[(&str, &str)]| {
+            missing_topics(many.iter().map(String::as_str), &Image::default(), &broker(settings)).len()
+        };
+        assert_eq!(made(&[]), AUTO_CREATED_MAX);
+        assert_eq!(made(&[("num.partitions", "100")]), 100);
+        assert_eq!(made(&[("num.partitions", "20000")]), 1, "left to the controller to refuse");
+    }
+
+    #[test]
+    fn internal_topics_count_with_their_own_partitions() {
+        let broker = broker(&[("offsets.topic.num.partitions", "9999"), ("num.partitions", "2")]);
+        let made = missing_topics(["__consumer_offsets", "t"].into_iter(), &Image::default(), &broker);
+        assert_eq!(names(&made), ["__consumer_offsets"]);
+    }
+
+    #[test]
+    fn a_fresh_id_is_printable() {
+        for _ in 0..1_000 {
+            let TopicId(id) = fresh_topic_id();
+            assert_ne!(id.as_bytes()[0] >> 2, 62);
+            assert!(!id.is_nil());
+        }
+    }
+}
