@@ -180,7 +180,7 @@ impl Node {
                 }
                 _ = interrupt.recv() => warn!("second SIGINT: connections are cut off"),
             }
-            if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.partitions.stop()).await.is_err() {
+            if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.stop()).await.is_err() {
                 warn!("what was in flight could not be flushed in time");
             }
             info!(after_ms = millis(stopped.elapsed()), "stopped");

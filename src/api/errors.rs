@@ -1,5 +1,8 @@
 //! Kafka's error codes for the errors of the rooms below. They are chosen here and nowhere else, by matches without
 //! `_`, so that a new error cannot be forgotten.
+
+mod groups;
+
 use kafka_protocol::error::ResponseError;
 use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError};
 use millstream_core::fetch::SessionError;
@@ -9,6 +12,8 @@ use millstream_core::record::{BatchError, BatchProblem};
 use crate::controller::{ControllerError, ProducerIdError};
 use crate::partition::{AppendError, ListError, ReadRefused};
 use crate::protocol::StrBytes;
+
+pub use groups::*;
 
 /// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.
 const MESSAGE_LEN_MAX: usize = 1_000;

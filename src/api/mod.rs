@@ -3,14 +3,18 @@
 
 pub mod cluster;
 pub mod delete_records;
+pub mod describe_groups;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod errors;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod groups;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod log_dirs;
 pub mod metadata;
+pub mod offsets;
 pub mod produce;
 pub mod topics;
 pub mod versions;
@@ -53,6 +57,15 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::Fetch, 4..=18, fetch::handle),
     Api::new(ApiKey::ListOffsets, 1..=11, list_offsets::handle),
     Api::new(ApiKey::Metadata, 0..=13, metadata::handle),
+    Api::new(ApiKey::OffsetCommit, 2..=10, offsets::handle_commit),
+    Api::new(ApiKey::OffsetFetch, 1..=10, offsets::handle_fetch),
+    Api::new(ApiKey::FindCoordinator, 0..=6, find_coordinator::handle),
+    Api::new(ApiKey::JoinGroup, 0..=9, groups::handle_join),
+    Api::new(ApiKey::Heartbeat, 0..=4, groups::handle_heartbeat),
+    Api::new(ApiKey::LeaveGroup, 0..=5, groups::handle_leave),
+    Api::new(ApiKey::SyncGroup, 0..=5, groups::handle_sync),
+    Api::new(ApiKey::DescribeGroups, 0..=6, describe_groups::handle_describe),
+    Api::new(ApiKey::ListGroups, 0..=5, describe_groups::handle_list),
     Api::new(ApiKey::ApiVersions, 0..=4, versions::handle),
     Api::new(ApiKey::CreateTopics, 2..=7, topics::handle_create),
     Api::new(ApiKey::DeleteTopics, 1..=6, topics::handle_delete),
@@ -64,6 +77,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions),
     Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum),
     Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
+    Api::new(ApiKey::DeleteGroups, 0..=2, describe_groups::handle_delete),
+    Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

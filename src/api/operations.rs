@@ -17,6 +17,7 @@ pub const NOT_ASKED: i32 = i32::MIN;
 pub const OF_TOPIC: i32 = READ | WRITE | CREATE | DELETE | ALTER | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 pub const OF_CLUSTER: i32 =
     CREATE | ALTER | DESCRIBE | CLUSTER_ACTION | DESCRIBE_CONFIGS | ALTER_CONFIGS | IDEMPOTENT_WRITE;
+pub const OF_GROUP: i32 = READ | DELETE | DESCRIBE | DESCRIBE_CONFIGS | ALTER_CONFIGS;
 
 /// The bits of `all` if they were asked for.
 pub fn if_asked(asked: bool, all: i32) -> i32 {
@@ -29,7 +30,7 @@ mod tests {
 
     #[test]
     fn the_bits_are_those_that_kafka_sends_without_an_authorizer() {
-        assert_eq!((OF_TOPIC, OF_CLUSTER), (3576, 8096));
+        assert_eq!((OF_TOPIC, OF_CLUSTER, OF_GROUP), (3576, 8096, 3400));
         assert_eq!((if_asked(true, OF_TOPIC), if_asked(false, OF_TOPIC)), (3576, i32::MIN));
     }
 }

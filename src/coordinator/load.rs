@@ -25,19 +25,17 @@ pub(super) enum LoadError {
     Decode(#[from] DecodeError),
     #[error("a batch of the log at offset {offset} does not decode: {reason}")]
     Batch { offset: Offset, reason: String },
+    #[error("loading panicked")]
+    Panicked,
 }
 
 /// Loads. Blocks for the disk. What the log holds beyond the stored records is stored as well.
 pub(super) fn load(partition: &Partition, store: &Store, config: Arc<GroupConfig>) -> Result<Shard, LoadError> {
     let mut next = store.coordinator_applied(partition.id)?;
     let mut shard = Shard::load::<&[u8], &[u8]>(config, [])?;
-    let mut damage = Ok(());
     store.coordinator_records(partition.id, |key, value| {
-        if damage.is_ok() {
-            damage = shard.replay_encoded(key, Some(value));
-        }
+        shard.replay_encoded(key, Some(value)).map_err(LoadError::Decode)
     })?;
-    damage?;
     let end = partition.high_watermark();
     next = next.max(partition.log_start());
     let mut scratch = Vec::new();

@@ -4,8 +4,11 @@
 mod load;
 mod registry;
 mod runtime;
+#[cfg(test)]
+mod tests;
+mod turn;
 
-pub use registry::{Groups, partition_of};
+pub use registry::{Asked, Groups, partition_of};
 
 /// Why a coordinator gave no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +18,10 @@ pub enum CoordinatorError {
     NotCoordinator,
     #[error("the coordinator is loading")]
     LoadInProgress,
-    /// Its log cannot be written or read now.
+    /// Its log cannot be written or read now, or takes too long. What was asked may still come true.
     #[error("the coordinator is not available")]
     NotAvailable,
+    /// The command would take more than one batch may hold. Nothing has happened.
+    #[error("the records of the command are too large")]
+    TooLarge,
 }

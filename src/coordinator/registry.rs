@@ -1,15 +1,18 @@
 //! Which coordinators run here, and the way to them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use millstream_core::coordinator::group::{Command, GroupConfig, Reply, ReplyToken};
 use millstream_core::types::{PartitionId, TopicId, TopicName};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::CoordinatorError;
-use super::runtime::{Ask, Runtime};
-use crate::partition::Partitions;
+use super::runtime::Runtime;
+use super::turn::Ask;
+use crate::partition::{Leadership, Partition, Partitions};
 use crate::store::Store;
 
 /// Commands that wait for one coordinator. Full: the connections that ask are not read until there is room.
@@ -20,7 +23,43 @@ pub struct Groups {
     partitions: Arc<Partitions>,
     store: Arc<Store>,
     config: Arc<GroupConfig>,
-    mailboxes: RwLock<BTreeMap<i32, mpsc::Sender<Ask>>>,
+    followed: RwLock<Followed>,
+}
+
+/// The topic that coordinators live on, and those that run here.
+#[derive(Default)]
+struct Followed {
+    topic: Option<TopicId>,
+    partition_count: i32,
+    coordinators: BTreeMap<i32, Coordinator>,
+    stopped: bool,
+}
+
+/// Dropping it ends the task once what it has taken on is committed.
+struct Coordinator {
+    partition: Arc<Partition>,
+    mailbox: mpsc::Sender<Ask>,
+    task: JoinHandle<()>,
+}
+
+/// A command on its way: it has its place in line.
+#[must_use]
+pub struct Asked {
+    done: oneshot::Receiver<Result<Reply, CoordinatorError>>,
+}
+
+impl Asked {
+    /// The reply, when what it rests on is committed; of a join, when the rebalance is done.
+    pub async fn reply(self) -> Result<Reply, CoordinatorError> {
+        self.done.await.unwrap_or(Err(CoordinatorError::NotCoordinator))
+    }
+
+    /// The same for a command that waits for nothing but its commit: after `commit_timeout_ms` it is told that the
+    /// coordinator is not available (`offsets.commit.timeout.ms`). It may still come true.
+    pub async fn reply_in_time(self, config: &GroupConfig) -> Result<Reply, CoordinatorError> {
+        let time = Duration::from_millis(config.commit_timeout_ms);
+        tokio::time::timeout(time, self.reply()).await.unwrap_or(Err(CoordinatorError::NotAvailable))
+    }
 }
 
 /// The partition of `__consumer_offsets` that a group belongs to: Java's `String.hashCode`, its sign bit cleared,
@@ -32,83 +71,124 @@ pub fn partition_of(group: &str, partition_count: i32) -> i32 {
 
 impl Groups {
     pub fn new(partitions: Arc<Partitions>, store: Arc<Store>, config: GroupConfig) -> Arc<Self> {
-        Arc::new(Self { partitions, store, config: Arc::new(config), mailboxes: RwLock::default() })
+        Arc::new(Self { partitions, store, config: Arc::new(config), followed: RwLock::default() })
+    }
+
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
     }
 
     /// Starts the coordinators of partitions that have none yet. Called when `__consumer_offsets` is there or grew.
+    /// Needs a runtime to be entered.
     pub fn follow(&self, topic: TopicId, partition_count: i32) {
-        let mut mailboxes = self.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut followed = self.write();
+        if followed.stopped {
+            return;
+        }
+        if followed.topic != Some(topic) {
+            *followed = Followed { topic: Some(topic), ..Followed::default() };
+        }
+        followed.partition_count = followed.partition_count.max(partition_count);
         for partition in 0..partition_count {
-            if mailboxes.contains_key(&partition) {
+            if followed.coordinators.contains_key(&partition) {
                 continue;
             }
             let Some(handle) = self.partitions.get(PartitionId { topic, partition }) else { continue };
-            let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
-            tokio::spawn(Runtime::new(handle, self.store.clone(), self.config.clone(), mailbox).run());
-            mailboxes.insert(partition, sender);
+            let (mailbox, asks) = mpsc::channel(MAILBOX_MAX);
+            let runtime = Runtime::new(handle.clone(), self.store.clone(), self.config.clone(), asks);
+            let task = tokio::spawn(runtime.run());
+            followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, task });
         }
     }
 
-    /// How many partitions `__consumer_offsets` has here; 0 before it is made.
+    /// How many partitions `__consumer_offsets` has; 0 before it is made.
     pub fn partition_count(&self) -> i32 {
-        let mailboxes = self.mailboxes.read().unwrap_or_else(PoisonError::into_inner);
-        mailboxes.last_key_value().map_or(0, |(last, _)| last + 1)
+        self.read().partition_count
+    }
+
+    /// The partition whose coordinator a group has. `NotCoordinator` before there is one.
+    pub fn partition_for(&self, group: &str) -> Result<i32, CoordinatorError> {
+        match self.partition_count() {
+            0 => Err(CoordinatorError::NotCoordinator),
+            count => Ok(partition_of(group, count)),
+        }
     }
 
     /// The partitions whose groups this node coordinates.
     pub fn coordinated(&self) -> Vec<i32> {
-        self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.read().coordinators.keys().copied().collect()
     }
 
-    /// Asks the coordinator of a group. The reply comes when what it rests on is committed; of a join, when the
-    /// rebalance is done.
-    pub async fn call_for(
-        &self,
-        group: &str,
-        command: impl FnOnce(ReplyToken) -> Command + Send + 'static,
-    ) -> Result<Reply, CoordinatorError> {
-        let count = self.partition_count();
-        if count == 0 {
-            return Err(CoordinatorError::NotCoordinator);
+    /// Whether clients are to be sent here for a group. A coordinator that still loads counts: it says so itself.
+    pub fn serves(&self, group: &str) -> Result<(), CoordinatorError> {
+        let partition = self.partition_for(group)?;
+        let followed = self.read();
+        let coordinator = followed.coordinators.get(&partition).ok_or(CoordinatorError::NotCoordinator)?;
+        match coordinator.partition.leadership() {
+            Leadership::Leading => Ok(()),
+            Leadership::Starting | Leadership::Offline => Err(CoordinatorError::NotAvailable),
         }
-        self.call(partition_of(group, count), command).await
     }
 
-    /// Asks the coordinator of a partition.
-    pub async fn call(
+    /// Puts a command to the coordinator of a partition; waits only for room in its mailbox.
+    pub async fn ask(
         &self,
         partition: i32,
         command: impl FnOnce(ReplyToken) -> Command + Send + 'static,
-    ) -> Result<Reply, CoordinatorError> {
-        let mailbox = self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned();
+    ) -> Result<Asked, CoordinatorError> {
+        let mailbox = self.read().coordinators.get(&partition).map(|c| c.mailbox.clone());
         let mailbox = mailbox.ok_or(CoordinatorError::NotCoordinator)?;
         let (reply, done) = oneshot::channel();
         let ask = Ask::Call { command: Box::new(command), reply };
         mailbox.send(ask).await.map_err(|_| CoordinatorError::NotCoordinator)?;
-        done.await.map_err(|_| CoordinatorError::NotCoordinator)?
+        Ok(Asked { done })
     }
 
-    /// Topics are gone: their committed offsets go too.
+    /// Puts a command to the coordinator of a group.
+    pub async fn ask_for(
+        &self,
+        group: &str,
+        command: impl FnOnce(ReplyToken) -> Command + Send + 'static,
+    ) -> Result<Asked, CoordinatorError> {
+        self.ask(self.partition_for(group)?, command).await
+    }
+
+    /// Topics are gone: their committed offsets go too. The coordinators see to it in their own time.
     pub async fn topics_deleted(&self, topics: Arc<[(TopicName, TopicId)]>) {
-        let mailboxes: Vec<_> =
-            self.mailboxes.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mailboxes: Vec<_> = {
+            let mut followed = self.write();
+            if topics.iter().any(|(_, id)| followed.topic == Some(*id)) {
+                *followed = Followed { stopped: followed.stopped, ..Followed::default() };
+            }
+            followed.coordinators.values().map(|c| c.mailbox.clone()).collect()
+        };
         for mailbox in mailboxes {
             // An error: the coordinator has ended with the node.
             drop(mailbox.send(Ask::TopicsDeleted(topics.clone())).await);
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Ends all coordinators once what they appended is committed. Whoever asks later is sent away. To be called
+    /// while the partitions still run.
+    pub async fn stop(&self) {
+        let ended = {
+            let mut followed = self.write();
+            followed.stopped = true;
+            std::mem::take(&mut followed.coordinators)
+        };
+        for (_, Coordinator { mailbox, task, .. }) in ended {
+            drop(mailbox);
+            if let Err(e) = task.await {
+                tracing::warn!(error = %e, "a coordinator did not end well");
+            }
+        }
+    }
 
-    #[test]
-    fn a_groups_partition_is_kafkas() {
-        // "my-group".hashCode() is 959258480 and "".hashCode() 0 in Java; the third is negative there.
-        assert_eq!(partition_of("", 50), 0);
-        assert_eq!(partition_of("a", 50), 97 % 50);
-        let by_hand = "my-group".bytes().fold(0i32, |h, b| h.wrapping_mul(31).wrapping_add(i32::from(b)));
-        assert_eq!(partition_of("my-group", 50), (by_hand & i32::MAX) % 50);
+    fn read(&self) -> RwLockReadGuard<'_, Followed> {
+        self.followed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Followed> {
+        self.followed.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -56,7 +56,7 @@ impl Rooms {
         let partitions_config =
             PartitionsConfig { shards, producer_id_expiration_ms: broker.integer("producer.id.expiration.ms") };
         let partitions = Partitions::start(dir, store.clone(), FIRST_PEER, partitions_config);
-        let groups = Groups::new(partitions.clone(), store.clone(), group_config(broker));
+        let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
         let controller = controller::start(controller::Start {
             partitions: partitions.clone(),
             store,
@@ -70,6 +70,12 @@ impl Rooms {
             partitions.start_cleaner(cleaner_config(broker));
         }
         Ok(Self { partitions, groups, controller })
+    }
+
+    /// Ends the coordinators, then the partitions that they write to, once what is in flight is committed and saved.
+    pub async fn stop(&self) {
+        self.groups.stop().await;
+        self.partitions.stop().await;
     }
 }
 
@@ -129,20 +135,6 @@ fn flush_config(broker: &BrokerConfig) -> FlushConfig {
         _ => FlushMethod::Auto,
     };
     FlushConfig { method, ..FlushConfig::default() }
-}
-
-fn group_config(broker: &BrokerConfig) -> GroupConfig {
-    let int = |name| i32::try_from(broker.integer(name)).unwrap_or(i32::MAX);
-    GroupConfig {
-        session_timeout_ms_min: int("group.min.session.timeout.ms"),
-        session_timeout_ms_max: int("group.max.session.timeout.ms"),
-        initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
-        group_size_max: usize::try_from(broker.integer("group.max.size")).unwrap_or(usize::MAX),
-        offset_metadata_len_max: usize::try_from(broker.integer("offset.metadata.max.bytes")).unwrap_or(usize::MAX),
-        offsets_retention_ms: broker.integer("offsets.retention.minutes").saturating_mul(60_000),
-        expiry_interval_ms: u64::try_from(broker.integer("offsets.retention.check.interval.ms")).unwrap_or(u64::MAX),
-        ..GroupConfig::default()
-    }
 }
 
 fn cleaner_config(broker: &BrokerConfig) -> CleanerConfig {

@@ -35,11 +35,12 @@ impl Store {
         Ok(Offset(i64::from_be_bytes(value)))
     }
 
-    /// Calls `each` with the key and value of every record kept for a coordinator's partition.
-    pub fn coordinator_records(&self, id: PartitionId, mut each: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        self.scan::<StoreError>(&partition_key(kind::COORDINATOR, id), |key, value| {
-            each(key, value);
-            Ok(())
-        })
+    /// Calls `each` with the key and value of every record kept for a coordinator's partition, until it fails.
+    pub fn coordinator_records<E: From<StoreError>>(
+        &self,
+        id: PartitionId,
+        each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.scan(&partition_key(kind::COORDINATOR, id), each)
     }
 }

@@ -62,7 +62,12 @@ fn what_is_written_is_found_after_a_reopen() {
     assert_eq!(store.metadata().unwrap(), (Offset(12), vec![(b"topic".to_vec(), b"value".to_vec())]));
     assert_eq!(store.coordinator_applied(a).unwrap(), Offset(5));
     let mut records = Vec::new();
-    store.coordinator_records(a, |k, v| records.push((k.to_vec(), v.to_vec()))).unwrap();
+    store
+        .coordinator_records(a, |k, v| {
+            records.push((k.to_vec(), v.to_vec()));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
     assert_eq!(records, [(b"group".to_vec(), b"state".to_vec())]);
 
     let mut batch = Batch::default();

@@ -1,5 +1,7 @@
 //! Settings of the group coordinator.
 
+use crate::config::BrokerConfig;
+
 /// Times in milliseconds. Defaults are Kafka's (`GroupCoordinatorConfig`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -18,6 +20,9 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`.
     pub expiry_interval_ms: u64,
+    /// `offsets.commit.timeout.ms`: how long whoever asks for a change waits for its commit. Too short turns a slow
+    /// disk into errors; too long keeps clients waiting for one that stands still.
+    pub commit_timeout_ms: u64,
     /// How long the first join of a member may be parked before it is taken for dead. Not configurable in Kafka.
     pub new_member_join_timeout_ms: i32,
 }
@@ -32,7 +37,38 @@ impl Default for GroupConfig {
             offset_metadata_len_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             expiry_interval_ms: 600_000,
+            commit_timeout_ms: 5_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
         }
+    }
+}
+
+impl GroupConfig {
+    /// As a broker is set up.
+    pub fn of(broker: &BrokerConfig) -> Self {
+        let int = |name: &str| i32::try_from(broker.integer(name)).unwrap_or(i32::MAX);
+        let unsigned = |name: &str| u64::try_from(broker.integer(name)).unwrap_or(0);
+        let len = |name: &str| usize::try_from(broker.integer(name)).unwrap_or(0);
+        Self {
+            session_timeout_ms_min: int("group.min.session.timeout.ms"),
+            session_timeout_ms_max: int("group.max.session.timeout.ms"),
+            initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
+            group_size_max: len("group.max.size"),
+            offset_metadata_len_max: len("offset.metadata.max.bytes"),
+            offsets_retention_ms: broker.integer("offsets.retention.minutes").saturating_mul(60_000),
+            expiry_interval_ms: unsigned("offsets.retention.check.interval.ms"),
+            commit_timeout_ms: unsigned("offsets.commit.timeout.ms"),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_without_settings_has_kafkas_defaults() {
+        assert_eq!(GroupConfig::of(&BrokerConfig::default()), GroupConfig::default());
     }
 }

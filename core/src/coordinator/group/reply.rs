@@ -221,6 +221,8 @@ pub enum GroupState {
 }
 
 impl GroupState {
+    pub const ALL: [Self; 4] = [Self::Empty, Self::PreparingRebalance, Self::CompletingRebalance, Self::Stable];
+
     /// Kafka's name, as ListGroups and DescribeGroups give it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,134 @@
+//! Those of groups and their coordinators.
+
+use kafka_protocol::error::ResponseError;
+use millstream_core::coordinator::group::{
+    CommitError, CommitPartitionError, DeleteGroupError, DeletePartitionError, HeartbeatError, JoinError, LeaveError,
+    LeaveMemberError, OffsetDeleteError, SyncError,
+};
+
+use crate::coordinator::CoordinatorError;
+
+/// Why a coordinator gave no reply (Kafka `CoordinatorOperationExceptionHelper`).
+pub fn of_coordinator(error: CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::NotCoordinator => ResponseError::NotCoordinator,
+        CoordinatorError::LoadInProgress => ResponseError::CoordinatorLoadInProgress,
+        CoordinatorError::NotAvailable => ResponseError::CoordinatorNotAvailable,
+        CoordinatorError::TooLarge => ResponseError::UnknownServerError,
+    }
+}
+
+/// The same for OffsetFetch: consumers before 3.9 know no COORDINATOR_NOT_AVAILABLE there and would fail.
+pub fn of_coordinator_at_fetch(error: CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::NotAvailable => ResponseError::NotCoordinator,
+        CoordinatorError::NotCoordinator | CoordinatorError::LoadInProgress | CoordinatorError::TooLarge => {
+            of_coordinator(error)
+        }
+    }
+}
+
+/// The same for OffsetCommit, which has a code of its own for what is too large.
+pub fn of_coordinator_at_commit(error: CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::TooLarge => ResponseError::InvalidCommitOffsetSize,
+        CoordinatorError::NotCoordinator | CoordinatorError::LoadInProgress | CoordinatorError::NotAvailable => {
+            of_coordinator(error)
+        }
+    }
+}
+
+pub fn of_join(error: JoinError) -> ResponseError {
+    match error {
+        JoinError::InvalidGroupId => ResponseError::InvalidGroupId,
+        JoinError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        JoinError::MemberIdRequired => ResponseError::MemberIdRequired,
+        JoinError::UnknownMember => ResponseError::UnknownMemberId,
+        JoinError::FencedInstance => ResponseError::FencedInstanceId,
+        JoinError::GroupFull => ResponseError::GroupMaxSizeReached,
+        JoinError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        JoinError::Superseded => ResponseError::RebalanceInProgress,
+    }
+}
+
+pub fn of_sync(error: SyncError) -> ResponseError {
+    match error {
+        SyncError::InvalidGroupId => ResponseError::InvalidGroupId,
+        SyncError::UnknownMember => ResponseError::UnknownMemberId,
+        SyncError::FencedInstance => ResponseError::FencedInstanceId,
+        SyncError::IllegalGeneration => ResponseError::IllegalGeneration,
+        SyncError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        SyncError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+    }
+}
+
+pub fn of_heartbeat(error: HeartbeatError) -> ResponseError {
+    match error {
+        HeartbeatError::InvalidGroupId => ResponseError::InvalidGroupId,
+        HeartbeatError::UnknownMember => ResponseError::UnknownMemberId,
+        HeartbeatError::FencedInstance => ResponseError::FencedInstanceId,
+        HeartbeatError::IllegalGeneration => ResponseError::IllegalGeneration,
+        HeartbeatError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+    }
+}
+
+pub fn of_leave(error: LeaveError) -> ResponseError {
+    match error {
+        LeaveError::InvalidGroupId => ResponseError::InvalidGroupId,
+    }
+}
+
+pub fn of_leave_member(error: LeaveMemberError) -> ResponseError {
+    match error {
+        LeaveMemberError::UnknownMember => ResponseError::UnknownMemberId,
+        LeaveMemberError::FencedInstance => ResponseError::FencedInstanceId,
+    }
+}
+
+/// GROUP_ID_NOT_FOUND is known to clients of OffsetCommit from version 9 on.
+pub fn of_commit(error: CommitError, version: i16) -> ResponseError {
+    match error {
+        CommitError::GroupNotFound if version >= 9 => ResponseError::GroupIdNotFound,
+        CommitError::GroupNotFound | CommitError::IllegalGeneration => ResponseError::IllegalGeneration,
+        CommitError::UnknownMember => ResponseError::UnknownMemberId,
+        CommitError::FencedInstance => ResponseError::FencedInstanceId,
+        CommitError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+    }
+}
+
+pub fn of_commit_partition(error: CommitPartitionError) -> ResponseError {
+    match error {
+        CommitPartitionError::MetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+    }
+}
+
+pub fn of_offset_delete(error: OffsetDeleteError) -> ResponseError {
+    match error {
+        OffsetDeleteError::InvalidGroupId => ResponseError::InvalidGroupId,
+        OffsetDeleteError::GroupNotFound => ResponseError::GroupIdNotFound,
+        OffsetDeleteError::NonEmpty => ResponseError::NonEmptyGroup,
+    }
+}
+
+pub fn of_delete_partition(error: DeletePartitionError) -> ResponseError {
+    match error {
+        DeletePartitionError::Subscribed => ResponseError::GroupSubscribedToTopic,
+    }
+}
+
+pub fn of_delete_group(error: DeleteGroupError) -> ResponseError {
+    match error {
+        DeleteGroupError::GroupNotFound => ResponseError::GroupIdNotFound,
+        DeleteGroupError::NonEmpty => ResponseError::NonEmptyGroup,
+    }
+}
+
+/// The same for FindCoordinator: a coordinator that is nowhere yet is looked for again.
+pub fn of_coordinator_at_find(error: CoordinatorError) -> ResponseError {
+    match error {
+        CoordinatorError::NotCoordinator
+        | CoordinatorError::LoadInProgress
+        | CoordinatorError::NotAvailable
+        | CoordinatorError::TooLarge => ResponseError::CoordinatorNotAvailable,
+    }
+}

@@ -1,0 +1,118 @@
+//! FindCoordinator (10): who coordinates a group. One key up to version 3, then many.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+
+use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::config::HostPort;
+use crate::protocol::StrBytes;
+
+/// Kafka's `CoordinatorType.GROUP`.
+const GROUP: i8 = 0;
+
+/// A node as its clients know it, or why there is none. The text goes to clients that can show it.
+type Found<'a> = Result<(i32, &'a HostPort), (ResponseError, &'static str)>;
+
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        let version = request.header.version;
+        let asked: FindCoordinatorRequest = match request.decode() {
+            Ok(asked) => asked,
+            Err(close) => return close,
+        };
+        let keys = if version < 4 { vec![asked.key.clone()] } else { asked.coordinator_keys.clone() };
+        let ready = match asked.key_type {
+            GROUP => with_coordinators(context).await,
+            // As what has no coordinator here, ever: a client that waited for one would wait for nothing.
+            _ => Err((ResponseError::InvalidRequest, "this broker coordinates nothing but groups")),
+        };
+        let found = keys.into_iter().map(|key| {
+            let node = ready.and_then(|()| find(context, session, &key));
+            (key, node)
+        });
+        let body = to_wire(found.collect(), version);
+        Outcome::reply(&request.header, &body)
+    })
+}
+
+/// Makes the topic that coordinators live on, at the first look for one.
+async fn with_coordinators(context: &Context) -> Result<(), (ResponseError, &'static str)> {
+    if context.groups.partition_count() > 0 {
+        return Ok(());
+    }
+    match context.ensure_offsets_topic().await {
+        Ok((topic, partition_count)) => {
+            context.groups.follow(topic, partition_count);
+            Ok(())
+        }
+        // Whatever it is, it is the broker's trouble: the client comes back.
+        Err(_) => Err((ResponseError::CoordinatorNotAvailable, "the topic of group offsets is not there yet")),
+    }
+}
+
+fn find<'a>(context: &Context, session: &'a Session, group: &str) -> Found<'a> {
+    match context.groups.serves(group) {
+        Ok(()) => Ok((context.node_id().0, &session.listener.advertised)),
+        Err(e) => Err((errors::of_coordinator_at_find(e), "the coordinator is not available")),
+    }
+}
+
+fn to_wire(found: Vec<(StrBytes, Found<'_>)>, version: i16) -> FindCoordinatorResponse {
+    let mut rows = found.into_iter().map(|(key, node)| {
+        let row = Coordinator::default().with_key(key);
+        match node {
+            Ok((id, address)) => row
+                .with_node_id(BrokerId(id))
+                .with_host(StrBytes::from_string(address.host.clone()))
+                .with_port(i32::from(address.port)),
+            Err((error, message)) => row
+                .with_error_code(error.code())
+                .with_error_message(Some(StrBytes::from_static_str(message)))
+                .with_node_id(BrokerId(-1))
+                .with_port(-1),
+        }
+    });
+    if version >= 4 {
+        return FindCoordinatorResponse::default().with_coordinators(rows.collect());
+    }
+    let row = rows.next().unwrap_or_default();
+    FindCoordinatorResponse::default()
+        .with_error_code(row.error_code)
+        .with_error_message(row.error_message.filter(|_| version >= 1))
+        .with_node_id(row.node_id)
+        .with_host(row.host)
+        .with_port(row.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::encode_response;
+
+    #[test]
+    fn a_node_and_an_error_are_said_in_every_version() {
+        let address = HostPort { host: "broker".to_owned(), port: 9092 };
+        for version in 0..=6 {
+            let key = StrBytes::from_static_str("g");
+            let there = to_wire(vec![(key.clone(), Ok((7, &address)))], version);
+            let refused = to_wire(vec![(key, Err((ResponseError::InvalidRequest, "why")))], version);
+            for body in [&there, &refused] {
+                encode_response(10, version, 1, body).unwrap();
+            }
+            if version < 4 {
+                assert_eq!((there.error_code, there.node_id.0, &*there.host, there.port), (0, 7, "broker", 9092));
+                assert_eq!((refused.error_code, refused.node_id.0, &*refused.host, refused.port), (42, -1, "", -1));
+                assert_eq!(refused.error_message.is_some(), version >= 1);
+            } else {
+                let row = &there.coordinators[0];
+                assert_eq!((row.error_code, row.node_id.0, &*row.host, row.port), (0, 7, "broker", 9092));
+                let row = &refused.coordinators[0];
+                assert_eq!((row.error_code, row.node_id.0, row.port), (42, -1, -1));
+                assert_eq!((&*row.key, row.error_message.as_deref()), ("g", Some("why")));
+            }
+        }
+    }
+}

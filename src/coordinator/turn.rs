@@ -1,0 +1,294 @@
+//! A state machine that is loaded, with all that is under way: what a turn decides is gathered into one batch,
+//! appended, and answered when it is committed.
+//!
+//! Memory runs ahead of the log by at most one batch; when the append fails, all of it is given up.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use millstream_core::coordinator::group::{
+    Applied, Command, EncodedRecord, Record, Reply, ReplyToken, Shard, TimerChange, TimerKey,
+};
+use millstream_core::coordinator::timers::Timers;
+use millstream_core::record::{BatchBuilder, BatchHeader};
+use millstream_core::types::{Offset, Timestamp, TopicId, TopicName};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::Instant;
+
+use super::CoordinatorError;
+use crate::partition::{AppendError, Partition};
+use crate::store::{Batch, Durability, Store};
+
+/// Appends that wait for their commit. Beyond: commands wait.
+const IN_FLIGHT_MAX: usize = 256;
+/// From this size a batch is appended and the next one begun.
+const BATCH_BYTES: usize = 512 << 10;
+/// Most bytes of records that go into one batch because a decision must not be cut. Kafka allows `max.message.bytes`
+/// of its internal topic, 1 MiB.
+const DECISION_BYTES_MAX: usize = 16 << 20;
+
+pub(super) type ReplyTo = oneshot::Sender<Result<Reply, CoordinatorError>>;
+
+/// What a coordinator can be asked.
+pub(super) enum Ask {
+    Call { command: Box<dyn FnOnce(ReplyToken) -> Command + Send>, reply: ReplyTo },
+    TopicsDeleted(Arc<[(TopicName, TopicId)]>),
+}
+
+/// Something appended, until it is committed.
+struct InFlight {
+    committed: oneshot::Receiver<Result<(), AppendError>>,
+    next_offset: Offset,
+    content: Gathered,
+}
+
+/// Records of one batch, and the replies that rest on them or on what went before.
+#[derive(Default)]
+struct Gathered {
+    records: Vec<EncodedRecord>,
+    size_bytes: usize,
+    replies: Vec<(ReplyToken, Reply)>,
+}
+
+/// The memory is ahead of the log, or the log cannot be written: begin anew from what is stored.
+pub(super) struct Lost(pub AppendError);
+
+pub(super) struct Serving {
+    partition: Arc<Partition>,
+    store: Arc<Store>,
+    shard: Shard,
+    timers: Timers<TimerKey>,
+    started: Instant,
+    last_token: u64,
+    waiting: HashMap<ReplyToken, ReplyTo>,
+    gathered: Gathered,
+    in_flight: VecDeque<InFlight>,
+    /// Work that was cut short to give others their turn.
+    unfinished: VecDeque<Command>,
+}
+
+impl Serving {
+    pub fn new(partition: Arc<Partition>, store: Arc<Store>, shard: Shard) -> Self {
+        Self {
+            partition,
+            store,
+            shard,
+            timers: Timers::default(),
+            started: Instant::now(),
+            last_token: 0,
+            waiting: HashMap::new(),
+            gathered: Gathered::default(),
+            in_flight: VecDeque::new(),
+            unfinished: VecDeque::new(),
+        }
+    }
+
+    /// Gives everything up: those who wait look for the coordinator again.
+    pub fn end(self) {
+        for (_, reply) in self.waiting {
+            answer(reply, Err(CoordinatorError::NotCoordinator));
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.in_flight.len() < IN_FLIGHT_MAX
+    }
+
+    pub fn is_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        self.timers.next_deadline_ms().map(|ms| self.started + Duration::from_millis(ms))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub async fn take(&mut self, ask: Ask) -> Result<(), Lost> {
+        match ask {
+            Ask::Call { command, reply } => {
+                self.last_token += 1;
+                let token = ReplyToken(self.last_token);
+                self.waiting.insert(token, reply);
+                self.carry_out(command(token), Some(token)).await
+            }
+            Ask::TopicsDeleted(topics) => self.carry_out(Command::TopicsDeleted { topics, after: None }, None).await,
+        }
+    }
+
+    pub async fn fire_timers(&mut self) -> Result<(), Lost> {
+        while let Some(key) = self.timers.pop_due(self.now_ms()) {
+            self.carry_out(Command::TimerFired(key), None).await?;
+        }
+        Ok(())
+    }
+
+    /// The next part of work that was cut short.
+    pub async fn go_on(&mut self) -> Result<(), Lost> {
+        match self.unfinished.pop_front() {
+            Some(command) => self.carry_out(command, None).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Decides, gathers, applies. `asker`: who is told when the decision is too large to be one.
+    pub async fn carry_out(&mut self, command: Command, asker: Option<ReplyToken>) -> Result<(), Lost> {
+        let decision = self.shard.decide(now(), &command);
+        // Timers record no more than a group without members, so only who asks can ask for too much.
+        let bytes_max = if decision.atomic && asker.is_some() { DECISION_BYTES_MAX } else { usize::MAX };
+        let Some(records) = encode(&decision.records, bytes_max) else {
+            let refused = asker.and_then(|asker| self.waiting.remove(&asker));
+            refused.into_iter().for_each(|to| answer(to, Err(CoordinatorError::TooLarge)));
+            return Ok(());
+        };
+        self.gather(records, decision.atomic).await?;
+        let Applied { replies, timers, again } = self.shard.apply(decision);
+        self.set_timers(timers);
+        self.gathered.replies.extend(replies);
+        self.unfinished.extend(again);
+        Ok(())
+    }
+
+    async fn gather(&mut self, records: Vec<EncodedRecord>, atomic: bool) -> Result<(), Lost> {
+        let size_bytes: usize = records.iter().map(size_of_record).sum();
+        if atomic && self.gathered.size_bytes + size_bytes > BATCH_BYTES {
+            self.append_gathered().await?;
+        }
+        for record in records {
+            if !atomic && self.gathered.size_bytes >= BATCH_BYTES {
+                self.append_gathered().await?;
+            }
+            self.gathered.size_bytes += size_of_record(&record);
+            self.gathered.records.push(record);
+        }
+        Ok(())
+    }
+
+    fn set_timers(&mut self, changes: Vec<TimerChange>) {
+        let now_ms = self.now_ms();
+        for change in changes {
+            match change {
+                TimerChange::Set { key, after_ms } => self.timers.set(key, now_ms.saturating_add(after_ms)),
+                TimerChange::Cancel(key) => self.timers.cancel(&key),
+            }
+        }
+    }
+
+    /// Appends what was gathered as one batch. Replies without records of their own rest on what was appended before:
+    /// a refusal may, too.
+    pub async fn append_gathered(&mut self) -> Result<(), Lost> {
+        let content = std::mem::take(&mut self.gathered);
+        if content.records.is_empty() {
+            match self.in_flight.back_mut() {
+                Some(last) => last.content.replies.extend(content.replies),
+                None => self.reply(content.replies),
+            }
+            return Ok(());
+        }
+        let mut builder = BatchBuilder::new();
+        let at = now();
+        for record in &content.records {
+            builder.push(at, Some(&record.key), record.value.as_deref(), &[]);
+        }
+        let bytes = builder.finish();
+        let header = BatchHeader::parse(&bytes).expect("it was built here");
+        let (appended, committed) = self.partition.append_internal(header, bytes).await.map_err(Lost)?;
+        self.in_flight.push_back(InFlight { committed, next_offset: appended.last_offset.plus(1), content });
+        Ok(())
+    }
+
+    fn reply(&mut self, replies: Vec<(ReplyToken, Reply)>) {
+        for (token, reply) in replies {
+            if let Some(to) = self.waiting.remove(&token) {
+                answer(to, Ok(reply));
+            }
+        }
+    }
+
+    /// Ends when the oldest append is committed, or failed; never while there is none.
+    pub async fn committed(&mut self) -> Result<(), AppendError> {
+        match self.in_flight.front_mut() {
+            Some(oldest) => (&mut oldest.committed).await.unwrap_or(Err(AppendError::NotLeader)),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The oldest append came to `outcome`. With it all that the same flush has committed is materialised, in one
+    /// write, and what rests on it is answered.
+    pub fn commit(&mut self, outcome: Result<(), AppendError>) -> Result<(), Lost> {
+        outcome.map_err(Lost)?;
+        let mut done: Vec<InFlight> = self.in_flight.pop_front().into_iter().collect();
+        let mut failed = None;
+        while let (Some(next), None) = (self.in_flight.front_mut(), &failed) {
+            match next.committed.try_recv() {
+                Ok(Ok(())) => done.extend(self.in_flight.pop_front()),
+                Ok(Err(e)) => failed = Some(e),
+                Err(TryRecvError::Closed) => failed = Some(AppendError::NotLeader),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        self.materialise(done)?;
+        failed.map_or(Ok(()), |e| Err(Lost(e)))
+    }
+
+    fn materialise(&mut self, done: Vec<InFlight>) -> Result<(), Lost> {
+        let Some(last) = done.last() else { return Ok(()) };
+        let mut batch = Batch::default();
+        batch.put_coordinator_applied(self.partition.id, last.next_offset);
+        for record in done.iter().flat_map(|done| &done.content.records) {
+            batch.apply_coordinator_record(self.partition.id, &record.key, record.value.as_deref());
+        }
+        if let Err(e) = self.store.write(batch, Durability::Buffered) {
+            // The log has it; what is stored lags, and loading catches up.
+            tracing::error!(partition = %self.partition.name, error = %e, "coordinator state could not be stored");
+            return Err(Lost(AppendError::Storage));
+        }
+        for done in done {
+            self.reply(done.content.replies);
+        }
+        Ok(())
+    }
+
+    /// Waits until everything appended is committed.
+    pub async fn drain(&mut self) -> Result<(), Lost> {
+        while !self.in_flight.is_empty() {
+            let outcome = self.committed().await;
+            self.commit(outcome)?;
+        }
+        Ok(())
+    }
+}
+
+/// The asker may be gone; then there is nothing to do.
+pub(super) fn answer(to: ReplyTo, reply: Result<Reply, CoordinatorError>) {
+    let _gone: Result<(), _> = to.send(reply);
+}
+
+/// `None` above `bytes_max`.
+fn encode(records: &[Record], bytes_max: usize) -> Option<Vec<EncodedRecord>> {
+    let mut encoded = Vec::with_capacity(records.len());
+    let mut size_bytes: usize = 0;
+    for record in records {
+        let record = record.encode();
+        size_bytes = size_bytes.saturating_add(size_of_record(&record));
+        if size_bytes > bytes_max {
+            return None;
+        }
+        encoded.push(record);
+    }
+    Some(encoded)
+}
+
+/// About what a record takes in a batch.
+fn size_of_record(record: &EncodedRecord) -> usize {
+    16 + record.key.len() + record.value.as_ref().map_or(0, |value| value.len())
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
