@@ -1,5 +1,7 @@
 //! Builds the parts of a node, joins them, and takes them down again: the only file that knows them all.
 
+mod chores;
+mod follow;
 mod rooms;
 
 use std::process::ExitCode;
@@ -15,12 +17,13 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
 use crate::api::{APIS, Context, Dispatcher};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
-use crate::telemetry::{self, LoggingConfig, Metrics};
+use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
 
 /// What connections get to finish when the node stops.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
@@ -83,7 +86,7 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
     let logging = logging_of(&config)?;
     let net_config = NetConfig::of(&config)?;
     let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), (Uuid::new_v4(), Uuid::new_v4()))?;
-    telemetry::init_logging(&logging);
+    let log_levels = telemetry::init_logging(&logging);
     telemetry::log_panics();
     for warning in &config.warnings {
         warn!("{warning}");
@@ -94,7 +97,7 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
         .thread_name("millstream")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let node = runtime.block_on(Node::start(config, &net_config, directory));
+    let node = runtime.block_on(Node::start(config, &net_config, directory, log_levels));
     let served = node.and_then(|node| node.serve(&runtime, started));
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     served
@@ -119,7 +122,12 @@ struct Addresses {
 
 impl Node {
     /// Takes the ports first: one that is in use ends the start before any part is started.
-    async fn start(config: Config, net_config: &NetConfig, directory: DataDirectory) -> Result<Self, StartError> {
+    async fn start(
+        config: Config,
+        net_config: &NetConfig,
+        directory: DataDirectory,
+        log_levels: LogLevels,
+    ) -> Result<Self, StartError> {
         let bound = net::bind(&config.listeners, net_config)?;
         let bound_admin = admin::bind(&config.admin)
             .await
@@ -136,6 +144,7 @@ impl Node {
         let context = Arc::new(Context {
             config: Arc::clone(&config),
             metrics: Arc::clone(&metrics),
+            log_levels,
             controller: Arc::clone(&rooms.controller),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
@@ -145,7 +154,12 @@ impl Node {
             stopping: stopping.clone(),
         });
         let service = Arc::new(Dispatcher::new(context, APIS));
-        let server = Server::start(bound, service, net_config, &metrics, stopping);
+        // Limits that were changed before the last stop count from the first connection on.
+        let limits = follow::connection_limits(&rooms.controller.published().settings).await;
+        let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };
+        let server = Server::start(bound, service, &net_config, &metrics, stopping);
+        let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
+        Followers { controller, partitions, connections: server.limits() }.start();
         Ok(Self { config, directory, stop, server, admin, addresses, rooms })
     }
 

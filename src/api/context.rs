@@ -9,12 +9,13 @@ use crate::config::{Config, Listener};
 use crate::controller::Controller;
 use crate::coordinator::Groups;
 use crate::partition::Partitions;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogLevels, Metrics};
 
 /// Shared by all handlers. A part is added here when its first API needs it.
 pub struct Context {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    pub log_levels: LogLevels,
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,

@@ -1,6 +1,7 @@
 //! Kafka's error codes for the errors of the rooms below. They are chosen here and nowhere else, by matches without
 //! `_`, so that a new error cannot be forgotten.
 
+mod configs;
 mod groups;
 
 use kafka_protocol::error::ResponseError;
@@ -13,6 +14,7 @@ use crate::controller::{ControllerError, ProducerIdError};
 use crate::partition::{AppendError, ListError, ReadRefused};
 use crate::protocol::StrBytes;
 
+pub use configs::*;
 pub use groups::*;
 
 /// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.

@@ -2,11 +2,13 @@
 //! messages and the rooms below; this file and `dispatch` carry out nothing themselves.
 
 pub mod cluster;
+pub mod configs;
 pub mod delete_records;
 pub mod describe_groups;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
 pub mod errors;
+pub mod features;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod groups;
@@ -72,14 +74,19 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::DeleteRecords, 0..=2, delete_records::handle),
     Api::new(ApiKey::InitProducerId, 0..=5, init_producer_id::handle),
     Api::new(ApiKey::OffsetForLeaderEpoch, 2..=4, list_offsets::handle_for_epoch),
+    Api::new(ApiKey::DescribeConfigs, 1..=4, configs::handle_describe),
+    Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
     Api::new(ApiKey::DescribeLogDirs, 1..=5, log_dirs::handle),
     Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions),
-    Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum),
-    Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DeleteGroups, 0..=2, describe_groups::handle_delete),
+    Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental),
     Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),
+    Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum),
+    Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle),
+    Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
+    Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];
 

@@ -123,7 +123,7 @@ impl Prepared {
         admitted: OwnedSemaphorePermit,
     ) -> Self {
         let now = now();
-        let mut batches: Vec<(PartitionId, BatchHeader, Bytes)> = Vec::new();
+        let mut batches: Vec<(PartitionId, BatchHeader, Bytes, Acks)> = Vec::new();
         let mut scratch = Vec::new();
         let topics = asked.topics.iter().map(|topic| {
             let found = context.find(&topic.topic);
@@ -133,8 +133,10 @@ impl Prepared {
                     .map_err(|e| refused(p.index, *e, None))
                     .and_then(|topic| check(context, header, topic, p, now, &mut scratch));
                 match checked {
-                    Ok(Checked { partition, header, bytes, log_append_time_ms }) => {
-                        batches.push((partition.id, header, bytes));
+                    Ok(Checked { partition, header, bytes, log_append_time_ms, write_caching }) => {
+                        // Of the one replica the leader's is the majority.
+                        let acks = if write_caching && acks == Acks::All { Acks::Leader } else { acks };
+                        batches.push((partition.id, header, bytes, acks));
                         Slot::Pending { place: batches.len() - 1, index: p.index, log_append_time_ms, partition }
                     }
                     Err(refused) => Slot::Refused(refused),
@@ -146,7 +148,7 @@ impl Prepared {
         let ticket = Ticket::new(batches.len(), Some(admitted));
         let batches = batches.into_iter().enumerate();
         let batches = batches
-            .map(|(place, (id, header, bytes))| Append { id, header, bytes, acks, ticket: ticket.clone(), place })
+            .map(|(place, (id, header, bytes, acks))| Append { id, header, bytes, acks, ticket: ticket.clone(), place })
             .collect();
         Self { topics, batches, ticket }
     }
@@ -157,6 +159,8 @@ struct Checked {
     header: BatchHeader,
     bytes: Bytes,
     log_append_time_ms: i64,
+    /// Acknowledged before it is on disk (`write.caching`).
+    write_caching: bool,
 }
 
 fn check(
@@ -187,7 +191,8 @@ fn check(
         TimestampType::LogAppendTime => validated.header.max_timestamp.0,
         TimestampType::CreateTime => -1,
     };
-    Ok(Checked { partition, header: validated.header, bytes: validated.bytes, log_append_time_ms })
+    let write_caching = config.write_caching;
+    Ok(Checked { partition, header: validated.header, bytes: validated.bytes, log_append_time_ms, write_caching })
 }
 
 fn rules<'a>(config: &TopicConfig, partition: &'a TopicPartition, version: i16, now: Timestamp) -> Rules<'a> {

@@ -6,7 +6,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{APIS, Api, BoxFuture, ClientSoftware, Context, Outcome, Request, Session};
+use super::{APIS, Api, BoxFuture, ClientSoftware, Context, Outcome, Request, Session, features};
 
 /// ApiVersions in a version that is served.
 pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
@@ -27,7 +27,7 @@ pub fn handle_unsupported<'a>(
     Box::pin(std::future::ready(Outcome::reply(&oldest, &body)))
 }
 
-fn answer(_context: &Context, session: &mut Session, request: &Request) -> Outcome {
+fn answer(context: &Context, session: &mut Session, request: &Request) -> Outcome {
     let asked: ApiVersionsRequest = match request.decode() {
         Ok(asked) => asked,
         Err(close) => return close,
@@ -41,6 +41,7 @@ fn answer(_context: &Context, session: &mut Session, request: &Request) -> Outco
         session.software = Some(ClientSoftware { name: name.to_owned(), version: version.to_owned() });
     }
     let body = ApiVersionsResponse::default().with_api_keys(APIS.iter().map(row).collect());
+    let body = context.controller.look(|now| features::tell(request.header.version, &now.image, body));
     Outcome::reply(&request.header, &body)
 }
 

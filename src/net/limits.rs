@@ -29,6 +29,17 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// Changes the limits of a running front end. Cheap to share.
+#[derive(Clone)]
+pub struct LimitsHandle(pub(super) Arc<Counts>);
+
+impl LimitsHandle {
+    /// New limits, for connections to come: nobody is closed.
+    pub fn set(&self, limits: ConnectionLimits) {
+        self.0.set_limits(limits);
+    }
+}
+
 /// Counts connections against the limits.
 pub(super) struct Counts {
     /// A leaf: never held over an await.
@@ -73,7 +84,6 @@ impl Counts {
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
-    /// New limits, for connections to come: nobody is closed.
     pub(super) fn set_limits(&self, limits: ConnectionLimits) {
         self.lock().limits = limits;
         self.changed.notify_waiters();

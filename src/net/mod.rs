@@ -18,5 +18,5 @@ mod tests;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::NetConfig;
-pub use limits::ConnectionLimits;
+pub use limits::{ConnectionLimits, LimitsHandle};
 pub use server::Server;

@@ -10,7 +10,7 @@ use super::accept::Acceptor;
 use super::bind::Bound;
 use super::config::NetConfig;
 use super::connection::Shared;
-use super::limits::{ConnectionLimits, Counts};
+use super::limits::{Counts, LimitsHandle};
 use super::memory::RequestMemory;
 use super::notices::Notices;
 use crate::api::Service;
@@ -63,9 +63,9 @@ impl Server {
         Self { counts, alive }
     }
 
-    /// New limits of connections, for those to come.
-    pub fn set_limits(&self, limits: ConnectionLimits) {
-        self.counts.set_limits(limits);
+    /// The way to other limits of connections while the node runs.
+    pub fn limits(&self) -> LimitsHandle {
+        LimitsHandle(Arc::clone(&self.counts))
     }
 
     /// Waits for the last connection after a stop. Returns whether all of them were done within `patience`; those that

@@ -430,7 +430,7 @@ async fn connections_are_limited_in_total_and_by_address() {
     drop(one);
     assert_eq!(three.receive().await.0, 3);
 
-    setup.server.set_limits(ConnectionLimits { per_ip: 2, ..ConnectionLimits::default() });
+    setup.server.limits().set(ConnectionLimits { per_ip: 2, ..ConnectionLimits::default() });
     assert!(setup.client().await.is_closed().await, "two from this address are there");
     eventually(|| setup.closed("per_ip") == 1).await;
     drop(two);

@@ -1,6 +1,7 @@
 //! What a shard keeps up over time: synced ends, checkpoints, deletion behind the log start, and replicas that
 //! are to be opened again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_core::types::{PartitionId, RaftIndex};
@@ -191,12 +192,20 @@ impl Shard {
         }
     }
 
-    /// Applies `retention.*`, and forgets idle producers.
+    /// Forgets idle producers.
+    pub(super) fn expire_producers(&mut self) {
+        let now = (self.shared.clock)();
+        let expiration_ms = self.shared.producer_id_expiration_ms.load(Ordering::Relaxed);
+        for owned in self.owned.values_mut() {
+            owned.producers.expire(now, expiration_ms);
+        }
+    }
+
+    /// Applies `retention.*`.
     pub(super) fn retain(&mut self) {
         let now = (self.shared.clock)();
         let mut trims = Vec::new();
         for (id, owned) in &mut self.owned {
-            owned.producers.expire(now, self.shared.config.producer_id_expiration_ms);
             let Some(group) = owned.group.as_mut().filter(|_| owned.shared.leadership() == Leadership::Leading) else {
                 continue;
             };

@@ -11,6 +11,7 @@ pub(super) fn log_config(topic: &TopicConfig) -> LogConfig {
         segment_ms: topic.segment_ms,
         segment_jitter_ms: topic.segment_jitter_ms,
         index_interval_bytes: u32::try_from(topic.index_interval_bytes).unwrap_or(u32::MAX),
+        segment_index_bytes: u32::try_from(topic.segment_index_bytes).unwrap_or(u32::MAX),
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
         delete: topic.cleanup.delete,
@@ -19,6 +20,5 @@ pub(super) fn log_config(topic: &TopicConfig) -> LogConfig {
         min_compaction_lag_ms: topic.min_compaction_lag_ms,
         max_compaction_lag_ms: topic.max_compaction_lag_ms,
         delete_retention_ms: topic.delete_retention_ms,
-        ..LogConfig::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use millstream_core::config::TopicConfig;
@@ -35,7 +36,8 @@ pub(super) struct Shared {
     pub store: Arc<Store>,
     pub peer: PeerId,
     pub clock: fn() -> Timestamp,
-    pub config: PartitionsConfig,
+    /// `producer.id.expiration.ms`; may change while the node runs.
+    pub producer_id_expiration_ms: AtomicI64,
 }
 
 impl Shared {
@@ -105,7 +107,8 @@ pub struct OpenOutcome {
 impl Partitions {
     /// Starts the shards as tasks of the present runtime.
     pub fn start(dir: Arc<DataDir>, store: Arc<Store>, peer: PeerId, config: PartitionsConfig) -> Arc<Self> {
-        let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, config });
+        let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
+        let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, producer_id_expiration_ms });
         let start = |_| {
             let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
             let task = tokio::spawn(Shard::new(shared.clone(), mailbox, me.clone()).run());
@@ -278,6 +281,18 @@ impl Partitions {
         for shard in &self.shards {
             drop(shard.send(Ask::Retain).await);
         }
+    }
+
+    /// Forgets idle producers everywhere.
+    pub async fn expire_producers(&self) {
+        for shard in &self.shards {
+            drop(shard.send(Ask::ExpireProducers).await);
+        }
+    }
+
+    /// How long an idle producer is remembered from now on (`producer.id.expiration.ms`).
+    pub fn set_producer_id_expiration_ms(&self, milliseconds: i64) {
+        self.shared.producer_id_expiration_ms.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Ends the shards once everything they hold is flushed and saved.

@@ -65,6 +65,8 @@ pub(super) enum Ask {
         done: Box<Done>,
         reply: oneshot::Sender<bool>,
     },
+    /// Forget idle producers.
+    ExpireProducers,
     /// Flush, write checkpoints, refuse what comes later.
     Stop {
         reply: oneshot::Sender<()>,
@@ -199,6 +201,7 @@ impl Shard {
                 self.plan_compaction(dedupe_buffer_bytes, &except, reply);
             }
             Ask::InstallCompacted { done, reply } => self.install_compacted(*done, reply),
+            Ask::ExpireProducers => self.expire_producers(),
             Ask::Stop { reply } => self.stopping = Some(reply),
         }
     }

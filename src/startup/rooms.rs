@@ -10,6 +10,7 @@ use millstream_core::controller::{Decision, Endpoint, FEATURES, FeatureRange, No
 use millstream_core::coordinator::group::GroupConfig;
 use millstream_core::types::{DirectoryId, PeerId};
 
+use super::chores;
 use crate::config::{Config, DataDirectory, Listener};
 use crate::controller::{self, Controller, ControllerError, LoadError};
 use crate::coordinator::Groups;
@@ -65,7 +66,7 @@ impl Rooms {
         })
         .await?;
         register(&controller, config, directory, listeners).await?;
-        keep_retention(&partitions, broker);
+        chores::start(&partitions, broker);
         if broker.boolean("log.cleaner.enable") {
             partitions.start_cleaner(cleaner_config(broker));
         }
@@ -144,20 +145,4 @@ fn cleaner_config(broker: &BrokerConfig) -> CleanerConfig {
         backoff: Duration::from_millis(backoff.max(10)),
         dedupe_buffer_bytes: usize::try_from(broker.integer("log.cleaner.dedupe.buffer.size")).unwrap_or(usize::MAX),
     }
-}
-
-/// Retention by time and size, at its interval.
-fn keep_retention(partitions: &Arc<Partitions>, broker: &BrokerConfig) {
-    let every = broker.integer("log.retention.check.interval.ms");
-    let every = Duration::from_millis(u64::try_from(every).unwrap_or(1).max(1));
-    let partitions = Arc::downgrade(partitions);
-    tokio::spawn(async move {
-        let mut interval = tokio::time::interval(every);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            let Some(partitions) = partitions.upgrade() else { return };
-            partitions.retain().await;
-        }
-    });
 }

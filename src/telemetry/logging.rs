@@ -6,6 +6,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
 
+use super::levels::{Levels, LogLevels};
+
 /// Target of the one line that says that the node serves; it passes every level.
 pub const READY_TARGET: &str = "millstream::ready";
 
@@ -57,24 +59,35 @@ impl LoggingConfig {
 /// Sends the log of this process to stderr from here on. The `ready` line passes every level.
 ///
 /// A second call in one process (tests) changes nothing.
-pub fn init_logging(config: &LoggingConfig) {
-    let filter = config
-        .level
-        .parse::<EnvFilter>()
-        .unwrap_or_else(|_| EnvFilter::new("info"))
-        .add_directive(format!("{READY_TARGET}=info").parse().expect("a constant filter"));
-    let builder = Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match config.format {
+pub fn init_logging(config: &LoggingConfig) -> LogLevels {
+    let levels = Levels::parse(&config.level);
+    let builder = Subscriber::builder().with_env_filter(levels.filter()).with_writer(std::io::stderr);
+    match config.format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            tracing::subscriber::set_global_default(builder.with_ansi(ansi).finish())
+            let builder = builder.with_ansi(ansi).with_filter_reloading();
+            let handle = builder.reload_handle();
+            tell_second_call(tracing::subscriber::set_global_default(builder.finish()));
+            LogLevels::new(levels, move |filter| tell_not_reloaded(handle.reload(filter)))
         }
         LogFormat::Json => {
-            tracing::subscriber::set_global_default(builder.json().flatten_event(true).with_ansi(false).finish())
+            let builder = builder.json().flatten_event(true).with_ansi(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            tell_second_call(tracing::subscriber::set_global_default(builder.finish()));
+            LogLevels::new(levels, move |filter| tell_not_reloaded(handle.reload(filter)))
         }
-    };
+    }
+}
+
+fn tell_second_call(installed: Result<(), tracing::subscriber::SetGlobalDefaultError>) {
     if installed.is_err() {
         tracing::debug!("logging is set up already");
+    }
+}
+
+fn tell_not_reloaded(reloaded: Result<(), tracing_subscriber::reload::Error>) {
+    if let Err(e) = reloaded {
+        tracing::warn!(error = %e, "levels of the log could not be changed");
     }
 }
 

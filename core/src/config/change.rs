@@ -136,11 +136,10 @@ pub fn check_broker_change(wanted: &ConfigMap, of_one: bool, broker: &BrokerConf
     if !of_one && let Some(bad) = names(&of_one_only) {
         return Err(ConfigError::NotForAllBrokers(bad));
     }
-    for name in ["max.connections", "max.connection.creation.rate"] {
-        if let Some(text) = wanted.get(name)
-            && text.trim() == "0"
-        {
-            return Err(ConfigError::Conflict(format!("Invalid {name} {text}")));
+    for (name, text) in wanted {
+        let base = of_one_listener(name).unwrap_or(name);
+        if ["max.connections", "max.connection.creation.rate"].contains(&base) && text.trim() == "0" {
+            return Err(ConfigError::Conflict(format!("Invalid {base} {text}")));
         }
     }
     let changed = match of_one {

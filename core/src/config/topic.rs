@@ -44,6 +44,7 @@ pub struct TopicConfig {
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
     pub index_interval_bytes: usize,
+    pub segment_index_bytes: usize,
     /// Acknowledge what a majority has appended, before it is on disk.
     pub write_caching: bool,
 }
@@ -89,6 +90,7 @@ impl TopicConfig {
             timestamp_before_max_ms: of.integer("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: of.integer("message.timestamp.after.max.ms"),
             index_interval_bytes: of.size("index.interval.bytes"),
+            segment_index_bytes: of.size("segment.index.bytes"),
             write_caching: of.value("write.caching") == ConfigValue::Boolean(true),
         }
     }

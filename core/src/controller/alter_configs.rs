@@ -1,6 +1,6 @@
 //! AlterConfigs and IncrementalAlterConfigs (Kafka `ConfigAdminManager` and `ConfigurationControlManager`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Command, ConfigOwner, Decision, Image};
 use crate::config::{
@@ -170,8 +170,8 @@ fn alter(
 /// What does not depend on the resource.
 fn check_form(alteration: &Alteration) -> Result<(), AlterConfigError> {
     let changes = &alteration.changes;
-    let is_twice = |(at, change): (usize, &ConfigChange)| changes[..at].iter().any(|other| other.name == change.name);
-    if changes.iter().enumerate().any(is_twice) {
+    let mut names = HashSet::new();
+    if !changes.iter().all(|change| names.insert(&change.name)) {
         return Err(AlterConfigError::DuplicateKeys);
     }
     let is_null = |change: &&ConfigChange| change.operation != operation::DELETE && change.value.is_none();
@@ -302,23 +302,11 @@ fn incremental_change(
             }
             operation::APPEND => {
                 let def = resource.list(name, "APPEND")?;
-                let mut items = items(current.get(name).map(String::as_str).or(def.default));
-                for item in value.split(',') {
-                    if !items.contains(&item) {
-                        items.push(item);
-                    }
-                }
-                items.join(",")
+                longer(items(current.get(name).map(String::as_str).or(def.default)), value)
             }
             _ => {
                 let def = resource.list(name, "SUBTRACT")?;
-                let mut items = items(current.get(name).map(String::as_str).or(def.default));
-                for item in value.split(',') {
-                    if let Some(at) = items.iter().position(|known| *known == item) {
-                        items.remove(at);
-                    }
-                }
-                items.join(",")
+                shorter(items(current.get(name).map(String::as_str).or(def.default)), value)
             }
         };
         wanted.insert(name.clone(), value);
@@ -328,4 +316,27 @@ fn incremental_change(
 
 fn items(list: Option<&str>) -> Vec<&str> {
     list.unwrap_or_default().split(',').filter(|item| !item.is_empty()).collect()
+}
+
+/// With those of `more` that it lacks.
+fn longer<'a>(mut items: Vec<&'a str>, more: &'a str) -> String {
+    let mut known: HashSet<&str> = items.iter().copied().collect();
+    items.extend(more.split(',').filter(|item| known.insert(item)));
+    items.join(",")
+}
+
+/// Without those of `less`: each of them takes one of its like away.
+fn shorter(mut items: Vec<&str>, less: &str) -> String {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in less.split(',') {
+        *times.entry(item).or_default() += 1;
+    }
+    items.retain(|item| match times.get_mut(item) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            false
+        }
+        _ => true,
+    });
+    items.join(",")
 }

@@ -65,6 +65,10 @@ fn lists_get_longer_and_shorter() {
     assert_eq!(controller.topic_value("cleanup.policy").as_deref(), Some("compact"));
     assert_eq!(controller.on_topic(change(operation::SUBTRACT, "cleanup.policy", Some("compact"))), Ok(()));
     assert_eq!(controller.topic_value("cleanup.policy").as_deref(), Some(""));
+    assert_eq!(controller.on_topic(set("leader.replication.throttled.replicas", "1:1,1:1,2:2,1:1")), Ok(()));
+    let shorter = change(operation::SUBTRACT, "leader.replication.throttled.replicas", Some("1:1,3:3,1:1"));
+    assert_eq!(controller.on_topic(shorter), Ok(()));
+    assert_eq!(controller.topic_value("leader.replication.throttled.replicas").as_deref(), Some("2:2,1:1"));
     assert_eq!(
         controller.on_topic(change(operation::APPEND, "retention.ms", Some("5"))),
         Err("Can't APPEND to key retention.ms because its type is not LIST.".into())
@@ -153,6 +157,7 @@ fn a_brokers_settings_change_for_it_or_for_all() {
         ("2", set("log.retention.ms", "5"), "Unexpected broker id, expected 1, but received 2"),
         ("x", set("log.retention.ms", "5"), "Node id must be an integer, but it is: x"),
         ("1", set("node.id", "7"), "Cannot update these configs dynamically: [node.id]"),
+        ("1", set("listener.name.a.max.connections", "0"), "Invalid max.connections 0"),
         (
             "1",
             change(operation::APPEND, "log.retention.ms", Some("a")),
@@ -161,8 +166,9 @@ fn a_brokers_settings_change_for_it_or_for_all() {
         ("1", change(operation::APPEND, "foo", Some("a")), "Unknown config name: foo"),
         (
             "",
-            set("listeners", "PLAINTEXT://:1"),
-            "Cannot update these configs at default cluster level, broker id must be specified: [listeners]",
+            set("sasl.enabled.mechanisms", "PLAIN"),
+            "Cannot update these configs at default cluster level, broker id must be specified: \
+             [sasl.enabled.mechanisms]",
         ),
     ] {
         assert_eq!(controller.incremental(broker, name, &[changes]), Err(words.to_owned()));

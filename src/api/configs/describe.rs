@@ -1,0 +1,116 @@
+//! DescribeConfigs: every setting with its value, where it comes from, and what it does (Kafka `ConfigHelper`).
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use millstream_core::config::describe::ConfigEntry;
+use millstream_core::controller::{ResourceToDescribe, describe_configs, resource_type};
+
+use super::loggers;
+use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::controller::Published;
+use crate::protocol::StrBytes;
+
+/// Settings and synonyms that one answer may hold: all settings of some 15,000 topics. A few bytes of a request ask
+/// for many of an answer; what is asked for beyond is refused.
+const TOLD_MAX: usize = 1_000_000;
+/// From so many resources on the work is no longer done between other requests.
+const LONG_FROM: usize = 16;
+
+/// What a client wants to know of each setting.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub synonyms: bool,
+    pub documentation: bool,
+}
+
+/// DescribeConfigs.
+pub fn handle_describe<'a>(
+    context: &'a Arc<Context>,
+    _session: &'a mut Session,
+    request: Request,
+) -> BoxFuture<'a, Outcome> {
+    Box::pin(async move {
+        let asked: DescribeConfigsRequest = match request.decode() {
+            Ok(asked) => asked,
+            Err(close) => return close,
+        };
+        if asked.resources.len() < LONG_FROM {
+            return Outcome::reply(&request.header, &describe(context, &asked));
+        }
+        let context = Arc::clone(context);
+        match tokio::task::spawn_blocking(move || describe(&context, &asked)).await {
+            Ok(body) => Outcome::reply(&request.header, &body),
+            Err(e) => Outcome::Close(format!("settings could not be described: {e}")),
+        }
+    })
+}
+
+fn describe(context: &Context, asked: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let now = context.controller.published();
+    let wanted = Wanted { synonyms: asked.include_synonyms, documentation: asked.include_documentation };
+    let mut room = TOLD_MAX;
+    let results = asked.resources.iter().map(|resource| {
+        let answer = match resource.resource_type {
+            resource_type::BROKER_LOGGER => loggers::describe(context, resource),
+            _ => of_settings(&now, resource, wanted),
+        };
+        let told = answer.configs.iter().map(|config| 1 + config.synonyms.len()).sum::<usize>();
+        let answer = match room.checked_sub(told) {
+            Some(left) => {
+                room = left;
+                answer
+            }
+            None => refused(ResponseError::InvalidRequest, &"More is asked for than one answer may hold."),
+        };
+        answer.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name.clone())
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn of_settings(now: &Published, resource: &DescribeConfigsResource, wanted: Wanted) -> DescribeConfigsResult {
+    let names = resource.configuration_keys.as_ref();
+    let to_describe = ResourceToDescribe {
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.to_string(),
+        names: names.map(|names| names.iter().map(|name| name.to_string()).collect()),
+    };
+    match describe_configs(&now.image, &now.settings, &to_describe) {
+        Ok(entries) => DescribeConfigsResult::default()
+            .with_error_message(None)
+            .with_configs(entries.into_iter().map(|entry| to_wire(entry, wanted)).collect()),
+        Err(error) => refused(errors::of_describe_configs(&error), &error),
+    }
+}
+
+/// An error without words is told without.
+pub(super) fn refused(error: ResponseError, message: &impl std::fmt::Display) -> DescribeConfigsResult {
+    let message = Some(errors::message(message)).filter(|message| !message.is_empty());
+    DescribeConfigsResult::default().with_error_code(error.code()).with_error_message(message)
+}
+
+pub(super) fn to_wire(entry: ConfigEntry, wanted: Wanted) -> DescribeConfigsResourceResult {
+    let text = |text: Option<String>| text.map(StrBytes::from_string);
+    let synonyms = if wanted.synonyms { entry.synonyms } else { Vec::new() };
+    let synonym = |synonym: millstream_core::config::describe::SynonymValue| {
+        DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_string(synonym.name))
+            .with_value(text(synonym.value))
+            .with_source(synonym.source.to_wire())
+    };
+    let documentation = Some(entry.documentation).filter(|words| wanted.documentation && !words.is_empty());
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_string(entry.name))
+        .with_value(text(entry.value))
+        .with_config_source(entry.source.to_wire())
+        .with_config_type(entry.kind.to_wire())
+        .with_read_only(entry.read_only)
+        .with_is_sensitive(entry.sensitive)
+        .with_synonyms(synonyms.into_iter().map(synonym).collect())
+        .with_documentation(text(documentation))
+}

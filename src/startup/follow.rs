@@ -1,0 +1,58 @@
+//! Settings that may change while the node runs: brought to the parts they tune when a change is committed, so that
+//! nobody has to look for them at every request. Those of topics follow with the metadata (`controller`).
+
+use std::sync::Arc;
+
+use millstream_core::config::BrokerConfig;
+use tracing::warn;
+
+use crate::controller::Controller;
+use crate::net::{ConnectionLimits, LimitsHandle};
+use crate::partition::Partitions;
+
+/// The parts that follow.
+pub(super) struct Followers {
+    pub controller: Arc<Controller>,
+    pub partitions: Arc<Partitions>,
+    pub connections: LimitsHandle,
+}
+
+impl Followers {
+    /// Brings the settings in force to the parts, now and at every change.
+    pub(super) fn start(self) {
+        tokio::spawn(async move {
+            let mut changes = self.controller.changes();
+            let mut known: Option<Arc<BrokerConfig>> = None;
+            loop {
+                let settings = Arc::clone(&self.controller.published().settings);
+                if !known.is_some_and(|known| Arc::ptr_eq(&known, &settings)) {
+                    self.apply(&settings).await;
+                }
+                known = Some(settings);
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn apply(&self, settings: &Arc<BrokerConfig>) {
+        self.partitions.set_producer_id_expiration_ms(settings.integer("producer.id.expiration.ms"));
+        if let Some(limits) = connection_limits(settings).await {
+            self.connections.set(limits);
+        }
+    }
+}
+
+/// Host names among the limits are looked up, which may take its time. `None`: one of them cannot be.
+pub(super) async fn connection_limits(settings: &Arc<BrokerConfig>) -> Option<ConnectionLimits> {
+    let settings = Arc::clone(settings);
+    let limits = tokio::task::spawn_blocking(move || ConnectionLimits::of(&settings)).await;
+    match limits.expect("reading settings does not panic") {
+        Ok(limits) => Some(limits),
+        Err((setting, allowed)) => {
+            warn!(setting, allowed, "limits of connections stay as they were");
+            None
+        }
+    }
+}
