@@ -25,7 +25,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let topic = TopicName::new("fuzz").expect("a topic name");
     let partition = TopicPartition { topic, partition: 0 };
-    let targets = [None, Some(Compression::None), Some(Compression::Gzip), Some(Compression::Lz4), Some(Compression::Zstd)];
+    let targets =
+        [None, Some(Compression::None), Some(Compression::Gzip), Some(Compression::Lz4), Some(Compression::Zstd)];
     let rules = Rules {
         partition: &partition,
         compacted: switches & 2 != 0,

@@ -76,7 +76,8 @@ fn mend_checksums(bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(head) = bytes.get(at..at + 17) {
         let length = i32::from_be_bytes(head[8..12].try_into().expect("four bytes"));
-        let Some(end) = usize::try_from(length).ok().and_then(|l| at.checked_add(12 + l)).filter(|e| *e <= bytes.len()) else {
+        let Some(end) = usize::try_from(length).ok().and_then(|l| at.checked_add(12 + l)).filter(|e| *e <= bytes.len())
+        else {
             return;
         };
         if end < at + 22 {

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use kafka_protocol::messages::*;
+// For the coverage counters' symbols.
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
+use libfuzzer_sys as _;
 use millstream_core::record::{BatchBuilder, Compression};
 use millstream_core::types::Timestamp;
 

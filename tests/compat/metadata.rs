@@ -5,8 +5,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeTopicPartitionsRequest, MetadataRequest};
 use uuid::Uuid;
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::{Broker, free_port};
 use crate::harness::topics::{self, name};
+use crate::harness::wire::Wire;
 use crate::harness::{eventually, unique};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -208,4 +209,23 @@ fn describe_topic_partitions() {
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen.len(), total, "no partition twice");
+}
+
+/// A client is told the addresses of the listener by which it came.
+#[test]
+fn each_listener_tells_its_own_addresses() {
+    let ports = [free_port(), free_port()];
+    let listeners = format!("ONE://127.0.0.1:{},TWO://127.0.0.1:{}", ports[0], ports[1]);
+    let settings = [
+        "listener.security.protocol.map=ONE:PLAINTEXT,TWO:PLAINTEXT",
+        "advertised.listeners=ONE://one.example:1111,TWO://two.example:2222",
+    ];
+    let Some(_broker) = Broker::own_listening(&listeners, &settings) else { return };
+    for (port, host, advertised) in [(ports[0], "one.example", 1111), (ports[1], "two.example", 2222)] {
+        let mut wire = Wire::connect(&format!("127.0.0.1:{port}"));
+        let node = topics::metadata(&mut wire, &[]).brokers[0].clone();
+        assert_eq!((&*node.host, node.port), (host, advertised));
+        let cluster = wire.call(1, &DescribeClusterRequest::default().with_endpoint_type(1));
+        assert_eq!((&*cluster.brokers[0].host, cluster.brokers[0].port), (host, advertised));
+    }
 }

@@ -69,6 +69,21 @@ impl Broker {
         Some(Broker::spawn(settings))
     }
 
+    /// As `own`, on the listeners that the test names.
+    pub fn own_listening(listeners: &str, settings: &[&str]) -> Option<Broker> {
+        if std::env::var_os("MILLSTREAM_TEST_BOOTSTRAP").is_some() {
+            eprintln!("SKIP: needs a broker process of its own");
+            return None;
+        }
+        let data = TempDir::new().expect("temporary directory");
+        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        let mut own = Own { data, settings, admin: "127.0.0.1:0".to_owned(), process: None };
+        match own.launch(listeners) {
+            Ok(bootstrap) => Some(Broker { own: Some(own), bootstrap }),
+            Err(refusal) => panic!("the broker did not start ({:?}):\n{}", refusal.code, refusal.stderr),
+        }
+    }
+
     fn spawn(settings: &[&str]) -> Broker {
         let data = TempDir::new().expect("temporary directory");
         Broker::spawn_in(data, settings)
@@ -288,7 +303,7 @@ fn tail(log: &Mutex<Vec<String>>) -> String {
 }
 
 /// A port below the kernel's range for clients that nobody listens on now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 19_000).expect("below 19,000");
     loop {
