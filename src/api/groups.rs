@@ -184,10 +184,7 @@ fn join_from_wire(
     let fresh = format!("{}-{random}", head(named, TEXT_LEN_MAX - MEMBER_ID_TAIL_LEN));
     // What a member says is kept as long as it is one; as slices it would keep whole requests.
     let protocol = |protocol: &kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol| {
-        Ok(Protocol {
-            name: ProtocolName::new(&protocol.name)?,
-            metadata: Bytes::copy_from_slice(&protocol.metadata),
-        })
+        Ok(Protocol { name: ProtocolName::new(&protocol.name)?, metadata: Bytes::copy_from_slice(&protocol.metadata) })
     };
     Ok(JoinGroup {
         token: NO_TOKEN,

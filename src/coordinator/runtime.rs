@@ -176,11 +176,9 @@ impl Runtime {
 /// Runs a future to its end; `None` when it panicked.
 async fn unwinding<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
-    std::future::poll_fn(move |cx| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
-        }
+    std::future::poll_fn(move |cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
     })
     .await
 }

@@ -1,0 +1,428 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::config::TopicConfig;
+use millstream_core::coordinator::group::{
+    ClientHost, ClientId, Command, CommitPartition, CommitTopic, FetchTopic, Generation, GroupConfig, GroupId,
+    JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberId, OffsetCommit, OffsetFetch, Protocol,
+    ProtocolName, ProtocolType, Reply, ReplyToken, SyncGroup,
+};
+use millstream_core::types::{Offset, PartitionId, PeerId, TopicId, TopicName, TopicPartition};
+use uuid::Uuid;
+
+use super::*;
+use crate::log::{DataDir, FlushConfig};
+use crate::partition::{Partitions, PartitionsConfig, ToOpen};
+use crate::store::{Batch, Durability, Store};
+
+const TOPIC: TopicId = TopicId(Uuid::from_u128(50));
+const COUNT: i32 = 2;
+const ORDERS: TopicId = TopicId(Uuid::from_u128(7));
+
+fn id(partition: i32) -> PartitionId {
+    PartitionId { topic: TOPIC, partition }
+}
+
+fn group(name: &str) -> GroupId {
+    GroupId::new(name).unwrap()
+}
+
+/// A node's coordinators over a directory, in a runtime of their own: dropping it is a crash.
+struct Node {
+    runtime: tokio::runtime::Runtime,
+    partitions: Arc<Partitions>,
+    groups: Arc<Groups>,
+}
+
+impl Node {
+    fn start(dir: &Path, newborn: bool) -> Self {
+        let node = Self::start_unfollowed(dir, newborn);
+        node.follow();
+        node
+    }
+
+    fn start_unfollowed(dir: &Path, newborn: bool) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (partitions, groups) = runtime.block_on(async {
+            let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
+            let data = DataDir::open(dir, FlushConfig::default()).unwrap();
+            let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
+            let partitions = Partitions::start(data, store.clone(), PeerId(1), config);
+            let to_open = |partition| ToOpen {
+                id: id(partition),
+                name: TopicPartition { topic: TopicName::new("__consumer_offsets").unwrap(), partition },
+                config: Arc::new(TopicConfig::default()),
+                newborn,
+            };
+            let outcomes = partitions.open((0..COUNT).map(to_open).collect()).await;
+            assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
+            let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
+            (partitions.clone(), Groups::new(partitions, store, config))
+        });
+        Self { runtime, partitions, groups }
+    }
+
+    fn follow(&self) {
+        let _entered = self.runtime.enter();
+        self.groups.follow(TOPIC, COUNT);
+    }
+
+    fn stop(self) {
+        self.runtime.block_on(async {
+            self.groups.stop().await;
+            self.partitions.stop().await;
+        });
+    }
+
+    /// What a group's coordinator answers once it has loaded.
+    fn ask(&self, of: &str, command: impl Fn(ReplyToken) -> Command + Clone + Send + 'static) -> Reply {
+        self.runtime.block_on(ask(&self.groups, of, command)).unwrap()
+    }
+
+    fn commit(&self, of: &str, partition: i32, offset: i64) {
+        let reply = self.ask(of, commit(of, partition, offset, "note"));
+        assert!(matches!(reply, Reply::OffsetCommit(Ok(_))), "{reply:?}");
+    }
+
+    fn committed(&self, of: &str, partition: i32) -> Option<(i64, String)> {
+        let Reply::OffsetFetch(topics) = self.ask(of, fetch(of, partition)) else { panic!("a fetch") };
+        topics[0].partitions[0].1.as_ref().map(|found| (found.offset.0, found.metadata.to_string()))
+    }
+
+    fn listed(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for partition in self.groups.coordinated() {
+            let list = |token| Command::ListGroups(ListGroups { token, states: Vec::new(), types: Vec::new() });
+            let reply =
+                self.runtime.block_on(loaded(|| async { self.groups.ask(partition, list).await?.reply().await }));
+            let Ok(Reply::ListGroups(listed)) = reply else { panic!("{reply:?}") };
+            names.extend(listed.iter().map(|group| group.group.to_string()));
+        }
+        names
+    }
+}
+
+/// Asks again as long as the coordinator loads, as clients do.
+async fn loaded<F: Future<Output = Result<Reply, CoordinatorError>>>(
+    mut ask: impl FnMut() -> F,
+) -> Result<Reply, CoordinatorError> {
+    for _ in 0..3_000 {
+        match ask().await {
+            Err(CoordinatorError::LoadInProgress | CoordinatorError::NotAvailable) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other,
+        }
+    }
+    panic!("the coordinator does not load")
+}
+
+async fn ask(
+    groups: &Groups,
+    of: &str,
+    command: impl Fn(ReplyToken) -> Command + Clone + Send + 'static,
+) -> Result<Reply, CoordinatorError> {
+    loaded(|| async { groups.ask_for(of, command.clone()).await?.reply().await }).await
+}
+
+fn commit(of: &str, partition: i32, offset: i64, metadata: &str) -> impl Fn(ReplyToken) -> Command + Clone + use<> {
+    let (of, metadata) = (group(of), metadata.to_owned());
+    move |token| {
+        let metadata = metadata.as_str().into();
+        let partitions = vec![CommitPartition { partition, offset: Offset(offset), leader_epoch: None, metadata }];
+        let topics = vec![CommitTopic { name: TopicName::new("orders").unwrap(), id: ORDERS, partitions }];
+        Command::OffsetCommit(OffsetCommit {
+            token,
+            group: of.clone(),
+            member: None,
+            instance: None,
+            generation: Generation(-1),
+            retention_ms: None,
+            topics,
+        })
+    }
+}
+
+fn fetch(of: &str, partition: i32) -> impl Fn(ReplyToken) -> Command + Clone + use<> {
+    let of = group(of);
+    move |token| {
+        let topics =
+            vec![FetchTopic { name: TopicName::new("orders").unwrap(), id: ORDERS, partitions: vec![partition] }];
+        Command::OffsetFetch(OffsetFetch { token, group: of.clone(), topics: Some(topics) })
+    }
+}
+
+fn join(
+    of: &str,
+    member: Option<&str>,
+    fresh: &str,
+    metadata_len: usize,
+) -> impl Fn(ReplyToken) -> Command + Clone + use<> {
+    let join = JoinGroup {
+        token: ReplyToken(0),
+        group: group(of),
+        member: member.map(|member| MemberId::new(member).unwrap()),
+        fresh_member: MemberId::new(fresh).unwrap(),
+        instance: None,
+        client_id: ClientId::new("client").unwrap(),
+        client_host: ClientHost::new("/127.0.0.1").unwrap(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 100,
+        protocol_type: ProtocolType::new("connect").unwrap(),
+        protocols: Arc::new([Protocol {
+            name: ProtocolName::new("range").unwrap(),
+            metadata: Bytes::from(vec![0; metadata_len]),
+        }]),
+        known_member_required: false,
+        skips_assignment: false,
+    };
+    move |token| Command::JoinGroup(JoinGroup { token, ..join.clone() })
+}
+
+fn sync(of: &str, joined: &Joined, share: usize) -> impl Fn(ReplyToken) -> Command + Clone + use<> {
+    let sync = SyncGroup {
+        token: ReplyToken(0),
+        group: group(of),
+        member: joined.member.clone(),
+        instance: None,
+        generation: joined.generation,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(joined.member.clone(), Bytes::from(vec![1; share]))],
+    };
+    move |token| Command::SyncGroup(SyncGroup { token, ..sync.clone() })
+}
+
+/// Takes the materialised state away, as if nothing had been written since the log began.
+fn forget_materialised(dir: &Path) {
+    let store = Store::open(&dir.join("kv")).unwrap();
+    let mut batch = Batch::default();
+    for partition in 0..COUNT {
+        let forget = |key: &[u8], _: &[u8]| {
+            batch.apply_coordinator_record(id(partition), key, None);
+            Ok::<_, crate::store::StoreError>(())
+        };
+        store.coordinator_records(id(partition), forget).unwrap();
+        batch.put_coordinator_applied(id(partition), Offset::ZERO);
+    }
+    store.write(batch, Durability::Buffered).unwrap();
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    for n in 0..20 {
+        node.commit(&format!("group{n}"), 0, 100 + n);
+    }
+    node.commit("group3", 0, 7);
+    node.stop();
+    let node = Node::start(dir.path(), false);
+    assert_eq!(node.committed("group3", 0), Some((7, "note".to_owned())), "the latest");
+    assert_eq!(node.committed("group4", 0), Some((104, "note".to_owned())));
+    assert_eq!(node.committed("group4", 1), None);
+    assert_eq!(node.committed("nobody", 0), None);
+    assert_eq!(node.listed().len(), 20);
+}
+
+#[test]
+fn what_was_committed_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        let node = Node::start(dir.path(), round == 0);
+        for before in 0..round {
+            assert_eq!(node.committed("group", before), Some((i64::from(before), "note".to_owned())));
+        }
+        node.commit("group", round, i64::from(round));
+        // One more is under way when the process ends.
+        drop(node.runtime.block_on(node.groups.ask_for("group", commit("group", 9, 9, ""))));
+    }
+}
+
+#[test]
+fn what_is_not_materialised_is_replayed_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    for n in 0..50 {
+        node.commit("a", n % 5, i64::from(n));
+        node.commit("b", n % 5, i64::from(n));
+    }
+    node.stop();
+    forget_materialised(dir.path());
+    for _ in 0..2 {
+        // The second time from what the first one has stored.
+        let node = Node::start(dir.path(), false);
+        for partition in 0..5 {
+            for of in ["a", "b"] {
+                assert_eq!(node.committed(of, partition), Some((i64::from(45 + partition), "note".to_owned())));
+            }
+        }
+        node.stop();
+    }
+}
+
+#[test]
+fn commits_of_many_at_once_are_all_kept_and_share_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    node.commit("group", 0, 0);
+    let asked = node.runtime.block_on(async {
+        let mut asked = Vec::new();
+        for partition in 0..1_000 {
+            asked.push(node.groups.ask_for("group", commit("group", partition, 5, "")).await.unwrap());
+        }
+        asked
+    });
+    for asked in asked {
+        let reply = node.runtime.block_on(asked.reply());
+        assert!(matches!(reply, Ok(Reply::OffsetCommit(Ok(_)))), "{reply:?}");
+    }
+    let home = node.groups.partition_for("group").unwrap();
+    let log = node.partitions.get(id(home)).unwrap();
+    assert_eq!(log.high_watermark(), Offset(1_001), "a record each");
+    node.stop();
+    forget_materialised(dir.path());
+    let node = Node::start(dir.path(), false);
+    for partition in [0, 1, 500, 999] {
+        assert_eq!(node.committed("group", partition), Some((5, String::new())));
+    }
+}
+
+#[test]
+fn a_stable_group_is_there_after_a_kill_and_a_member_that_left_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    let Reply::JoinGroup(Ok(joined)) = node.ask("group", join("group", None, "m1", 10)) else { panic!("joins") };
+    assert_eq!((joined.generation, joined.member.as_str()), (Generation(1), "m1"));
+    let reply = node.ask("group", sync("group", &joined, 3));
+    assert!(matches!(reply, Reply::SyncGroup(Ok(ref synced)) if synced.assignment[..] == [1, 1, 1]), "{reply:?}");
+    drop(node);
+    let node = Node::start(dir.path(), false);
+    let again = node.ask("group", sync("group", &joined, 0));
+    assert!(matches!(again, Reply::SyncGroup(Ok(ref synced)) if synced.assignment[..] == [1, 1, 1]), "{again:?}");
+    let leave = |token| {
+        let members = vec![LeavingMember { member: Some(MemberId::new("m1").unwrap()), instance: None }];
+        Command::LeaveGroup(LeaveGroup { token, group: group("group"), members })
+    };
+    assert!(matches!(node.ask("group", leave), Reply::LeaveGroup(Ok(_))));
+    drop(node);
+    let node = Node::start(dir.path(), false);
+    let gone = node.ask("group", sync("group", &joined, 0));
+    assert!(matches!(gone, Reply::SyncGroup(Err(_))), "{gone:?}");
+}
+
+#[test]
+fn a_member_whose_connection_went_while_it_joined_holds_nobody_up_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    let Reply::JoinGroup(Ok(first)) = node.ask("group", join("group", None, "m1", 1)) else { panic!("joins") };
+    assert!(matches!(node.ask("group", sync("group", &first, 1)), Reply::SyncGroup(Ok(_))));
+    // A second one joins, and its client is gone before the first one has joined again.
+    drop(node.runtime.block_on(node.groups.ask_for("group", join("group", None, "m2", 1))).unwrap());
+    let Reply::JoinGroup(Ok(again)) = node.ask("group", join("group", Some("m1"), "x", 1)) else { panic!("joins") };
+    assert_eq!((again.generation, again.members.len()), (Generation(2), 2));
+    assert!(matches!(node.ask("group", sync("group", &again, 1)), Reply::SyncGroup(Ok(_))));
+    // It never asks for its share: after the rebalance timeout it is out. Whoever joins then sees the others only.
+    let Reply::JoinGroup(Ok(later)) = node.ask("group", join("group", Some("m1"), "x", 2)) else { panic!("joins") };
+    assert_eq!((later.generation, later.members.len()), (Generation(3), 1));
+}
+
+#[test]
+fn nobody_is_coordinated_before_there_is_a_topic_and_after_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_unfollowed(dir.path(), true);
+    let refused = |node: &Node| {
+        let asked = node.runtime.block_on(node.groups.ask_for("group", fetch("group", 0)));
+        assert_eq!(asked.err(), Some(CoordinatorError::NotCoordinator));
+        assert!(node.groups.serves("group").is_err());
+    };
+    assert_eq!((node.groups.partition_count(), node.groups.coordinated()), (0, vec![]));
+    refused(&node);
+    node.follow();
+    assert_eq!((node.groups.partition_count(), node.groups.coordinated()), (2, vec![0, 1]));
+    assert_eq!(node.groups.serves("group"), Ok(()));
+    node.commit("group", 0, 1);
+    let last = node.runtime.block_on(node.groups.ask_for("group", commit("group", 0, 2, ""))).unwrap();
+    node.runtime.block_on(node.groups.stop());
+    assert!(matches!(node.runtime.block_on(last.reply()), Ok(Reply::OffsetCommit(Ok(_)))), "asked before the stop");
+    refused(&node);
+    node.follow();
+    refused(&node);
+}
+
+#[test]
+fn offsets_of_a_topic_that_is_deleted_while_the_coordinators_load_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    node.commit("group", 0, 1);
+    node.stop();
+    let node = Node::start(dir.path(), false);
+    let deleted: Arc<[_]> = Arc::new([(TopicName::new("orders").unwrap(), ORDERS)]);
+    node.runtime.block_on(node.groups.topics_deleted(deleted));
+    assert_eq!(node.committed("group", 0), None);
+    node.stop();
+    let node = Node::start(dir.path(), false);
+    assert_eq!(node.committed("group", 0), None);
+}
+
+#[test]
+fn coordinators_go_with_their_topic() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    node.commit("group", 0, 1);
+    let deleted: Arc<[_]> = Arc::new([(TopicName::new("__consumer_offsets").unwrap(), TOPIC)]);
+    node.runtime.block_on(node.groups.topics_deleted(deleted));
+    assert_eq!((node.groups.partition_count(), node.groups.coordinated()), (0, vec![]));
+}
+
+#[test]
+fn a_command_whose_records_are_too_large_is_refused_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    let Reply::JoinGroup(Ok(joined)) = node.ask("group", join("group", None, "m1", 17 << 20)) else { panic!("joins") };
+    let refused = node.runtime.block_on(ask(&node.groups, "group", sync("group", &joined, 1)));
+    assert_eq!(refused, Err(CoordinatorError::TooLarge));
+    node.commit("other", 0, 1);
+    // A large one that fits is taken.
+    let Reply::JoinGroup(Ok(joined)) = node.ask("large", join("large", None, "m1", 3 << 20)) else { panic!("joins") };
+    assert!(matches!(node.ask("large", sync("large", &joined, 1)), Reply::SyncGroup(Ok(_))));
+}
+
+#[test]
+fn a_panic_costs_the_memory_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    node.commit("group", 0, 1);
+    let asked = node.runtime.block_on(node.groups.ask_for("group", |_| panic!("a mistake of ours"))).unwrap();
+    assert_eq!(node.runtime.block_on(asked.reply()), Err(CoordinatorError::NotCoordinator));
+    assert_eq!(node.committed("group", 0), Some((1, "note".to_owned())));
+    node.commit("group", 0, 2);
+}
+
+#[test]
+fn a_log_that_is_lost_ends_what_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    node.commit("group", 0, 1);
+    let home = node.groups.partition_for("group").unwrap();
+    node.runtime.block_on(async {
+        node.partitions.remove(id(home)).await;
+        let commit = node.groups.ask_for("group", commit("group", 0, 2, "")).await.unwrap();
+        assert_eq!(commit.reply().await, Err(CoordinatorError::NotCoordinator));
+        let fetch = node.groups.ask_for("group", fetch("group", 0)).await.unwrap();
+        assert!(matches!(fetch.reply().await, Err(CoordinatorError::NotAvailable | CoordinatorError::LoadInProgress)));
+        assert_eq!(node.groups.serves("group"), Err(CoordinatorError::NotAvailable));
+    });
+}
+
+#[test]
+fn a_groups_partition_is_kafkas() {
+    // Java: "".hashCode() is 0, "a" 97, "my-group" negative before its sign is cleared or not: computed here by hand.
+    assert_eq!(partition_of("", 50), 0);
+    assert_eq!(partition_of("a", 50), 97 % 50);
+    let by_hand = "my-group".bytes().fold(0i32, |h, b| h.wrapping_mul(31).wrapping_add(i32::from(b)));
+    assert_eq!(partition_of("my-group", 50), (by_hand & i32::MAX) % 50);
+    assert_eq!(partition_of("\u{1f600}", 7), (0xd83d_i32 * 31 + 0xde00) % 7, "by UTF-16 units");
+}

@@ -84,9 +84,10 @@ pub(super) fn to_wire(
         rows.insert(name, partitions.into_iter().map(|(index, error)| (index, error.code())).collect());
     }
     for topic in deleted {
-        let results = topic.partitions.into_iter().map(|(index, result)| {
-            (index, result.err().map_or(0, |e| errors::of_delete_partition(e).code()))
-        });
+        let results = topic
+            .partitions
+            .into_iter()
+            .map(|(index, result)| (index, result.err().map_or(0, |e| errors::of_delete_partition(e).code())));
         rows.entry(super::super::groups::str_bytes(topic.name.as_str())).or_default().extend(results);
     }
     let topics = rows.into_iter().map(|(name, partitions)| {

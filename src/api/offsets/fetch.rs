@@ -62,7 +62,8 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let mut answers = Vec::with_capacity(asked.groups.len());
         let mut seen = HashSet::new();
         for group in &asked.groups {
-            if !seen.insert(&group.group_id) {
+            // Once for all and once for some topics: a reply is not to outgrow what there is.
+            if !seen.insert((&group.group_id, group.topics.is_none())) {
                 answers.push(Answer::Refused(ResponseError::InvalidRequest));
                 continue;
             }
