@@ -8,7 +8,7 @@ use kafka_protocol::error::ResponseError;
 use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError};
 use millstream_core::fetch::SessionError;
 use millstream_core::partition::ProducerError;
-use millstream_core::record::{BatchError, BatchProblem};
+use millstream_core::record::BatchProblem;
 
 use crate::controller::{ControllerError, ProducerIdError};
 use crate::partition::{AppendError, ListError, ReadRefused};
@@ -25,7 +25,6 @@ const DELETION_DISABLED_FROM: i16 = 3;
 /// What a produced batch was refused for.
 pub fn of_batch_problem(problem: &BatchProblem) -> ResponseError {
     match problem {
-        BatchProblem::Corrupt(BatchError::Magic(_)) => ResponseError::InvalidRecord,
         BatchProblem::Corrupt(_) => ResponseError::CorruptMessage,
         BatchProblem::TooLarge { .. } | BatchProblem::InflatesTooLarge { .. } => ResponseError::MessageTooLarge,
         BatchProblem::LargerThanSegment { .. } => ResponseError::RecordListTooLarge,

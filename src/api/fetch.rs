@@ -198,18 +198,20 @@ impl Fetch {
         let partitions = fetch.reads.iter().filter_map(|r| r.partition.as_ref().ok().cloned()).collect();
         let missing = |fetch: &Self| i64::try_from(min_bytes.saturating_sub(fetch.bytes())).unwrap_or(i64::MAX);
         let wait = FetchWait::register(partitions, missing(&fetch));
+        let mut is_over = false;
         loop {
-            // What was committed before the registration or the last look woke nobody.
+            // What was committed before the registration or the last look woke nobody, and too little does not wake: at
+            // the end of the wait it is told all the same.
             fetch.read(false);
             fetch = fetch.read_cold().await;
-            if fetch.is_complete(min_bytes) {
+            if is_over || fetch.is_complete(min_bytes) {
                 return fetch;
             }
             wait.rearm(missing(&fetch));
             tokio::select! {
                 () = wait.woken() => {}
-                () = tokio::time::sleep_until(deadline) => return fetch,
-                _ = stopping.wait_for(|stop| *stop) => return fetch,
+                () = tokio::time::sleep_until(deadline) => is_over = true,
+                _ = stopping.wait_for(|stop| *stop) => is_over = true,
             }
         }
     }

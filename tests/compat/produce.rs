@@ -148,7 +148,7 @@ fn a_bad_batch_is_refused_and_leaves_the_log_as_it_was() {
         ("control batch", good().with(|b| b.attributes = 0x20), both),
         ("magic 1", good().with(|b| b.magic = 1), both),
         ("magic 0", good().with(|b| b.magic = 0), both),
-        ("magic 3", good().with(|b| b.magic = 3), both),
+        ("magic 3", good().with(|b| b.magic = 3), corrupt),
         ("record length beyond the batch", good().with(|b| b.raw_records = Some(vec![0x7e, 0, 0, 0])), both),
         ("records cut short", good().with(|b| b.raw_records = Some(records[..records.len() - 1].to_vec())), both),
         ("bytes after the records", good().with(|b| b.raw_records = Some([&records[..], &[0; 9]].concat())), both),

@@ -1,5 +1,6 @@
 //! Disks that fill up and files that are damaged.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -133,12 +134,9 @@ fn a_torn_tail_is_cut_and_nothing_else() {
     }
     let path = segment(&broker, &topic);
     broker.kill();
-    let written = std::fs::read(&path).expect("segment");
-    let end = position(&written, 2);
-    let batch_length = 12 + i32::from_be_bytes(written[end + 8..end + 12].try_into().expect("4 bytes")) as usize;
-    let whole = written[..end + batch_length].to_vec();
     for torn in [&b"\0\0\0\0\0\0\0\x03\0\0\0\x40half"[..], &[0xff; 100], &[0; 5_000]] {
-        std::fs::write(&path, [&whole[..], torn].concat()).expect("write");
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("segment");
+        file.write_all(torn).expect("write");
         broker.restart();
         let mut wire = broker.wire();
         topics::await_topic(&mut wire, &topic, 1);

@@ -63,10 +63,10 @@ impl LeaderEpochs {
     }
 
     /// The largest epoch at or below the one asked for, and the offset where it ends: OffsetForLeaderEpoch's answer.
-    /// `None`: nothing so old is known, or the epoch is above all that we know (Kafka answers -1, -1).
+    /// `None`: nothing so old is known, the epoch is above all that we know, or is none (Kafka answers -1, -1).
     pub fn end_offset_for(&self, epoch: LeaderEpoch, log_end: Offset) -> Option<(LeaderEpoch, Offset)> {
         let latest = self.latest()?;
-        if epoch > LeaderEpoch::of_term(latest.term) {
+        if epoch.0 < 0 || epoch > LeaderEpoch::of_term(latest.term) {
             return None;
         }
         let at = self.starts.iter().rposition(|s| LeaderEpoch::of_term(s.term) <= epoch);
@@ -99,6 +99,7 @@ mod tests {
         assert_eq!(t.end_offset_for(LeaderEpoch(3), Offset(80)), Some((LeaderEpoch(2), Offset(50))));
         assert_eq!(t.end_offset_for(LeaderEpoch(5), Offset(80)), Some((LeaderEpoch(5), Offset(80))));
         assert_eq!(t.end_offset_for(LeaderEpoch(6), Offset(80)), None);
+        assert_eq!(t.end_offset_for(LeaderEpoch(-1), Offset(80)), None);
         assert_eq!(t.end_offset_for(LeaderEpoch(1), Offset(80)), Some((LeaderEpoch(1), Offset(0))));
         assert_eq!(LeaderEpochs::default().end_offset_for(LeaderEpoch(0), Offset(0)), None);
     }
