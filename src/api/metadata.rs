@@ -35,27 +35,97 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
 }
 
 async fn answer(context: Arc<Context>, listener: Arc<Listener>, request: Request) -> Outcome {
-    let mut size_bytes = request.body.len();
-    let (header, reader) = (request.header.clone(), Arc::clone(&context));
-    let asked = match compute(size_bytes, move || read(&reader, &request)).await {
-        Ok(asked) => asked,
-        Err(answered) => return answered,
+    let asker = Arc::new(Asker { context, listener, request });
+    let reader = Arc::clone(&asker);
+    let first = compute(asker.request.body.len(), move || reader.read()).await;
+    let (missing, size_bytes) = match first {
+        First::Answered(outcome) => return outcome,
+        First::ToCreate(missing) => (missing, asker.request.body.len()),
+        First::ToList { size_bytes } => (Vec::new(), size_bytes),
     };
-    let Asked { wanted, missing, cluster_operations, topic_operations } = asked;
-    let refused = if missing.is_empty() { BTreeMap::new() } else { context.auto_create(missing).await };
-    if let Wanted::All = wanted {
-        size_bytes = context.controller.look(|now| now.image.topic_count()) * BYTES_PER_TOPIC;
+    let refused = if missing.is_empty() { BTreeMap::new() } else { asker.context.auto_create(missing).await };
+    compute(size_bytes, move || asker.respond(&refused)).await
+}
+
+/// A request, and who answers it to whom. It is read again when something is to be done first: a million names take a
+/// hundred megabytes, which are not to be held meanwhile.
+struct Asker {
+    context: Arc<Context>,
+    listener: Arc<Listener>,
+    request: Request,
+}
+
+/// What becomes of a request when it is first read.
+enum First {
+    Answered(Outcome),
+    /// These are created before.
+    ToCreate(Vec<NewTopic>),
+    /// All topics are wanted, in a response of about this size.
+    ToList {
+        size_bytes: usize,
+    },
+}
+
+impl Asker {
+    fn read(&self) -> First {
+        let asked: MetadataRequest = match self.request.decode() {
+            Ok(asked) => asked,
+            Err(close) => return First::Answered(close),
+        };
+        let may_create = asked.allow_auto_topic_creation;
+        let (operations, wanted) = match self.understand(asked) {
+            Ok(understood) => understood,
+            Err(refused) => return First::Answered(refused),
+        };
+        let controller = &self.context.controller;
+        let missing = match &wanted {
+            Wanted::All => {
+                return First::ToList { size_bytes: controller.look(|now| now.image.topic_count()) * BYTES_PER_TOPIC };
+            }
+            Wanted::Names(names) if may_create => controller.look(|now| {
+                let is_on = now.settings.boolean("auto.create.topics.enable");
+                missing_topics(names.iter().map(|name| &**name).filter(|_| is_on), &now.image, &now.settings)
+            }),
+            Wanted::Names(_) | Wanted::Ids(_) => Vec::new(),
+        };
+        match missing.is_empty() {
+            true => First::Answered(self.describe(&operations, &wanted, &BTreeMap::new())),
+            false => First::ToCreate(missing),
+        }
     }
-    let respond = move || {
+
+    /// The answer after what had to be done first; `refused` are names that could not be created.
+    fn respond(&self, refused: &BTreeMap<String, ResponseError>) -> Outcome {
+        let understood = self.request.decode().and_then(|asked| self.understand(asked));
+        match understood {
+            Ok((operations, wanted)) => self.describe(&operations, &wanted, refused),
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn understand(&self, asked: MetadataRequest) -> Result<(Operations, Wanted), Outcome> {
+        let header = &self.request.header;
+        let operations = Operations {
+            of_cluster: asked.include_cluster_authorized_operations && CLUSTER_OPERATIONS.contains(&header.version),
+            of_topics: asked.include_topic_authorized_operations && header.version >= TOPIC_OPERATIONS_FROM,
+        };
+        match wanted(header.version, asked.topics) {
+            Ok(wanted) => Ok((operations, wanted)),
+            Err(topics) => Err(refuse_all(header, topics)),
+        }
+    }
+
+    fn describe(&self, asked: &Operations, wanted: &Wanted, refused: &BTreeMap<String, ResponseError>) -> Outcome {
+        let Self { context, listener, request } = self;
         let now = context.controller.published();
         let view = View {
             image: &now.image,
             node: context.node_id(),
             lead: &|id| context.lead(id),
-            refused: &refused,
-            operations: operations::if_asked(topic_operations, operations::OF_TOPIC),
+            refused,
+            operations: operations::if_asked(asked.of_topics, operations::OF_TOPIC),
         };
-        let brokers = context.reachable_nodes(&listener).into_iter().map(|node| {
+        let brokers = context.reachable_nodes(listener).into_iter().map(|node| {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(node.id.0))
                 .with_host(node.host)
@@ -66,20 +136,16 @@ async fn answer(context: Arc<Context>, listener: Arc<Listener>, request: Request
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(context.cluster_id()))
             .with_controller_id(BrokerId(context.node_id().0))
-            .with_cluster_authorized_operations(operations::if_asked(cluster_operations, operations::OF_CLUSTER))
-            .with_topics(view.topics(&wanted));
-        Outcome::reply(&header, &body)
-    };
-    compute(size_bytes, respond).await
+            .with_cluster_authorized_operations(operations::if_asked(asked.of_cluster, operations::OF_CLUSTER))
+            .with_topics(view.topics(wanted));
+        Outcome::reply(&request.header, &body)
+    }
 }
 
-/// A request, understood.
-struct Asked {
-    wanted: Wanted,
-    /// To be created first.
-    missing: Vec<NewTopic>,
-    cluster_operations: bool,
-    topic_operations: bool,
+/// Whose operations a client wants to know too.
+struct Operations {
+    of_cluster: bool,
+    of_topics: bool,
 }
 
 /// Which topics a client wants to know about.
@@ -90,32 +156,6 @@ enum Wanted {
     Ids(BTreeSet<Uuid>),
     /// As they were sent.
     Names(Vec<StrBytes>),
-}
-
-fn read(context: &Context, request: &Request) -> Result<Asked, Outcome> {
-    let version = request.header.version;
-    let MetadataRequest {
-        topics,
-        allow_auto_topic_creation,
-        include_cluster_authorized_operations,
-        include_topic_authorized_operations,
-        ..
-    } = request.decode()?;
-    let wanted = wanted(version, topics).map_err(|topics| refuse_all(&request.header, topics))?;
-    let missing = match &wanted {
-        Wanted::Names(names) if allow_auto_topic_creation => context.controller.look(|now| {
-            let is_on = now.settings.boolean("auto.create.topics.enable");
-            let names = names.iter().map(|name| &**name).filter(|_| is_on);
-            missing_topics(names, &now.image, &now.settings)
-        }),
-        _ => Vec::new(),
-    };
-    Ok(Asked {
-        wanted,
-        missing,
-        cluster_operations: include_cluster_authorized_operations && CLUSTER_OPERATIONS.contains(&version),
-        topic_operations: include_topic_authorized_operations && version >= TOPIC_OPERATIONS_FROM,
-    })
 }
 
 /// All topics: null, and in version 0 an empty list. One id makes it a request by ids, and names are passed over then

@@ -132,6 +132,7 @@ async fn read<T: RequestBody + Decode + Send + 'static>(request: Request) -> Res
 }
 
 /// Why nothing is known of the outcome.
+#[derive(Debug)]
 struct Failed {
     error: ResponseError,
     message: StrBytes,

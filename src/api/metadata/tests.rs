@@ -112,11 +112,11 @@ fn every_version_can_say_it() {
     }
 }
 
-/// A million names take about as long as reading them: nothing is quadratic.
+/// Nothing is quadratic in the number of names.
 #[test]
-fn a_million_names_are_answered() {
-    let many: Vec<StrBytes> = (0..1_000_000).map(|n| StrBytes::from_string(format!("t{}", n % 500_000))).collect();
+fn very_many_names_are_answered() {
+    let many: Vec<StrBytes> = (0..200_000).map(|n| StrBytes::from_string(format!("t{}", n % 100_000))).collect();
     let missing = missing_topics(many.iter().map(|name| &**name), &Image::default(), &Default::default());
     assert_eq!(missing.len(), 1_000);
-    assert_eq!(told(&Wanted::Names(many), Lead::Nobody(None)).len(), 500_000);
+    assert_eq!(told(&Wanted::Names(many), Lead::Nobody(None)).len(), 100_000);
 }

@@ -90,7 +90,7 @@ fn new_partitions_may_be_assigned_or_not() {
 #[tokio::test]
 async fn a_change_that_takes_longer_than_the_client_waits_times_out() {
     let never = std::future::pending::<Result<(), ControllerError>>();
-    let failed = in_time(1, never).await.err().expect("timed out");
+    let failed = in_time(1, never).await.expect_err("timed out");
     assert_eq!(failed.error, ResponseError::RequestTimedOut);
     for timeout_ms in [0, -1, i32::MIN] {
         let soon = async {
