@@ -12,6 +12,8 @@ use crate::protocol::StrBytes;
 
 /// Kafka's `CoordinatorType.GROUP`.
 const GROUP: i8 = 0;
+/// Kafka's `CoordinatorType.TRANSACTION`.
+const TRANSACTION: i8 = 1;
 
 /// A node as its clients know it, or why there is none. The text goes to clients that can show it.
 type Found<'a> = Result<(i32, &'a HostPort), (ResponseError, &'static str)>;
@@ -26,6 +28,11 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
         let keys = if version < 4 { vec![asked.key.clone()] } else { asked.coordinator_keys.clone() };
         let ready = match asked.key_type {
             GROUP => with_coordinators(context).await,
+            // Java's client and librdkafka give up at this code at once; at any other one of them tries again until
+            // its time is over (see `init_producer_id`).
+            TRANSACTION => {
+                Err((ResponseError::TransactionalIdAuthorizationFailed, "this broker serves no transactions"))
+            }
             // As what has no coordinator here, ever: a client that waited for one would wait for nothing.
             _ => Err((ResponseError::InvalidRequest, "this broker coordinates nothing but groups")),
         };
