@@ -31,6 +31,8 @@ const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
 const ROOMS_PATIENCE: Duration = Duration::from_secs(3);
 /// What is still running then is cut off.
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(1);
+/// Descriptors of a process where the system does not tell.
+const DESCRIPTORS_USUAL: u64 = 1_024;
 /// Threads for calls that block (cold reads, look-ups). More wait.
 const BLOCKING_THREADS_MAX: usize = 32;
 
@@ -84,14 +86,14 @@ pub fn run(flags: &Flags) -> ExitCode {
 fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
     let config = config::load(flags, std::env::vars(), &host_name())?;
     let logging = logging_of(&config)?;
-    let net_config = NetConfig::of(&config)?;
+    let descriptors = raise_descriptor_limit();
+    let net_config = NetConfig::of(&config, descriptors)?;
     let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), (Uuid::new_v4(), Uuid::new_v4()))?;
     let log_levels = telemetry::init_logging(&logging);
     telemetry::log_panics();
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("millstream")
@@ -230,14 +232,14 @@ fn host_name() -> String {
     }
 }
 
-/// Connections and segments each take a descriptor: the system's usual 1,024 is too few.
-fn raise_descriptor_limit() {
+/// Connections and segments each take a descriptor: the system's usual 1,024 is too few. Gives how many there may be.
+fn raise_descriptor_limit() -> usize {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
-    match raised {
-        Ok((soft, hard)) => tracing::debug!(soft, hard, "descriptor limit raised"),
-        Err(e) => warn!(error = %e, "descriptor limit cannot be raised"),
-    }
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
+        .and_then(|()| getrlimit(Resource::RLIMIT_NOFILE));
+    // Not allowed: what is there must do.
+    let limit = raised.or_else(|_| getrlimit(Resource::RLIMIT_NOFILE)).map_or(DESCRIPTORS_USUAL, |(soft, _)| soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {

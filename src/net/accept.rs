@@ -125,7 +125,9 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
         }
         End::Handler(reason) => {
             let api = connection.api();
-            warn!(connection = id, %peer, %client_id, ?api, reason = %Escaped(reason), "connection closed");
+            if is_first("handler", api.map_or(-1, |api| api as i32)) {
+                warn!(connection = id, %peer, %client_id, ?api, reason = %Escaped(reason), "connection closed");
+            }
         }
         End::Frame(e @ (FrameError::Http | FrameError::Tls | FrameError::Length(_))) => {
             let kind = match e {

@@ -95,7 +95,7 @@ fn config(set: &[&str]) -> Config {
 
 fn start(set: &[&str]) -> Setup {
     let config = config(set);
-    let net_config = NetConfig::of(&config).unwrap();
+    let net_config = NetConfig::of(&config, 1_000).unwrap();
     let bound = bind(&config.listeners, &net_config).unwrap();
     let addresses = bound.iter().map(|bound| bound.address.to_string()).collect();
     let (fake, metrics) = (Arc::new(Fake::default()), Arc::new(Metrics::new()));
@@ -445,7 +445,7 @@ async fn listeners_have_their_own_ports_and_advertised_addresses() {
         "advertised.listeners=OUTSIDE://broker.example.com:443",
         "listener.security.protocol.map=INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
     ]);
-    let bound = bind(&config.listeners, &NetConfig::of(&config).unwrap()).unwrap();
+    let bound = bind(&config.listeners, &NetConfig::of(&config, 1_000).unwrap()).unwrap();
     let listeners: Vec<&Listener> = bound.iter().map(|bound| &*bound.listener).collect();
     assert_eq!(listeners[0].advertised.port, bound[0].address.port());
     assert_ne!(listeners[0].advertised.port, 0);
@@ -453,6 +453,6 @@ async fn listeners_have_their_own_ports_and_advertised_addresses() {
 
     let taken = format!("listeners=PLAINTEXT://127.0.0.1:{}", bound[0].address.port());
     let taken = self::config(&[&taken]);
-    let refused = bind(&taken.listeners, &NetConfig::of(&taken).unwrap()).err().unwrap().to_string();
+    let refused = bind(&taken.listeners, &NetConfig::of(&taken, 1_000).unwrap()).err().unwrap().to_string();
     assert!(refused.contains("in use") && refused.contains(&bound[0].address.to_string()), "{refused}");
 }
