@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use millstream::config::Flags;
 use millstream::{cli, startup};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A broker that speaks the Kafka wire protocol, and its command line
 #[derive(Parser)]
 #[command(version)]

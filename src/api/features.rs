@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn an_older_client_may_only_allow_a_downgrade() {
         let of = |version, allow_downgrade, upgrade_type| {
-            let from = FeatureUpdateKey::default().with_allow_downgrade(allow_downgrade).with_upgrade_type(upgrade_type);
+            let from =
+                FeatureUpdateKey::default().with_allow_downgrade(allow_downgrade).with_upgrade_type(upgrade_type);
             update(version, &from).upgrade_type
         };
         assert_eq!((of(0, false, 1), of(0, true, 1)), (upgrade_type::UPGRADE, upgrade_type::SAFE_DOWNGRADE));
@@ -114,16 +115,18 @@ mod tests {
             body.supported_features.iter().map(|f| (f.name.to_string(), f.min_version, f.max_version)).collect();
         assert_eq!(supported, FEATURES.iter().map(|f| (f.name.to_owned(), f.min, f.max)).collect::<Vec<_>>());
         let finalized = &body.finalized_features[0];
-        assert_eq!((&*finalized.name, finalized.min_version_level, finalized.max_version_level), ("metadata.version", 29, 29));
+        assert_eq!(
+            (&*finalized.name, finalized.min_version_level, finalized.max_version_level),
+            ("metadata.version", 29, 29)
+        );
         assert_eq!(body.finalized_features_epoch, 1);
     }
 
     #[test]
     fn an_update_that_went_well_is_told_by_feature_to_older_clients_only() {
-        let asked =
-            UpdateFeaturesRequest::default().with_feature_updates(vec![FeatureUpdateKey::default().with_feature(
-                StrBytes::from_static_str("metadata.version"),
-            )]);
+        let asked = UpdateFeaturesRequest::default().with_feature_updates(vec![
+            FeatureUpdateKey::default().with_feature(StrBytes::from_static_str("metadata.version")),
+        ]);
         assert_eq!(results(1, &asked)[0].error_message.as_deref(), Some("NONE"));
         assert!(results(2, &asked).is_empty());
     }

@@ -58,7 +58,11 @@ impl Acceptor {
     async fn accept_all(&self) {
         let mut back_off = BACK_OFF_FIRST;
         loop {
-            let place = self.counts.place(&self.bound.listener.name).await;
+            let listener = &self.bound.listener.name;
+            if self.counts.is_full(listener) && self.notices.is_first(self.bound.address.ip(), "full", 0) {
+                warn!(listener, "as many connections as max.connections and descriptors allow, further ones wait");
+            }
+            let place = self.counts.place(listener).await;
             match self.bound.socket.accept().await {
                 Ok((socket, peer)) => {
                     back_off = BACK_OFF_FIRST;

@@ -30,19 +30,22 @@ pub struct NetConfig {
     /// us. Small: clients that come all at once wait a second for their next attempt.
     pub backlog: u32,
     pub limits: ConnectionLimits,
+    /// Connections that there may be whatever `limits` says: three quarters of the process's descriptors, so that
+    /// there are some left for files.
+    pub ceiling: usize,
 }
 
 /// Connections that the system may hold ready for each listener when nothing is set.
 const BACKLOG: u32 = 1024;
 
 impl NetConfig {
-    /// From the node's settings. Host names in `max.connections.per.ip.overrides` are looked up. `descriptors` is how
-    /// many the process may open: connections take three quarters of them at most, and leave the others to files.
+    /// From the node's settings. Host names in `max.connections.per.ip.overrides` are looked up. `descriptors`: how
+    /// many the process may open.
     pub fn of(config: &Config, descriptors: usize) -> Result<Self, ConfigError> {
         let broker = &config.broker;
         let size = |key: &str| usize::try_from(broker.integer(key)).unwrap_or(usize::MAX);
         let if_set = |key: &str| broker.is_set(key).then(|| u32::try_from(broker.integer(key)).ok()).flatten();
-        let limits = ConnectionLimits::of(broker, descriptors).map_err(|(key, allowed)| config.bad_value(&key, allowed))?;
+        let limits = ConnectionLimits::of(broker).map_err(|(key, allowed)| config.bad_value(&key, allowed))?;
         Ok(Self {
             frame_bytes_max: size("socket.request.max.bytes"),
             request_memory_bytes: size("request.memory.bytes"),
@@ -51,13 +54,14 @@ impl NetConfig {
             receive_buffer_bytes: if_set("socket.receive.buffer.bytes"),
             backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
             limits,
+            ceiling: descriptors / 4 * 3,
         })
     }
 }
 
 impl ConnectionLimits {
-    /// From the settings in force; see [`NetConfig::of`]. The error is a key and what is allowed.
-    pub fn of(broker: &BrokerConfig, descriptors: usize) -> Result<Self, (String, &'static str)> {
+    /// From the settings in force. The error is a key and what is allowed. Host names are looked up.
+    pub fn of(broker: &BrokerConfig) -> Result<Self, (String, &'static str)> {
         let count = |key: &str| usize::try_from(broker.integer(key)).unwrap_or_default();
         let mut by_listener = HashMap::new();
         for listener in broker.list("listeners") {
@@ -70,7 +74,7 @@ impl ConnectionLimits {
         }
         let overrides = broker.text(OVERRIDES).unwrap_or_default();
         Ok(Self {
-            total: count("max.connections").min(descriptors / 4 * 3),
+            total: count("max.connections"),
             by_listener,
             per_ip: count("max.connections.per.ip"),
             overrides: parse_overrides(overrides).map_err(|allowed| (OVERRIDES.to_owned(), allowed))?,
@@ -112,7 +116,7 @@ mod tests {
         assert_eq!(config.frame_bytes_max, 104_857_600);
         assert_eq!(config.idle_max, Some(Duration::from_secs(600)));
         assert_eq!((config.send_buffer_bytes, config.receive_buffer_bytes), (None, None));
-        assert_eq!(config.limits, ConnectionLimits { total: DESCRIPTORS / 4 * 3, ..ConnectionLimits::default() });
+        assert_eq!((config.limits, config.ceiling), (ConnectionLimits::default(), 750));
     }
 
     #[test]

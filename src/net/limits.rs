@@ -50,6 +50,8 @@ pub(super) struct Counts {
 
 struct State {
     limits: ConnectionLimits,
+    /// What there may be whatever the limits say.
+    ceiling: usize,
     total: usize,
     by_listener: HashMap<String, usize>,
     by_ip: HashMap<IpAddr, usize>,
@@ -78,15 +80,21 @@ enum Obstacle {
 }
 
 impl Counts {
-    pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
+    /// `ceiling`: connections that there may be whatever the limits say.
+    pub(super) fn new(limits: ConnectionLimits, ceiling: usize) -> Arc<Self> {
         let second = (Instant::now(), 0);
-        let state = State { limits, total: 0, by_listener: HashMap::new(), by_ip: HashMap::new(), second };
+        let state = State { limits, ceiling, total: 0, by_listener: HashMap::new(), by_ip: HashMap::new(), second };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
 
     pub(super) fn set_limits(&self, limits: ConnectionLimits) {
         self.lock().limits = limits;
         self.changed.notify_waiters();
+    }
+
+    /// Whether a connection has to wait until another one leaves.
+    pub(super) fn is_full(&self, listener: &str) -> bool {
+        self.lock().is_full(listener)
     }
 
     /// Waits for a free place in the total and among the listener's connections.
@@ -124,10 +132,17 @@ impl Counts {
 }
 
 impl State {
-    fn try_place(&mut self, listener: &str, now: Instant) -> Result<(), Obstacle> {
-        let of_listener = self.by_listener.get(listener).copied().unwrap_or_default();
+    fn is_full(&self, listener: &str) -> bool {
         let limit = self.limits.by_listener.get(listener).copied().unwrap_or(usize::MAX);
-        if self.total >= self.limits.total || of_listener >= limit {
+        self.total >= self.limits.total.min(self.ceiling) || self.of_listener(listener) >= limit
+    }
+
+    fn of_listener(&self, listener: &str) -> usize {
+        self.by_listener.get(listener).copied().unwrap_or_default()
+    }
+
+    fn try_place(&mut self, listener: &str, now: Instant) -> Result<(), Obstacle> {
+        if self.is_full(listener) {
             return Err(Obstacle::Full);
         }
         let age = now.duration_since(self.second.0);
@@ -138,7 +153,7 @@ impl State {
         }
         self.second.1 += 1;
         self.total += 1;
-        self.by_listener.insert(listener.to_owned(), of_listener + 1);
+        self.by_listener.insert(listener.to_owned(), self.of_listener(listener) + 1);
         Ok(())
     }
 }
@@ -176,7 +191,7 @@ mod tests {
     fn an_address_has_its_own_count_and_its_own_limit() {
         let [a, b]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap()];
         let overrides = HashMap::from([("10.0.0.2".parse().unwrap(), 1)]);
-        let counts = Counts::new(ConnectionLimits { per_ip: 2, overrides, ..ConnectionLimits::default() });
+        let counts = Counts::new(ConnectionLimits { per_ip: 2, overrides, ..ConnectionLimits::default() }, 100);
         let first = counts.try_ip_place(a).unwrap();
         let second = counts.try_ip_place(a).unwrap();
         assert!(counts.try_ip_place(a).is_none());
@@ -191,7 +206,7 @@ mod tests {
     #[test]
     fn who_finds_no_place_waits_for_one() {
         let by_listener = HashMap::from([("INSIDE".to_owned(), 1)]);
-        let counts = Counts::new(ConnectionLimits { total: 2, by_listener, ..ConnectionLimits::default() });
+        let counts = Counts::new(ConnectionLimits { total: 2, by_listener, ..ConnectionLimits::default() }, 3);
         let mut cx = Context::from_waker(Waker::noop());
         let mut try_place = |listener: &str| match pin!(counts.place(listener)).poll(&mut cx) {
             std::task::Poll::Ready(place) => Some(place),
@@ -204,13 +219,16 @@ mod tests {
         let inside = try_place("INSIDE").unwrap();
         assert!(try_place("OUTSIDE").is_none(), "the node is full");
         counts.set_limits(ConnectionLimits { total: 3, ..ConnectionLimits::default() });
-        assert!(try_place("OUTSIDE").is_some(), "the limit was raised");
-        drop((inside, outside));
+        let third = try_place("OUTSIDE");
+        assert!(third.is_some(), "the limit was raised");
+        counts.set_limits(ConnectionLimits::default());
+        assert!(try_place("OUTSIDE").is_none(), "there are no descriptors for more");
+        drop((inside, outside, third));
     }
 
     #[test]
     fn the_rate_counts_by_the_second() {
-        let counts = Counts::new(ConnectionLimits { per_second: 2, ..ConnectionLimits::default() });
+        let counts = Counts::new(ConnectionLimits { per_second: 2, ..ConnectionLimits::default() }, 100);
         let mut state = counts.lock();
         let start = state.second.0;
         let mut try_at = |ms| state.try_place("A", start + Duration::from_millis(ms)).is_ok();

@@ -44,7 +44,7 @@ impl Server {
             idle_max: config.idle_max,
             stall_max: STALL_MAX,
         });
-        let counts = Counts::new(config.limits.clone());
+        let counts = Counts::new(config.limits.clone(), config.ceiling);
         let notices = Arc::new(Notices::default());
         let next_id = Arc::new(AtomicU64::new(1));
         for bound in bound {

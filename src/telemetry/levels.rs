@@ -222,7 +222,9 @@ mod tests {
         let (levels, applied) = levels("info");
         let refusal = |changes: &[LevelChange]| levels.change(changes, false).unwrap_err().to_string();
         assert_eq!(refusal(&[set("root", "WARN"), set("nobody", "INFO")]), "Logger nobody does not exist!");
-        assert!(refusal(&[set("root", "warn")]).ends_with("Valid log levels are DEBUG, ERROR, FATAL, INFO, TRACE, WARN"));
+        assert!(
+            refusal(&[set("root", "warn")]).ends_with("Valid log levels are DEBUG, ERROR, FATAL, INFO, TRACE, WARN")
+        );
         assert_eq!(refusal(&[unset("root")]), "Removing the log level of the root logger is not allowed");
         levels.change(&[set("root", "WARN")], true).unwrap();
         assert_eq!(levels.describe()["root"], "INFO");

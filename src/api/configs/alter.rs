@@ -48,8 +48,7 @@ impl AlterError {
 }
 
 type Results = Vec<Result<(), AlterError>>;
-type Decide =
-    fn(&Image, &BrokerConfig, &[Alteration], bool) -> Decision<Vec<Result<(), AlterConfigError>>>;
+type Decide = fn(&Image, &BrokerConfig, &[Alteration], bool) -> Decision<Vec<Result<(), AlterConfigError>>>;
 
 /// AlterConfigs: all settings of the resources are replaced.
 pub fn handle_alter<'a>(

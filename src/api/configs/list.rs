@@ -55,8 +55,9 @@ pub(super) fn wanted(version: i16, named: &[i8]) -> Result<Vec<i8>, ResponseErro
 }
 
 pub(super) fn list(image: &Image, kind: i8) -> Vec<ConfigResource> {
-    let resource =
-        |name: String| ConfigResource::default().with_resource_type(kind).with_resource_name(StrBytes::from_string(name));
+    let resource = |name: String| {
+        ConfigResource::default().with_resource_type(kind).with_resource_name(StrBytes::from_string(name))
+    };
     match kind {
         resource_type::TOPIC => image.topics().map(|topic| resource(topic.name.to_string())).collect(),
         resource_type::BROKER | resource_type::BROKER_LOGGER => {

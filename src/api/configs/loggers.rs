@@ -88,4 +88,3 @@ pub(super) fn level_changes(wanted: &Alteration, own: NodeId) -> Result<Vec<Leve
     };
     wanted.changes.iter().map(change).collect()
 }
-

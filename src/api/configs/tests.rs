@@ -33,8 +33,14 @@ fn entry() -> ConfigEntry {
 #[test]
 fn synonyms_and_words_are_told_when_they_are_asked_for() {
     let all = to_wire(entry(), Wanted { synonyms: true, documentation: true });
-    assert_eq!((&*all.name, all.value.as_deref(), all.config_source, all.config_type), ("retention.ms", Some("5"), 1, 5));
-    assert_eq!((&*all.synonyms[0].name, all.synonyms[0].value.as_deref(), all.synonyms[0].source), ("log.retention.ms", None, 4));
+    assert_eq!(
+        (&*all.name, all.value.as_deref(), all.config_source, all.config_type),
+        ("retention.ms", Some("5"), 1, 5)
+    );
+    assert_eq!(
+        (&*all.synonyms[0].name, all.synonyms[0].value.as_deref(), all.synonyms[0].source),
+        ("log.retention.ms", None, 4)
+    );
     assert_eq!(all.documentation.as_deref(), Some("Words."));
     let few = to_wire(entry(), Wanted { synonyms: false, documentation: false });
     assert_eq!((few.synonyms.len(), few.documentation), (0, None));
@@ -67,7 +73,11 @@ fn levels_are_set_and_taken_back_on_this_node_alone() {
     // A value means nothing to a deletion.
     assert_eq!(changes("1", operation::DELETE, Some("WARN")), Ok(change(None)));
     for (refused, words, code) in [
-        (changes("1", operation::APPEND, Some("WARN")), "APPEND operation is not allowed for the BROKER_LOGGER resource", 42),
+        (
+            changes("1", operation::APPEND, Some("WARN")),
+            "APPEND operation is not allowed for the BROKER_LOGGER resource",
+            42,
+        ),
         (changes("2", operation::SET, Some("WARN")), "Unexpected node id. Expected 1, but received 2", 42),
         (changes("x", operation::SET, Some("WARN")), "Node id must be an integer, but it is: x", 42),
         (Err(LevelError::UnknownLogger("a".into()).into()), "Logger a does not exist!", 40),
