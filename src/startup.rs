@@ -161,7 +161,7 @@ impl Node {
         let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };
         let server = Server::start(bound, service, &net_config, &metrics, stopping);
         let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
-        Followers { controller, partitions, connections: server.limits() }.start();
+        Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections: server.limits() }.start();
         Ok(Self { config, directory, stop, server, admin, addresses, rooms })
     }
 

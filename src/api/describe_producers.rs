@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use millstream_core::types::TopicName;
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
 
@@ -17,11 +18,15 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let mut topics = Vec::new();
         for topic in &asked.topics {
             let mut partitions = Vec::new();
+            let no_name = TopicName::new(&topic.name).err();
             for index in &topic.partition_indexes {
-                let response = PartitionResponse::default().with_partition_index(*index);
-                partitions.push(match producers(context, &topic.name, *index).await {
-                    Ok(producers) => response.with_active_producers(producers),
-                    Err(error) => response.with_error_code(error.code()),
+                let response = PartitionResponse::default().with_partition_index(*index).with_error_message(None);
+                partitions.push(match (&no_name, producers(context, &topic.name, *index).await) {
+                    (Some(words), _) => response
+                        .with_error_code(ResponseError::InvalidTopicException.code())
+                        .with_error_message(Some(errors::message(words))),
+                    (None, Ok(producers)) => response.with_active_producers(producers),
+                    (None, Err(error)) => response.with_error_code(error.code()),
                 });
             }
             topics.push(TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions));

@@ -57,7 +57,8 @@ fn start(context: &Arc<Context>, request: &Request) -> Outcome {
     };
     let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, node_id: context.config.broker.node_id().0 };
     fetch.read(false);
-    let min_bytes = usize::try_from(min_bytes).unwrap_or(0);
+    // More than fits will never come.
+    let min_bytes = usize::try_from(min_bytes).unwrap_or(0).min(budget);
     if max_wait <= 0 && !fetch.is_cold() || fetch.is_complete(min_bytes) {
         return reply(&request.header, fetch.respond());
     }
@@ -197,19 +198,18 @@ impl Fetch {
         }
         let partitions = fetch.reads.iter().filter_map(|r| r.partition.as_ref().ok().cloned()).collect();
         let missing = |fetch: &Self| i64::try_from(min_bytes.saturating_sub(fetch.bytes())).unwrap_or(i64::MAX);
-        let wait = FetchWait::register(partitions, missing(&fetch));
+        let wait = FetchWait::register(partitions);
         let mut is_over = false;
         loop {
-            // What was committed before the registration or the last look woke nobody, and too little does not wake: at
-            // the end of the wait it is told all the same.
+            // Too little does not wake: at the end of the wait it is told all the same.
+            let mark = wait.mark();
             fetch.read(false);
             fetch = fetch.read_cold().await;
             if is_over || fetch.is_complete(min_bytes) {
                 return fetch;
             }
-            wait.rearm(missing(&fetch));
             tokio::select! {
-                () = wait.woken() => {}
+                () = wait.woken(mark, missing(&fetch)) => {}
                 () = tokio::time::sleep_until(deadline) => is_over = true,
                 _ = stopping.wait_for(|stop| *stop) => is_over = true,
             }

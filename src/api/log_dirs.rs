@@ -1,6 +1,6 @@
 //! DescribeLogDirs (35) and AlterReplicaLogDirs (34). A node has one data directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -10,9 +10,11 @@ use kafka_protocol::messages::alter_replica_log_dirs_response::{
 use kafka_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
 
 use super::{BoxFuture, Context, Outcome, Request, Session};
+use crate::controller::METADATA_PARTITION;
+use crate::partition::Leadership;
 use crate::protocol::StrBytes;
 use crate::protocol::log_dirs::{
-    DescribeLogDirsRequest, DescribeLogDirsResponse, LogDir, LogDirPartition, LogDirTopic,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, LogDir, LogDirPartition, LogDirTopic, LogDirsTopic,
 };
 
 pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
@@ -24,21 +26,24 @@ fn describe(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
+    let named = asked.topics.as_ref().map(|topics| {
+        let of = |t: &LogDirsTopic| t.partitions.iter().map(|p| (t.name.to_string(), *p)).collect::<Vec<_>>();
+        topics.iter().flat_map(of).collect::<HashSet<_>>()
+    });
     let mut topics: BTreeMap<String, Vec<LogDirPartition>> = BTreeMap::new();
     for partition in context.partitions.all() {
-        let name = partition.name.topic.as_str();
-        let wanted = asked.topics.as_ref().is_none_or(|topics| {
-            topics.iter().any(|t| &*t.name == name && t.partitions.contains(&partition.name.partition))
-        });
-        if wanted {
-            topics.entry(name.to_owned()).or_default().push(LogDirPartition {
-                index: partition.name.partition,
-                size_bytes: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
-                // The leader is never behind itself.
-                offset_lag: 0,
-                is_future: false,
-            });
+        let key = (partition.name.topic.to_string(), partition.name.partition);
+        // The metadata are no topic to anybody.
+        if partition.id == METADATA_PARTITION || named.as_ref().is_some_and(|named| !named.contains(&key)) {
+            continue;
         }
+        topics.entry(key.0).or_default().push(LogDirPartition {
+            index: key.1,
+            size_bytes: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
+            // The leader is never behind itself; how far an offline one is behind is not known.
+            offset_lag: if partition.leadership() == Leadership::Offline { -1 } else { 0 },
+            is_future: false,
+        });
     }
     let topics = topics.into_iter().map(|(name, mut partitions)| {
         partitions.sort_by_key(|p| p.index);
@@ -91,7 +96,14 @@ fn alter(context: &Context, request: &Request) -> Outcome {
                 let error = if *dir.path != *own {
                     Some(ResponseError::LogDirNotFound)
                 } else {
-                    context.partition_by_name(&topic.name, *index).err()
+                    match context.partition_by_name(&topic.name, *index) {
+                        Ok(partition) if partition.leadership() == Leadership::Offline => {
+                            Some(ResponseError::KafkaStorageError)
+                        }
+                        Ok(_) => None,
+                        Err(ResponseError::NotLeaderOrFollower) => Some(ResponseError::ReplicaNotAvailable),
+                        Err(error) => Some(error),
+                    }
                 };
                 let result = AlterReplicaLogDirPartitionResult::default()
                     .with_partition_index(*index)

@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use millstream_core::config::BrokerConfig;
 use millstream_core::types::{Offset, PartitionId, ProducerId};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::append::answer;
 use super::handle::Leadership;
@@ -16,13 +17,33 @@ use super::shard::{Ask, Shard};
 use crate::log::{Compacted, CompactionJob, CompactionLimits, ReadError};
 use crate::store::{self, Durability};
 
-/// How the cleaner works.
+/// Below, a map of keys would not even hold those of one batch (Kafka `CleanerConfig`, 1 MiB a thread).
+const DEDUPE_BUFFER_BYTES_MIN: usize = 1 << 20;
+
+/// How the cleaner works. May change while it does: a compaction under way goes on as it began.
 #[derive(Clone, Copy, Debug)]
 pub struct CleanerConfig {
     /// `log.cleaner.backoff.ms`: how long it rests when nothing is due. Short: costs a look at every partition.
     pub backoff: Duration,
     /// `log.cleaner.dedupe.buffer.size`, bytes. Small: a long dirty part takes several rounds.
     pub dedupe_buffer_bytes: usize,
+    /// `log.cleaner.io.max.bytes.per.second`, read and written together. Low: garbage stays long; high: compactions
+    /// take the disk from clients.
+    pub bytes_per_second_max: f64,
+}
+
+impl CleanerConfig {
+    /// From the settings in force.
+    pub fn of(broker: &BrokerConfig) -> Self {
+        let backoff = u64::try_from(broker.integer("log.cleaner.backoff.ms")).unwrap_or(0);
+        let buffer = usize::try_from(broker.integer("log.cleaner.dedupe.buffer.size"));
+        Self {
+            // Zero would spin.
+            backoff: Duration::from_millis(backoff.max(10)),
+            dedupe_buffer_bytes: buffer.unwrap_or(0).max(DEDUPE_BUFFER_BYTES_MIN),
+            bytes_per_second_max: broker.double("log.cleaner.io.max.bytes.per.second"),
+        }
+    }
 }
 
 /// A compaction that a shard gives out.
@@ -43,20 +64,26 @@ pub(super) struct Done {
 
 impl Partitions {
     /// Starts the cleaner; it ends with the partitions.
-    pub fn start_cleaner(self: &Arc<Self>, config: CleanerConfig) {
+    pub fn start_cleaner(self: &Arc<Self>, config: watch::Receiver<CleanerConfig>) {
         tokio::spawn(clean(Arc::downgrade(self), config));
     }
 }
 
-async fn clean(partitions: Weak<Partitions>, config: CleanerConfig) {
+async fn clean(partitions: Weak<Partitions>, mut config: watch::Receiver<CleanerConfig>) {
     // Damaged: left alone until the next start, as Kafka does.
     let mut uncleanable = HashSet::new();
     loop {
-        tokio::time::sleep(config.backoff).await;
+        let now = *config.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep(now.backoff) => {}
+            // Maybe it rests for less now. An error means that it changes no more.
+            Ok(()) = config.changed() => continue,
+        }
         // Work on while there is something due.
         loop {
+            let now = *config.borrow();
             let Some(partitions) = partitions.upgrade() else { return };
-            match partitions.compact_one(&config, &uncleanable).await {
+            match partitions.compact_one(&now, &uncleanable).await {
                 Cleaned::Nothing => break,
                 Cleaned::One => {}
                 Cleaned::Failed(id) => {
@@ -80,11 +107,7 @@ impl Partitions {
         let mut dirtiest: Option<Due> = None;
         for shard in self.shards() {
             let (reply, due) = oneshot::channel();
-            let ask = Ask::PlanCompaction {
-                dedupe_buffer_bytes: config.dedupe_buffer_bytes,
-                except: uncleanable.clone(),
-                reply,
-            };
+            let ask = Ask::PlanCompaction { config: *config, except: uncleanable.clone(), reply };
             if shard.send(ask).await.is_err() {
                 return Cleaned::Nothing;
             }
@@ -129,7 +152,7 @@ impl Shard {
     /// the checkpoint lose their indexes.
     pub(super) fn plan_compaction(
         &mut self,
-        dedupe_buffer_bytes: usize,
+        config: CleanerConfig,
         except: &HashSet<PartitionId>,
         reply: oneshot::Sender<Option<Due>>,
     ) {
@@ -142,7 +165,8 @@ impl Shard {
                 end: owned.shared.high_watermark(),
                 applied: owned.applied,
                 now,
-                dedupe_buffer_bytes,
+                dedupe_buffer_bytes: config.dedupe_buffer_bytes,
+                bytes_per_second_max: config.bytes_per_second_max,
             };
             let Some(job) = group.log().compaction_plan(limits) else { continue };
             if dirtiest.as_ref().is_none_or(|best| job.dirty_ratio() > best.job.dirty_ratio()) {

@@ -112,19 +112,21 @@ impl Partition {
         let end = self.read_end();
         let (log_start, log_end) = (self.log_start(), self.log_end());
         let mut read = Read { high_watermark: end, last_stable: end, log_start, slice: None, diverging: None };
+        let out_of_range = Err(ReadRefused::OutOfRange { log_start, log_end, high_watermark: end });
         if let Some(epoch) = ask.last_fetched_epoch {
-            let found = self.with_epochs(|e| e.end_offset_for(epoch, log_end));
-            match found {
+            match self.with_epochs(|e| e.end_offset_for(epoch, log_end)) {
+                // An epoch that is yet to come; and what is gone is gone, of whatever epoch it was.
+                None => return out_of_range,
+                Some(_) if ask.from < log_start => return out_of_range,
                 Some((found, ends)) if found < epoch || ends < ask.from => {
                     read.diverging = Some((found, ends));
                     return Ok(read);
                 }
                 Some(_) => {}
-                None => return Err(ReadRefused::UnknownEpoch { current: self.leader_epoch() }),
             }
         }
         if ask.from < log_start || ask.from > log_end {
-            return Err(ReadRefused::OutOfRange { log_start, log_end, high_watermark: end });
+            return out_of_range;
         }
         if ask.from >= end {
             return Ok(read);

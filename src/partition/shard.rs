@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
-use super::cleaner::{Done, Due};
+use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
 use super::registry::Shared;
 use crate::log::LogConfig;
@@ -57,7 +57,7 @@ pub(super) enum Ask {
     Retain,
     /// Which compaction is due most.
     PlanCompaction {
-        dedupe_buffer_bytes: usize,
+        config: CleanerConfig,
         except: HashSet<PartitionId>,
         reply: oneshot::Sender<Option<Due>>,
     },
@@ -197,8 +197,8 @@ impl Shard {
                 }
             }
             Ask::Retain => self.retain(),
-            Ask::PlanCompaction { dedupe_buffer_bytes, except, reply } => {
-                self.plan_compaction(dedupe_buffer_bytes, &except, reply);
+            Ask::PlanCompaction { config, except, reply } => {
+                self.plan_compaction(config, &except, reply);
             }
             Ask::InstallCompacted { done, reply } => self.install_compacted(*done, reply),
             Ask::ExpireProducers => self.expire_producers(),

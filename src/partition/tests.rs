@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_core::config::{CleanupPolicy, TopicConfig};
+use millstream_core::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use millstream_core::record::{BatchBuilder, BatchHeader, RecordIter, batch_body};
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
@@ -213,7 +213,7 @@ async fn compaction_keeps_the_last_value_of_each_key_at_its_offset_over_a_restar
         node.produce(0, builder.finish(), Acks::All).await.unwrap();
     }
     let before = node.get(0).size_bytes();
-    let config = CleanerConfig { backoff: Duration::from_secs(1), dedupe_buffer_bytes: 1 << 20 };
+    let config = CleanerConfig::of(&BrokerConfig::default());
     let one = node.partitions.compact_one(&config, &HashSet::new()).await;
     assert_eq!(one, cleaner::Cleaned::One);
     assert!(node.get(0).size_bytes() < before / 3, "{} of {before} bytes are left", node.get(0).size_bytes());

@@ -14,10 +14,19 @@ pub struct FetchWait {
 }
 
 struct Inner {
-    /// Bytes that must be committed before it is worth waking; at or below zero: awake.
-    missing: AtomicI64,
+    /// Bytes committed at all partitions since the registration.
+    committed: AtomicI64,
+    /// Where they are enough.
+    enough: AtomicI64,
     awake: Notify,
 }
+
+/// What counts as more bytes than anybody waits for.
+const VERY_MANY: i64 = 1 << 40;
+
+/// How much was committed at some moment since the registration.
+#[derive(Clone, Copy)]
+pub struct Mark(i64);
 
 /// The fetches that wait at a partition.
 #[derive(Default)]
@@ -28,25 +37,31 @@ pub(super) struct Waiters {
 }
 
 impl FetchWait {
-    /// Registers at every partition. Look at them once more after this: what was committed before does not wake.
-    /// `missing_bytes`: wake when this much was committed.
-    pub fn register(partitions: Vec<Arc<Partition>>, missing_bytes: i64) -> Self {
-        let inner = Arc::new(Inner { missing: AtomicI64::new(missing_bytes.max(1)), awake: Notify::new() });
+    /// Registers at every partition. What was committed before does not wake: look at them after this.
+    pub fn register(partitions: Vec<Arc<Partition>>) -> Self {
+        let inner = Inner { committed: AtomicI64::new(0), enough: AtomicI64::new(i64::MAX), awake: Notify::new() };
+        let inner = Arc::new(inner);
         for partition in &partitions {
             partition.waiters.add(&inner);
         }
         Self { inner, partitions }
     }
 
-    /// Ends when enough was committed since the registration or the last `rearm`, or something changed that a reader
-    /// must be told.
-    pub async fn woken(&self) {
-        self.inner.awake.notified().await;
+    /// To be taken before a look at the partitions, and given to [`Self::woken`] after it: what is committed meanwhile
+    /// counts as not seen.
+    pub fn mark(&self) -> Mark {
+        Mark(self.inner.committed.load(Ordering::SeqCst))
     }
 
-    /// Waits for this many bytes more.
-    pub fn rearm(&self, missing_bytes: i64) {
-        self.inner.missing.store(missing_bytes.max(1), Ordering::Release);
+    /// Ends when so many bytes were committed since the mark, or something changed that a reader must be told. It may
+    /// end too soon.
+    pub async fn woken(&self, since: Mark, missing_bytes: i64) {
+        let enough = since.0 + missing_bytes.clamp(1, VERY_MANY);
+        self.inner.enough.store(enough, Ordering::SeqCst);
+        // A commit looks for whom to wake after it was counted: either it sees this store, or we see it counted.
+        if self.inner.committed.load(Ordering::SeqCst) < enough {
+            self.inner.awake.notified().await;
+        }
     }
 }
 
@@ -79,9 +94,8 @@ impl Waiters {
             return;
         }
         for wait in self.list.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(wait) = wait.upgrade()
-                && wait.missing.fetch_sub(bytes, Ordering::AcqRel) <= bytes
-            {
+            let Some(wait) = wait.upgrade() else { continue };
+            if wait.committed.fetch_add(bytes, Ordering::SeqCst) + bytes >= wait.enough.load(Ordering::SeqCst) {
                 wait.awake.notify_one();
             }
         }
@@ -89,6 +103,36 @@ impl Waiters {
 
     /// Leadership or the log start changed.
     pub(super) fn changed(&self) {
-        self.committed(i64::MAX / 2);
+        self.committed(VERY_MANY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn is_woken(wait: &FetchWait, since: Mark, missing_bytes: i64) -> bool {
+        pin!(wait.woken(since, missing_bytes)).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn what_is_committed_between_a_look_and_the_wait_counts() {
+        let waiters = Waiters::default();
+        let wait = FetchWait::register(Vec::new());
+        waiters.add(&wait.inner);
+        let first = wait.mark();
+        assert!(!is_woken(&wait, first, 100));
+        // Seen by the second look or not: 60 of the 100 are there.
+        waiters.committed(60);
+        assert!(!is_woken(&wait, first, 100));
+        waiters.committed(40);
+        assert!(is_woken(&wait, first, 100));
+        let second = wait.mark();
+        assert!(!is_woken(&wait, second, 1));
+        waiters.changed();
+        assert!(is_woken(&wait, second, i64::MAX));
     }
 }

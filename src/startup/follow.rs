@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use millstream_core::config::BrokerConfig;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::controller::Controller;
 use crate::net::{ConnectionLimits, LimitsHandle};
-use crate::partition::Partitions;
+use crate::partition::{CleanerConfig, Partitions};
 
 /// The parts that follow.
 pub(super) struct Followers {
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
+    pub cleaner: watch::Sender<CleanerConfig>,
     pub connections: LimitsHandle,
 }
 
@@ -38,6 +40,7 @@ impl Followers {
 
     async fn apply(&self, settings: &Arc<BrokerConfig>) {
         self.partitions.set_producer_id_expiration_ms(settings.integer("producer.id.expiration.ms"));
+        self.cleaner.send_replace(CleanerConfig::of(settings));
         if let Some(limits) = connection_limits(settings).await {
             self.connections.set(limits);
         }

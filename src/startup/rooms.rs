@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
 use millstream_core::controller::{Decision, Endpoint, FEATURES, FeatureRange, Node, form_cluster, register_node};
 use millstream_core::coordinator::group::GroupConfig;
 use millstream_core::types::{DirectoryId, PeerId};
+use tokio::sync::watch;
 
 use super::chores;
 use crate::config::{Config, DataDirectory, Listener};
@@ -40,6 +40,8 @@ pub(super) struct Rooms {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub controller: Arc<Controller>,
+    /// How the cleaner works.
+    pub cleaner: watch::Sender<CleanerConfig>,
 }
 
 impl Rooms {
@@ -67,10 +69,11 @@ impl Rooms {
         .await?;
         register(&controller, config, directory, listeners).await?;
         chores::start(&partitions, broker);
+        let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
         if broker.boolean("log.cleaner.enable") {
-            partitions.start_cleaner(cleaner_config(broker));
+            partitions.start_cleaner(cleaner.subscribe());
         }
-        Ok(Self { partitions, groups, controller })
+        Ok(Self { partitions, groups, controller, cleaner })
     }
 
     /// Ends the coordinators, then the partitions that they write to, once what is in flight is committed and saved.
@@ -136,13 +139,4 @@ fn flush_config(broker: &BrokerConfig) -> FlushConfig {
         _ => FlushMethod::Auto,
     };
     FlushConfig { method, ..FlushConfig::default() }
-}
-
-fn cleaner_config(broker: &BrokerConfig) -> CleanerConfig {
-    let backoff = u64::try_from(broker.integer("log.cleaner.backoff.ms")).unwrap_or(0);
-    CleanerConfig {
-        // Zero would spin.
-        backoff: Duration::from_millis(backoff.max(10)),
-        dedupe_buffer_bytes: usize::try_from(broker.integer("log.cleaner.dedupe.buffer.size")).unwrap_or(usize::MAX),
-    }
 }

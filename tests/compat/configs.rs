@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 
 use crate::harness::broker::Broker;
 use crate::harness::topics;
-use crate::harness::wire::Wire;
+use crate::harness::wire::{API_VERSIONS, Wire, software};
 use crate::harness::{eventually, text, unique};
 
 const TOPIC: i8 = 2;
@@ -366,4 +366,99 @@ fn list_config_resources() {
     const UNSUPPORTED_VERSION: i16 = 35;
     let unknown = wire.call(1, &ListConfigResourcesRequest::default().with_resource_types(vec![99]));
     assert_eq!(unknown.error_code, UNSUPPORTED_VERSION);
+}
+
+const BROKER_LOGGER: i8 = 8;
+
+/// The levels of the log, by module; `root` is that of all others.
+#[test]
+fn levels_of_the_log_change_live() {
+    let Some(broker) = Broker::own(&[]) else { return };
+    let mut wire = broker.wire();
+    let node = node(&mut wire);
+    let level = |wire: &mut Wire, logger: &str| config(wire, BROKER_LOGGER, &node, logger);
+    let root = level(&mut wire, "root");
+    // 6: a dynamic setting of a broker's loggers.
+    assert_eq!((root.value.as_deref(), root.config_source, root.read_only), (Some("INFO"), 6, false));
+    const MODULE: &str = "millstream::api";
+    assert!(!broker.log().contains("DEBUG"));
+    let response = wire.call(1, &change(BROKER_LOGGER, &node, &[(MODULE, SET, Some("DEBUG"))]));
+    assert_eq!(response.responses[0].error_code, 0, "{:?}", response.responses[0].error_message);
+    assert_eq!(level(&mut wire, MODULE).value.as_deref(), Some("DEBUG"));
+    eventually("a line of that level", || broker.log().contains("DEBUG").then_some(()));
+    assert_eq!(wire.call(1, &change(BROKER_LOGGER, &node, &[(MODULE, DELETE, None)])).responses[0].error_code, 0);
+    assert_eq!(level(&mut wire, MODULE).value.as_deref(), Some("INFO"));
+    for (what, name, changes, expected) in [
+        ("nobody's logger", &*node, ("no.such", SET, Some("INFO")), INVALID_CONFIG),
+        ("no level", &node, ("root", SET, Some("LOUD")), INVALID_CONFIG),
+        ("nothing is above the root", &node, ("root", DELETE, None), INVALID_REQUEST),
+        ("a level is no list", &node, ("root", APPEND, Some("INFO")), INVALID_REQUEST),
+        ("another node", "977", ("root", SET, Some("INFO")), INVALID_REQUEST),
+    ] {
+        let response = wire.call(1, &change(BROKER_LOGGER, name, &[changes]));
+        assert_eq!(response.responses[0].error_code, expected, "{what}");
+    }
+    let older = wire.call(1, &alter(BROKER_LOGGER, &node, &[("root", Some("INFO"))]));
+    assert_eq!(older.responses[0].error_code, INVALID_REQUEST, "AlterConfigs knows no loggers");
+}
+
+/// Limits of connections hold for those to come, and are there again after a restart.
+#[test]
+fn limits_of_connections_change_live() {
+    let Some(mut broker) = Broker::own(&[]) else { return };
+    let mut wire = broker.wire();
+    let response = wire.call(1, &change(BROKER, "", &[("max.connections.per.ip", SET, Some("2"))]));
+    assert_eq!(response.responses[0].error_code, 0, "{:?}", response.responses[0].error_message);
+    let mut open = Vec::new();
+    let is_refused = |broker: &Broker, open: &mut Vec<Wire>| {
+        let mut next = broker.wire();
+        next.send(API_VERSIONS, &software());
+        let refused = next.read_frame().is_err();
+        open.push(next);
+        refused
+    };
+    eventually("the limit", || {
+        open.clear();
+        (!is_refused(&broker, &mut open) && is_refused(&broker, &mut open)).then_some(())
+    });
+    drop((wire, open));
+    broker.stop();
+    broker.restart();
+    eventually("the limit after a restart", || {
+        let mut open = Vec::new();
+        let first = (0..2).all(|_| !is_refused(&broker, &mut open));
+        (first && is_refused(&broker, &mut open)).then_some(())
+    });
+}
+
+/// Groups and client metrics subscriptions have settings whether they are there or not.
+#[test]
+fn groups_and_subscriptions_have_settings() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    const CLIENT_METRICS: i8 = 16;
+    const GROUP: i8 = 32;
+    for (kind, name, key, value, source) in [
+        (GROUP, unique("group"), "consumer.session.timeout.ms", "50000", 8),
+        (CLIENT_METRICS, unique("metrics"), "interval.ms", "30000", 7),
+    ] {
+        let before = config(&mut wire, kind, &name, key);
+        assert_eq!(before.config_source, FROM_DEFAULT);
+        let response = wire.call(1, &change(kind, &name, &[(key, SET, Some(value))]));
+        assert_eq!(response.responses[0].error_code, 0, "{:?}", response.responses[0].error_message);
+        eventually("the new value", || {
+            let now = config(&mut wire, kind, &name, key);
+            ((now.value.as_deref(), now.config_source) == (Some(value), source)).then_some(())
+        });
+        let listed = |wire: &mut Wire| {
+            let asked = ListConfigResourcesRequest::default().with_resource_types(vec![kind]);
+            wire.call(1, &asked).config_resources.iter().any(|r| *r.resource_name == *name)
+        };
+        eventually("its name in the list", || listed(&mut wire).then_some(()));
+        assert_eq!(wire.call(1, &change(kind, &name, &[(key, DELETE, None)])).responses[0].error_code, 0);
+        eventually("the end of its name in the list", || (!listed(&mut wire)).then_some(()));
+        let unknown = wire.call(1, &change(kind, &name, &[("no.such", SET, Some("1"))]));
+        let expected = if kind == GROUP { INVALID_CONFIG } else { INVALID_REQUEST };
+        assert_eq!(unknown.responses[0].error_code, expected);
+    }
 }

@@ -15,6 +15,7 @@ mod install;
 mod offset_map;
 mod output;
 mod run;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct CompactionLimits {
     pub now: Timestamp,
     /// `log.cleaner.dedupe.buffer.size` for this job, bytes. Small: a long dirty part takes several jobs.
     pub dedupe_buffer_bytes: usize,
+    /// `log.cleaner.io.max.bytes.per.second`, read and written together.
+    pub bytes_per_second_max: f64,
 }
 
 /// What a compaction will do.

@@ -14,6 +14,7 @@ use super::super::timestamps::INFLATED_MAX;
 use super::filter::{Filter, Kept};
 use super::offset_map::OffsetMap;
 use super::output::{Compacted, Finished, Output};
+use super::throttle::Throttle;
 use super::{CompactionJob, Source};
 
 /// What the first pass found.
@@ -30,7 +31,8 @@ impl CompactionJob {
     /// offset of the last batch of each live producer. Memory: the map, and a batch. After an error nothing has
     /// changed; `Corrupt`: a source is damaged, and the replica is to be halted.
     pub fn run(self, producers: &HashMap<ProducerId, Offset>) -> Result<Compacted, ReadError> {
-        let mapped = self.map_keys()?;
+        let throttle = Throttle::new(self.limits.bytes_per_second_max);
+        let mapped = self.map_keys(&throttle)?;
         let sources = &self.sources[..mapped.sources];
         let mut done = Compacted {
             outputs: Vec::new(),
@@ -39,7 +41,7 @@ impl CompactionJob {
             dirty_keys: mapped.map.len(),
             cleaned_end: mapped.end,
         };
-        let last_offset = self.last_batch(sources)?;
+        let last_offset = self.last_batch(sources, &throttle)?;
         let filter = Filter {
             map: &mapped.map,
             map_end: mapped.end,
@@ -49,14 +51,14 @@ impl CompactionJob {
             last_offset,
         };
         for group in groups(sources, u64::from(self.config.segment_bytes)) {
-            let finished = self.clean(group, &filter)?;
+            let finished = self.clean(group, &filter, &throttle)?;
             done.bytes_after += finished.meta.length;
             done.outputs.push(finished);
         }
         Ok(done)
     }
 
-    fn map_keys(&self) -> Result<Mapped, ReadError> {
+    fn map_keys(&self, throttle: &Throttle) -> Result<Mapped, ReadError> {
         let mut map = OffsetMap::new(self.limits.dedupe_buffer_bytes);
         let mut end = self.first_dirty;
         let mut scratch = Vec::new();
@@ -69,7 +71,7 @@ impl CompactionJob {
             if source.meta.end_offset <= self.first_dirty {
                 continue;
             }
-            each_batch(source, |header, batch| {
+            each_batch(source, throttle, |header, batch| {
                 if header.next_offset() <= self.first_dirty {
                     return Ok(true);
                 }
@@ -109,10 +111,10 @@ impl CompactionJob {
     }
 
     /// Last offset of the last batch.
-    fn last_batch(&self, sources: &[Source]) -> Result<Option<Offset>, ReadError> {
+    fn last_batch(&self, sources: &[Source], throttle: &Throttle) -> Result<Option<Offset>, ReadError> {
         for source in sources.iter().rev() {
             let mut last = None;
-            each_batch(source, |header, _| {
+            each_batch(source, throttle, |header, _| {
                 last = Some(header.last_offset());
                 Ok(true)
             })?;
@@ -124,7 +126,7 @@ impl CompactionJob {
     }
 
     /// Writes what stays of a group into one segment.
-    fn clean(&self, group: &[Source], filter: &Filter<'_>) -> Result<Finished, ReadError> {
+    fn clean(&self, group: &[Source], filter: &Filter<'_>, throttle: &Throttle) -> Result<Finished, ReadError> {
         let (first, last) = (&group[0], &group[group.len() - 1]);
         let generation = group.iter().map(|source| source.meta.generation).max().unwrap_or(0) + 1;
         let header = SegmentHeader {
@@ -137,7 +139,7 @@ impl CompactionJob {
         };
         let io_error = |e| first.segment.io_error(e);
         let mut output = Output::create(self, header).map_err(io_error)?;
-        if let Err(e) = group.iter().try_for_each(|source| clean_into(source, filter, &mut output)) {
+        if let Err(e) = group.iter().try_for_each(|source| clean_into(source, filter, throttle, &mut output)) {
             output.discard();
             return Err(e);
         }
@@ -146,9 +148,14 @@ impl CompactionJob {
     }
 }
 
-fn clean_into(source: &Source, filter: &Filter<'_>, output: &mut Output) -> Result<(), ReadError> {
+fn clean_into(
+    source: &Source,
+    filter: &Filter<'_>,
+    throttle: &Throttle,
+    output: &mut Output,
+) -> Result<(), ReadError> {
     let mut scratch = Vec::new();
-    each_batch(source, |header, batch| {
+    each_batch(source, throttle, |header, batch| {
         let rewritten;
         let bytes = match filter.apply(header, batch, &mut scratch)? {
             Kept::Nothing => return Ok(true),
@@ -161,6 +168,7 @@ fn clean_into(source: &Source, filter: &Filter<'_>, output: &mut Output) -> Resu
         let header = BatchHeader::parse(bytes).map_err(|e| e.to_string())?;
         let frame = describe_batch(&header).map_err(|e| e.to_string())?;
         output.push(&frame, bytes).map_err(Stop::Write)?;
+        throttle.pass(bytes.len());
         Ok(true)
     })
 }
@@ -201,6 +209,7 @@ impl From<String> for Stop {
 /// Calls `each` for every batch, its checksum checked, until it says no.
 fn each_batch(
     source: &Source,
+    throttle: &Throttle,
     mut each: impl FnMut(&BatchHeader, &[u8]) -> Result<bool, Stop>,
 ) -> Result<(), ReadError> {
     let segment = &source.segment;
@@ -216,6 +225,7 @@ fn each_batch(
     let mut position = SEGMENT_HEADER_LEN;
     while position < source.meta.length {
         let bytes = reader.frame(position).map_err(io_error)?.map_err(|e| segment.corrupt(position, &e))?;
+        throttle.pass(bytes.len());
         match parse_frame(bytes).map_err(|e| segment.corrupt(position, &e))? {
             Frame::Entry { .. } => {}
             Frame::Header(_) => return Err(segment.corrupt(position, &FrameError::Kind(0))),
