@@ -67,12 +67,7 @@ async fn trim_all(
     trimmed
 }
 
-fn check(
-    context: &Context,
-    topic: &str,
-    index: i32,
-    offset: i64,
-) -> Result<(Arc<Partition>, Offset), ResponseError> {
+fn check(context: &Context, topic: &str, index: i32, offset: i64) -> Result<(Arc<Partition>, Offset), ResponseError> {
     let partition: Arc<Partition> = context.partition_by_name(topic, index)?;
     if partition.name.topic.is_internal() {
         return Err(ResponseError::InvalidTopicException);

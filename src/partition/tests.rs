@@ -173,12 +173,13 @@ async fn a_trim_moves_the_log_start_and_survives() {
 async fn a_fetch_that_waits_is_woken_by_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), true).await;
-    let wait = FetchWait::register(vec![node.get(0), node.get(1)], 1);
+    let wait = FetchWait::register(vec![node.get(0), node.get(1)]);
+    let start = wait.mark();
     node.produce(1, batch("wake", 1), Acks::All).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(10), wait.woken()).await.unwrap();
-    wait.rearm(1 << 20);
+    tokio::time::timeout(Duration::from_secs(10), wait.woken(start, 1)).await.unwrap();
+    let woken = wait.mark();
     node.produce(0, batch("too little", 1), Acks::All).await.unwrap();
-    assert!(tokio::time::timeout(Duration::from_millis(20), wait.woken()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(20), wait.woken(woken, 1 << 20)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

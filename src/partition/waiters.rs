@@ -62,6 +62,7 @@ impl FetchWait {
         if self.inner.committed.load(Ordering::SeqCst) < enough {
             self.inner.awake.notified().await;
         }
+        self.inner.enough.store(i64::MAX, Ordering::SeqCst);
     }
 }
 
@@ -131,6 +132,7 @@ mod tests {
         waiters.committed(40);
         assert!(is_woken(&wait, first, 100));
         let second = wait.mark();
+        assert!(is_woken(&wait, second, 1), "a wake that was not needed any more ends the next wait");
         assert!(!is_woken(&wait, second, 1));
         waiters.changed();
         assert!(is_woken(&wait, second, i64::MAX));

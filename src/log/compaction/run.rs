@@ -148,12 +148,7 @@ impl CompactionJob {
     }
 }
 
-fn clean_into(
-    source: &Source,
-    filter: &Filter<'_>,
-    throttle: &Throttle,
-    output: &mut Output,
-) -> Result<(), ReadError> {
+fn clean_into(source: &Source, filter: &Filter<'_>, throttle: &Throttle, output: &mut Output) -> Result<(), ReadError> {
     let mut scratch = Vec::new();
     each_batch(source, throttle, |header, batch| {
         let rewritten;

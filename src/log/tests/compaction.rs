@@ -40,7 +40,13 @@ impl Fixture {
     fn limits(&mut self, now: Timestamp) -> CompactionLimits {
         self.checkpoint();
         let log = self.log();
-        CompactionLimits { end: log.next_offset(), applied: log.last_index(), now, dedupe_buffer_bytes: 1 << 20, bytes_per_second_max: f64::MAX }
+        CompactionLimits {
+            end: log.next_offset(),
+            applied: log.last_index(),
+            now,
+            dedupe_buffer_bytes: 1 << 20,
+            bytes_per_second_max: f64::MAX,
+        }
     }
 
     fn plan(&mut self, now: Timestamp) -> Option<CompactionJob> {
