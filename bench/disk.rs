@@ -1,6 +1,6 @@
 //! What a flush round costs on this machine: N files, S bytes appended to each, then made durable in three ways.
 //!
-//! `cargo run --release --example disk -- [DIRECTORY] [SECONDS A ROW AND WAY]` prints a markdown table. The number of
+//! `cargo run --example disk -- [DIRECTORY] [SECONDS A ROW AND WAY]` prints a markdown table. The number of
 //! files from which on `syncfs` wins is what `FlushConfig::files_max` should be.
 
 use std::env;
