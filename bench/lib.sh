@@ -27,8 +27,10 @@ timed_start() {
   mkdir -p "$dir"
   rm -f "$dir/fifo"
   mkfifo "$dir/fifo"
-  local began=$EPOCHREALTIME line
-  "$MILLSTREAM_BIN" start --data "$dir/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "$@" 2>"$dir/fifo" >/dev/null </dev/null &
+  local began line options
+  mapfile -t options < <(without_variables)
+  began=$EPOCHREALTIME
+  env "${options[@]}" "$MILLSTREAM_BIN" start --data "$dir/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "$@" 2>"$dir/fifo" >/dev/null </dev/null &
   BROKER_PID=$!
   disown "$BROKER_PID"
   exec 9<"$dir/fifo"

@@ -135,7 +135,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(next > from, "reads move on");
         from = next;
     }
-    append(&mut log, log.last_term().0 + 1, Payload::Own { entry_type: 0, data: Bytes::new() });
+    let term = log.last_term().0 + 1;
+    append(&mut log, term, Payload::Own { entry_type: 0, data: Bytes::new() });
     drop(log);
     let again = open().expect("what was kept is opened again").log;
     assert_eq!((again.last_index(), again.next_offset()), (index.next(), offset));

@@ -32,9 +32,18 @@ broker_start() {
   broker_restart
 }
 
+# The variables of the test scripts are none of the broker's.
+without_variables() {
+  local variable options=()
+  for variable in "${!MILLSTREAM_@}"; do options+=(-u "$variable"); done
+  printf '%s\n' "${options[@]}"
+}
+
 broker_restart() {
+  local options
+  mapfile -t options < <(without_variables)
   : >"$broker_data/stderr"
-  "$MILLSTREAM_BIN" start --data "$broker_data/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "${broker_arguments[@]}" \
+  env "${options[@]}" "$MILLSTREAM_BIN" start --data "$broker_data/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "${broker_arguments[@]}" \
     >>"$broker_data/stderr" 2>&1 </dev/null &
   BROKER_PID=$!
   disown "$BROKER_PID"

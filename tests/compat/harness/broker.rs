@@ -259,6 +259,10 @@ pub fn run_refused(args: &[&str]) -> Refusal {
 }
 
 fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+    // Variables of the tests would be taken for settings.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
+        command.env_remove(name);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
     let stderr = child.stderr.take().expect("stderr");
