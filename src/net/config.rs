@@ -30,6 +30,9 @@ pub struct NetConfig {
     /// us. Small: clients that come all at once wait a second for their next attempt.
     pub backlog: u32,
     pub limits: ConnectionLimits,
+    /// Not a setting, 30 s: a request that stands still half sent for so long, and holds memory that others may wait
+    /// for, is cut off. Short: clients on bad lines are; long: few stalled clients hold up all large requests.
+    pub stall_max: Duration,
     /// Connections that there may be whatever `limits` says: three quarters of the process's descriptors, so that
     /// there are some left for files.
     pub ceiling: usize,
@@ -37,6 +40,8 @@ pub struct NetConfig {
 
 /// Connections that the system may hold ready for each listener when nothing is set.
 const BACKLOG: u32 = 1024;
+
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 impl NetConfig {
     /// From the node's settings. Host names in `max.connections.per.ip.overrides` are looked up. `descriptors`: how
@@ -54,6 +59,7 @@ impl NetConfig {
             receive_buffer_bytes: if_set("socket.receive.buffer.bytes"),
             backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
             limits,
+            stall_max: STALL_MAX,
             ceiling: descriptors / 4 * 3,
         })
     }

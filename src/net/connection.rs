@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub frame_bytes_max: usize,
     /// `connections.max.idle.ms`; `None`: for ever.
     pub idle_max: Option<Duration>,
-    /// A request that stands still for so long inside is cut off when it holds memory that others may wait for.
+    /// See `NetConfig::stall_max`.
     pub stall_max: Duration,
 }
 

@@ -16,9 +16,6 @@ use super::notices::Notices;
 use crate::api::Service;
 use crate::telemetry::Metrics;
 
-/// A request that stands still half sent for so long, and holds memory that others may wait for, is cut off.
-const STALL_MAX: Duration = Duration::from_secs(30);
-
 /// The running front end.
 pub struct Server {
     counts: Arc<Counts>,
@@ -42,7 +39,7 @@ impl Server {
             memory: RequestMemory::new(config.request_memory_bytes, metrics.inflight_request_bytes.clone()),
             frame_bytes_max: config.frame_bytes_max,
             idle_max: config.idle_max,
-            stall_max: STALL_MAX,
+            stall_max: config.stall_max,
         });
         let counts = Counts::new(config.limits.clone(), config.ceiling);
         let notices = Arc::new(Notices::default());

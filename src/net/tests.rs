@@ -94,8 +94,13 @@ fn config(set: &[&str]) -> Config {
 }
 
 fn start(set: &[&str]) -> Setup {
+    start_with(set, |_| ())
+}
+
+fn start_with(set: &[&str], change: impl FnOnce(&mut NetConfig)) -> Setup {
     let config = config(set);
-    let net_config = NetConfig::of(&config, 1_000).unwrap();
+    let mut net_config = NetConfig::of(&config, 1_000).unwrap();
+    change(&mut net_config);
     let bound = bind(&config.listeners, &net_config).unwrap();
     let addresses = bound.iter().map(|bound| bound.address.to_string()).collect();
     let (fake, metrics) = (Arc::new(Fake::default()), Arc::new(Metrics::new()));
@@ -347,6 +352,34 @@ async fn announcements_take_no_memory_from_others() {
     client.send(ECHO, 1, &vec![1; 500_000]).await;
     assert_eq!(client.receive().await.0, 1);
     assert_eq!(setup.metrics.inflight_request_bytes.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_stalls_gives_its_memory_back() {
+    let setup = start_with(&["request.memory.bytes=1048576"], |config| config.stall_max = Duration::from_millis(300));
+    let payload = vec![1; 1_000_000];
+    let half = &request(ECHO, 1, &payload)[..600_000];
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        let mut client = setup.client().await;
+        client.stream.write_all(half).await.unwrap();
+        stalled.push(client);
+    }
+    eventually(|| setup.metrics.inflight_request_bytes.get() > 600_000).await;
+    // Who sends on is served, at once or when the others are cut off.
+    let mut client = setup.client().await;
+    client.send(ECHO, 2, &payload).await;
+    assert_eq!(client.receive().await.0, 2);
+    for client in &mut stalled {
+        assert!(client.is_closed().await);
+    }
+    eventually(|| setup.closed("stalled") == 3 && setup.metrics.inflight_request_bytes.get() == 0).await;
+    // A small one holds no memory of the common store and may take its time.
+    let mut slow = setup.client().await;
+    slow.stream.write_all(&request(ECHO, 3, b"x")[..6]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    slow.stream.write_all(&request(ECHO, 3, b"x")[6..]).await.unwrap();
+    assert_eq!(slow.receive().await, (3, b"x".to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
