@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use millstream_core::fetch::SessionCache;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
@@ -19,6 +19,8 @@ pub struct Context {
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
+    /// Requests whose missing topics are being created.
+    pub auto_creations: Arc<Semaphore>,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.
     pub fetch_bytes_max: usize,

@@ -1,7 +1,7 @@
 //! Metadata (3): which nodes there are, and which of them serves what. Topics that are asked for and missing are
 //! created on the way, where the client and the broker both allow it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -43,8 +43,13 @@ async fn answer(context: Arc<Context>, listener: Arc<Listener>, request: Request
         First::ToCreate(missing) => (missing, asker.request.body.len()),
         First::ToList { size_bytes } => (Vec::new(), size_bytes),
     };
-    let refused = if missing.is_empty() { BTreeMap::new() } else { asker.context.auto_create(missing).await };
-    compute(size_bytes, move || asker.respond(&refused)).await
+    let context = Arc::clone(&asker.context);
+    let outcome = compute(size_bytes, move || asker.respond()).await;
+    // Answered as missing first, like Kafka: a client that looks whether its topic is deleted must not find it again.
+    if !missing.is_empty() {
+        context.auto_create_later(missing);
+    }
+    outcome
 }
 
 /// A request, and who answers it to whom. It is read again when something is to be done first: a million names take a
@@ -58,7 +63,7 @@ struct Asker {
 /// What becomes of a request when it is first read.
 enum First {
     Answered(Outcome),
-    /// These are created before.
+    /// These are created when it is answered.
     ToCreate(Vec<NewTopic>),
     /// All topics are wanted, in a response of about this size.
     ToList {
@@ -89,16 +94,15 @@ impl Asker {
             Wanted::Names(_) | Wanted::Ids(_) => Vec::new(),
         };
         match missing.is_empty() {
-            true => First::Answered(self.describe(&operations, &wanted, &BTreeMap::new())),
+            true => First::Answered(self.describe(&operations, &wanted)),
             false => First::ToCreate(missing),
         }
     }
 
-    /// The answer after what had to be done first; `refused` are names that could not be created.
-    fn respond(&self, refused: &BTreeMap<String, ResponseError>) -> Outcome {
+    fn respond(&self) -> Outcome {
         let understood = self.request.decode().and_then(|asked| self.understand(asked));
         match understood {
-            Ok((operations, wanted)) => self.describe(&operations, &wanted, refused),
+            Ok((operations, wanted)) => self.describe(&operations, &wanted),
             Err(outcome) => outcome,
         }
     }
@@ -115,14 +119,13 @@ impl Asker {
         }
     }
 
-    fn describe(&self, asked: &Operations, wanted: &Wanted, refused: &BTreeMap<String, ResponseError>) -> Outcome {
+    fn describe(&self, asked: &Operations, wanted: &Wanted) -> Outcome {
         let Self { context, listener, request } = self;
         let now = context.controller.published();
         let view = View {
             image: &now.image,
             node: context.node_id(),
             lead: &|id| context.lead(id),
-            refused,
             operations: operations::if_asked(asked.of_topics, operations::OF_TOPIC),
         };
         let brokers = context.reachable_nodes(listener).into_iter().map(|node| {
@@ -192,7 +195,6 @@ struct View<'a> {
     node: NodeId,
     lead: &'a dyn Fn(PartitionId) -> Lead,
     /// Names that could not be created.
-    refused: &'a BTreeMap<String, ResponseError>,
     /// What is told of every topic.
     operations: i32,
 }
@@ -226,7 +228,6 @@ impl View<'_> {
             return self.topic(topic);
         }
         let (error, is_internal) = missing(name);
-        let error = self.refused.get(&**name).copied().unwrap_or(error);
         MetadataResponseTopic::default()
             .with_name(Some(TopicName(name.clone())))
             .with_error_code(error.code())

@@ -1,10 +1,9 @@
 //! Topics that come into being: because a client asks for it, or because it asks for what is not there.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::error::ResponseError;
 use millstream_core::config::BrokerConfig;
 use millstream_core::controller::{
     CreateTopicError, CreatedTopic, Image, NewTopic, PARTITIONS_PER_REQUEST_MAX, TopicCreation, auto_created_topic,
@@ -13,14 +12,15 @@ use millstream_core::controller::{
 use millstream_core::types::{TopicId, TopicName};
 use uuid::Uuid;
 
-use super::{Context, errors, nodes};
+use super::{Context, nodes};
 use crate::controller::ControllerError;
 
 /// Topics that one Metadata request may bring into being. The others come with the client's next try.
 const AUTO_CREATED_MAX: usize = 1_000;
-/// How long an answer waits for topics that it brings into being. Most often they are there by then, and the client's
-/// first produce succeeds; else it tries again, as with Kafka.
+/// How long one waits for topics that it brings into being; they come later all the same.
 const AUTO_CREATION_WAIT: Duration = Duration::from_millis(500);
+/// Requests whose missing topics are being created at a time. Beyond: the client's next try does it.
+pub const AUTO_CREATIONS_MAX: usize = 16;
 
 /// What became of each name.
 pub(super) type Creations = Vec<(String, Result<CreatedTopic, CreateTopicError>)>;
@@ -47,10 +47,17 @@ impl Context {
         self.controller.change(decide).await
     }
 
-    /// Creates topics that a client asked for, or that the broker needs, and waits a little for them. Gives the names
-    /// that can never be topics.
-    pub(super) async fn auto_create(&self, topics: Vec<NewTopic>) -> BTreeMap<String, ResponseError> {
-        let mut refused = BTreeMap::new();
+    /// Creates topics that a client asked about, behind its answer.
+    pub(super) fn auto_create_later(self: Arc<Self>, topics: Vec<NewTopic>) {
+        let Ok(permit) = self.auto_creations.clone().try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            self.auto_create(topics).await;
+            drop(permit);
+        });
+    }
+
+    /// Creates topics that the broker needs, and waits a little for them.
+    pub(super) async fn auto_create(&self, topics: Vec<NewTopic>) {
         let count = topics.len();
         match tokio::time::timeout(AUTO_CREATION_WAIT, self.create_topics(topics, false)).await {
             // It goes on without us.
@@ -63,17 +70,11 @@ impl Context {
                             tracing::info!(topic = name, partitions = created.partitions, "topic created on demand");
                         }
                         Err(CreateTopicError::Exists(_)) => {}
-                        Err(error) => {
-                            tracing::warn!(topic = name, %error, "topic could not be created on demand");
-                            if let ResponseError::InvalidTopicException = errors::of_create_topic(&error) {
-                                refused.insert(name, ResponseError::InvalidTopicException);
-                            }
-                        }
+                        Err(error) => tracing::warn!(topic = name, %error, "topic could not be created on demand"),
                     }
                 }
             }
         }
-        refused
     }
 }
 

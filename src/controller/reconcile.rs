@@ -5,18 +5,13 @@ use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
 use millstream_core::controller::Topic;
-use millstream_core::types::{NodeId, PartitionId, TopicId, TopicName, TopicPartition};
+use millstream_core::types::{NodeId, PartitionId, TopicPartition};
 
 use super::{METADATA_PARTITION, Published};
-use crate::coordinator::Groups;
 use crate::partition::{Partitions, ToOpen};
-
-/// The topic that group coordinators live on.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 pub(super) struct Reconciler {
     pub partitions: Arc<Partitions>,
-    pub groups: Arc<Groups>,
     pub node_id: NodeId,
 }
 
@@ -37,7 +32,6 @@ impl Reconciler {
                 self.partitions.discard(id).await;
             }
         }
-        self.follow(now);
         self.empty_trash();
     }
 
@@ -68,11 +62,8 @@ impl Reconciler {
             for id in gone.iter().flat_map(|topic| ids(topic)) {
                 self.partitions.remove(id).await;
             }
-            let gone: Arc<[(TopicName, TopicId)]> = gone.iter().map(|t| (t.name.clone(), t.id)).collect();
-            self.groups.topics_deleted(gone).await;
             self.empty_trash();
         }
-        self.follow(after);
     }
 
     fn partitions_of(&self, topic: &Topic, from: usize, now: &Published, newborn: bool) -> Vec<ToOpen> {
@@ -85,12 +76,6 @@ impl Reconciler {
             newborn,
         })
         .collect()
-    }
-
-    fn follow(&self, now: &Published) {
-        if let Some(topic) = now.image.topic_by_name(OFFSETS_TOPIC) {
-            self.groups.follow(topic.id, i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
-        }
     }
 
     fn empty_trash(&self) {

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::load::{self, LoadError, put_changes};
 use super::reconcile::Reconciler;
 use super::{Controller, ControllerError, Finish, JOBS_MAX, Job, Published};
-use crate::coordinator::Groups;
 use crate::partition::{AppendError, Partition, Partitions};
 use crate::store::{Batch, Durability, Store};
 
@@ -27,21 +26,20 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Start {
     pub partitions: Arc<Partitions>,
     pub store: Arc<Store>,
-    pub groups: Arc<Groups>,
     /// Settings as the broker was started with them.
     pub settings: BrokerConfig,
 }
 
 /// Loads the image, opens every partition of this node, and starts the task.
 pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
-    let Start { partitions, store, groups, settings } = start;
+    let Start { partitions, store, settings } = start;
     let (partition, image) = load::load(&partitions, &store).await?;
     let settings = Arc::new(settings);
     let published = Arc::new(ArcSwap::from_pointee(Published {
         settings: Arc::new(image.broker_config(&settings)),
         image: image.clone(),
     }));
-    let reconciler = Reconciler { partitions, groups, node_id: settings.node_id() };
+    let reconciler = Reconciler { partitions, node_id: settings.node_id() };
     reconciler.open_all(&published.load()).await;
     let (jobs, mailbox) = mpsc::channel(JOBS_MAX);
     let (changed, changes) = watch::channel(());

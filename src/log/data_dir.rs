@@ -140,7 +140,11 @@ impl DataDir {
     /// Deletes what `trash/` holds. May take long: not for a loop.
     pub fn empty_trash(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.path.join(TRASH))? {
-            fs::remove_dir_all(entry?.path())?;
+            match fs::remove_dir_all(entry?.path()) {
+                // Another one empties it, too.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
         }
         Ok(())
     }

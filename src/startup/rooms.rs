@@ -10,7 +10,7 @@ use millstream_core::coordinator::group::GroupConfig;
 use millstream_core::types::{DirectoryId, PeerId};
 use tokio::sync::watch;
 
-use super::chores;
+use super::{chores, group_topic};
 use crate::config::{Config, DataDirectory, Listener};
 use crate::controller::{self, Controller, ControllerError, LoadError};
 use crate::coordinator::Groups;
@@ -60,14 +60,11 @@ impl Rooms {
             PartitionsConfig { shards, producer_id_expiration_ms: broker.integer("producer.id.expiration.ms") };
         let partitions = Partitions::start(dir, store.clone(), FIRST_PEER, partitions_config);
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
-        let controller = controller::start(controller::Start {
-            partitions: partitions.clone(),
-            store,
-            groups: groups.clone(),
-            settings: broker.clone(),
-        })
-        .await?;
+        let controller =
+            controller::start(controller::Start { partitions: partitions.clone(), store, settings: broker.clone() })
+                .await?;
         register(&controller, config, directory, listeners).await?;
+        group_topic::follow(&controller, &groups);
         chores::start(&partitions, broker);
         let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
         if broker.boolean("log.cleaner.enable") {

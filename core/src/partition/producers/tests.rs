@@ -127,6 +127,6 @@ proptest! {
 
     #[test]
     fn damaged_snapshots_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Producers::decode(&bytes).is_ok();
+        drop(Producers::decode(&bytes));
     }
 }
