@@ -100,10 +100,9 @@ fn segment(broker: &Broker, topic: &str) -> PathBuf {
     let id = topics::topic_id(&mut broker.wire(), topic);
     let logs = broker.data_dir().join("data").join("log");
     let simple = id.simple().to_string();
-    let entries = std::fs::read_dir(&logs).expect("log directory").map(|e| e.expect("entry").path());
+    let mut entries = std::fs::read_dir(&logs).expect("log directory").map(|e| e.expect("entry").path());
     let directory = entries
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().replace('-', "") == simple))
-        .next()
+        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().replace('-', "") == simple))
         .unwrap_or_else(|| panic!("no directory of topic id {id} in {}", logs.display()));
     let files = std::fs::read_dir(directory.join("0")).expect("partition directory").map(|e| e.expect("entry").path());
     let mut segments: Vec<_> = files.filter(|f| f.extension().is_some_and(|x| x == "log")).collect();

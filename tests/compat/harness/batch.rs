@@ -20,8 +20,11 @@ pub struct Batch {
     pub count: Option<i32>,
     /// The records as they stand in the batch, in place of those added with `record`.
     pub raw_records: Option<Vec<u8>>,
-    records: Vec<(Option<Vec<u8>>, Option<Vec<u8>>, i64)>,
+    records: Vec<Record>,
 }
+
+/// Key, value, timestamp delta.
+type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
 impl Batch {
     pub fn new() -> Batch {
