@@ -136,6 +136,21 @@ fn the_document_names_what_is_served() {
     }
 }
 
+/// Each test that a document names in `module::test` is there.
+#[test]
+fn the_documents_name_tests_that_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    for document in ["docs/ARCHITECTURE.md", "docs/PROTOCOL.md"] {
+        let text = std::fs::read_to_string(format!("{root}/{document}")).expect("the document");
+        for name in text.split('`').skip(1).step_by(2) {
+            let Some((module, test)) = name.split_once("::") else { continue };
+            // Other modules are those of the crates.
+            let Ok(source) = std::fs::read_to_string(format!("{root}/tests/compat/{module}.rs")) else { continue };
+            assert!(source.contains(&format!("fn {test}()")), "{document} names {name}, which is not there");
+        }
+    }
+}
+
 struct Row {
     key: i16,
     versions: (i16, i16),
