@@ -16,6 +16,7 @@ use super::reconcile::Reconciler;
 use super::{Controller, ControllerError, Finish, JOBS_MAX, Job, Published};
 use crate::partition::{AppendError, Partition, Partitions};
 use crate::store::{Batch, Durability, Store};
+use crate::telemetry::spawn_essential;
 
 /// Appends that wait for their commit. Beyond: jobs wait.
 const IN_FLIGHT_MAX: usize = 64;
@@ -54,7 +55,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         mailbox,
         in_flight: VecDeque::new(),
     };
-    tokio::spawn(runtime.run());
+    spawn_essential("controller", runtime.run());
     Ok(Arc::new(Controller { jobs, published, changes, producer_ids: Default::default() }))
 }
 

@@ -14,6 +14,7 @@ use super::runtime::Runtime;
 use super::turn::Ask;
 use crate::partition::{Leadership, Partition, Partitions};
 use crate::store::Store;
+use crate::telemetry::spawn_essential;
 
 /// Commands that wait for one coordinator. Full: the connections that ask are not read until there is room.
 const MAILBOX_MAX: usize = 1024;
@@ -96,7 +97,7 @@ impl Groups {
             let Some(handle) = self.partitions.get(PartitionId { topic, partition }) else { continue };
             let (mailbox, asks) = mpsc::channel(MAILBOX_MAX);
             let runtime = Runtime::new(handle.clone(), self.store.clone(), self.config.clone(), asks);
-            let task = tokio::spawn(runtime.run());
+            let task = spawn_essential("group coordinator", runtime.run());
             followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, task });
         }
     }

@@ -17,6 +17,7 @@ use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
 use crate::log::DataDir;
 use crate::raft::{self, RecoverError, Recovered};
 use crate::store::{self, Durability, Store};
+use crate::telemetry::spawn_essential;
 
 /// Bytes of produced batches that may wait for their commit. Beyond: connections are not read.
 const UNCOMMITTED_KIB_MAX: usize = 64 << 10;
@@ -111,7 +112,7 @@ impl Partitions {
         let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, producer_id_expiration_ms });
         let start = |_| {
             let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
-            let task = tokio::spawn(Shard::new(shared.clone(), mailbox, me.clone()).run());
+            let task = spawn_essential("partitions", Shard::new(shared.clone(), mailbox, me.clone()).run());
             (me, task)
         };
         let (shards, tasks) = (0..config.shards.max(1)).map(start).unzip();

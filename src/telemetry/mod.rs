@@ -3,12 +3,14 @@
 //! Knows nothing of what it measures: other parts make their own metrics in [`Metrics::registry`].
 
 mod escape;
+mod essential;
 mod levels;
 mod logging;
 mod metrics;
 mod process;
 
 pub use escape::Escaped;
+pub use essential::spawn_essential;
 pub use levels::{LevelChange, LevelError, LogLevels};
 pub use logging::{LogFormat, LoggingConfig, READY_TARGET, init_logging, log_panics};
 pub use metrics::{ApiMetrics, Metrics};
