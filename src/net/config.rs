@@ -69,19 +69,23 @@ impl ConnectionLimits {
     /// From the settings in force. The error is a key and what is allowed. Host names are looked up.
     pub fn of(broker: &BrokerConfig) -> Result<Self, (String, &'static str)> {
         let count = |key: &str| usize::try_from(broker.integer(key)).unwrap_or_default();
-        let mut by_listener = HashMap::new();
-        for listener in broker.list("listeners") {
-            let Some((name, _)) = listener.split_once("://") else { continue };
-            let key = format!("listener.name.{}.max.connections", name.to_ascii_lowercase());
-            if let Some(text) = broker.raw(&key) {
-                let limit = text.trim().parse().map_err(|_| (key, "a whole number, at least 0"))?;
-                by_listener.insert(name.to_ascii_uppercase(), limit);
+        let of_listeners = |setting: &str| -> Result<HashMap<String, usize>, (String, &'static str)> {
+            let mut limits = HashMap::new();
+            let names = broker.list("listeners").iter().filter_map(|listener| listener.split_once("://"));
+            for (name, _) in names {
+                let key = format!("listener.name.{}.{setting}", name.to_ascii_lowercase());
+                if let Some(text) = broker.raw(&key) {
+                    let limit = text.trim().parse().map_err(|_| (key, "a whole number, at least 0"))?;
+                    limits.insert(name.to_ascii_uppercase(), limit);
+                }
             }
-        }
+            Ok(limits)
+        };
         let overrides = broker.text(OVERRIDES).unwrap_or_default();
         Ok(Self {
             total: count("max.connections"),
-            by_listener,
+            by_listener: of_listeners("max.connections")?,
+            per_second_by_listener: of_listeners("max.connection.creation.rate")?,
             per_ip: count("max.connections.per.ip"),
             overrides: parse_overrides(overrides).map_err(|allowed| (OVERRIDES.to_owned(), allowed))?,
             per_second: count("max.connection.creation.rate").max(1),
@@ -133,12 +137,14 @@ mod tests {
             "connections.max.idle.ms=-1",
             "max.connections=9",
             "listener.name.plaintext.max.connections=7",
+            "listener.name.plaintext.max.connection.creation.rate=5",
             "max.connections.per.ip.overrides=127.0.0.2:3, ::1:4",
         ])
         .unwrap();
         assert_eq!((config.send_buffer_bytes, config.receive_buffer_bytes), (Some(5_000), None));
         assert_eq!(config.idle_max, None);
         assert_eq!((config.limits.total, config.limits.by_listener["PLAINTEXT"]), (9, 7));
+        assert_eq!(config.limits.per_second_by_listener["PLAINTEXT"], 5);
         assert_eq!(config.limits.overrides[&"127.0.0.2".parse::<IpAddr>().unwrap()], 3);
         assert_eq!(config.limits.overrides[&"::1".parse::<IpAddr>().unwrap()], 4);
     }

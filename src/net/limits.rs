@@ -14,6 +14,8 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// `listener.name.<name>.max.connections`, by upper-case name. As `total`, for one listener.
     pub by_listener: HashMap<String, usize>,
+    /// `listener.name.<name>.max.connection.creation.rate`, by upper-case name. As `per_second`, for one listener.
+    pub per_second_by_listener: HashMap<String, usize>,
     /// `max.connections.per.ip`, default 2147483647. Full: a further connection from the address is closed.
     pub per_ip: usize,
     /// `max.connections.per.ip.overrides`.
@@ -25,7 +27,14 @@ pub struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         let none = usize::try_from(i32::MAX).unwrap_or(usize::MAX);
-        Self { total: none, by_listener: HashMap::new(), per_ip: none, overrides: HashMap::new(), per_second: none }
+        Self {
+            total: none,
+            by_listener: HashMap::new(),
+            per_second_by_listener: HashMap::new(),
+            per_ip: none,
+            overrides: HashMap::new(),
+            per_second: none,
+        }
     }
 }
 
@@ -53,10 +62,36 @@ struct State {
     /// What there may be whatever the limits say.
     ceiling: usize,
     total: usize,
-    by_listener: HashMap<String, usize>,
+    by_listener: HashMap<String, OfListener>,
     by_ip: HashMap<IpAddr, usize>,
-    /// Connections accepted in the second that began here.
-    second: (Instant, usize),
+    second: Second,
+}
+
+/// The connections of one listener.
+struct OfListener {
+    count: usize,
+    second: Second,
+}
+
+/// Connections accepted in the second that began then.
+struct Second {
+    began: Instant,
+    count: usize,
+}
+
+impl Second {
+    fn new(began: Instant) -> Self {
+        Self { began, count: 0 }
+    }
+
+    /// How long the next connection has to wait for its turn.
+    fn wait(&mut self, now: Instant, per_second: usize) -> Option<Duration> {
+        let age = now.duration_since(self.began);
+        if age >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        (self.count >= per_second).then(|| Duration::from_secs(1).saturating_sub(age))
+    }
 }
 
 /// A place among all connections and those of one listener. Given up when dropped.
@@ -82,7 +117,7 @@ enum Obstacle {
 impl Counts {
     /// `ceiling`: connections that there may be whatever the limits say.
     pub(super) fn new(limits: ConnectionLimits, ceiling: usize) -> Arc<Self> {
-        let second = (Instant::now(), 0);
+        let second = Second::new(Instant::now());
         let state = State { limits, ceiling, total: 0, by_listener: HashMap::new(), by_ip: HashMap::new(), second };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
     }
@@ -133,37 +168,39 @@ impl Counts {
 
 impl State {
     fn is_full(&self, listener: &str) -> bool {
-        let limit = self.limits.by_listener.get(listener).copied().unwrap_or(usize::MAX);
-        self.total >= self.limits.total.min(self.ceiling) || self.of_listener(listener) >= limit
-    }
-
-    fn of_listener(&self, listener: &str) -> usize {
-        self.by_listener.get(listener).copied().unwrap_or_default()
+        let count = self.by_listener.get(listener).map_or(0, |of| of.count);
+        self.total >= self.limits.total.min(self.ceiling) || count >= limit_of(&self.limits.by_listener, listener)
     }
 
     fn try_place(&mut self, listener: &str, now: Instant) -> Result<(), Obstacle> {
         if self.is_full(listener) {
             return Err(Obstacle::Full);
         }
-        let age = now.duration_since(self.second.0);
-        if age >= Duration::from_secs(1) {
-            self.second = (now, 0);
-        } else if self.second.1 >= self.limits.per_second {
-            return Err(Obstacle::Rate(Duration::from_secs(1) - age));
+        let none = || OfListener { count: 0, second: Second::new(now) };
+        let of_listener = self.by_listener.entry(listener.to_owned()).or_insert_with(none);
+        let per_second = limit_of(&self.limits.per_second_by_listener, listener);
+        let waits = [self.second.wait(now, self.limits.per_second), of_listener.second.wait(now, per_second)];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(Obstacle::Rate(wait));
         }
-        self.second.1 += 1;
         self.total += 1;
-        self.by_listener.insert(listener.to_owned(), self.of_listener(listener) + 1);
+        self.second.count += 1;
+        of_listener.count += 1;
+        of_listener.second.count += 1;
         Ok(())
     }
+}
+
+fn limit_of(limits: &HashMap<String, usize>, listener: &str) -> usize {
+    limits.get(listener).copied().unwrap_or(usize::MAX)
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.counts.lock();
         state.total = state.total.saturating_sub(1);
-        if let Some(count) = state.by_listener.get_mut(&self.listener) {
-            *count = count.saturating_sub(1);
+        if let Some(of_listener) = state.by_listener.get_mut(&self.listener) {
+            of_listener.count = of_listener.count.saturating_sub(1);
         }
         drop(state);
         self.counts.changed.notify_waiters();
@@ -230,9 +267,21 @@ mod tests {
     fn the_rate_counts_by_the_second() {
         let counts = Counts::new(ConnectionLimits { per_second: 2, ..ConnectionLimits::default() }, 100);
         let mut state = counts.lock();
-        let start = state.second.0;
+        let start = state.second.began;
         let mut try_at = |ms| state.try_place("A", start + Duration::from_millis(ms)).is_ok();
         assert!(try_at(0) && try_at(1) && !try_at(2) && !try_at(999));
         assert!(try_at(1_000) && try_at(1_001) && !try_at(1_002));
+    }
+
+    #[test]
+    fn a_listener_may_have_a_rate_of_its_own() {
+        let per_second_by_listener = HashMap::from([("SLOW".to_owned(), 1)]);
+        let counts = Counts::new(ConnectionLimits { per_second_by_listener, per_second: 3, ..Default::default() }, 9);
+        let mut state = counts.lock();
+        let start = state.second.began;
+        let mut try_at = |listener: &str, ms| state.try_place(listener, start + Duration::from_millis(ms)).is_ok();
+        assert!(try_at("SLOW", 0) && !try_at("SLOW", 1));
+        assert!(try_at("FAST", 2) && try_at("FAST", 3) && !try_at("FAST", 4), "all of them together");
+        assert!(try_at("SLOW", 1_000) && !try_at("SLOW", 1_001));
     }
 }

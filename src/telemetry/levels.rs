@@ -1,5 +1,7 @@
 //! Levels of the log, module by module: as they were set at the start, and as they are changed while the node runs
 //! (Kafka `LoggingController`, KIP-412). Changes are not kept: the next start begins with `logging.level` again.
+//!
+//! Loggers are named with dots, as `millstream.net`: Kafka's tools take no colons.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -110,28 +112,28 @@ impl Levels {
         around.max_by_key(|(of, _)| of.len()).map_or(self.root, |(_, level)| *level)
     }
 
-    fn exists(&self, logger: &str) -> bool {
-        logger == ROOT || MODULES.contains(&logger) || self.modules.contains_key(logger)
+    /// The modules that have a logger, which may be named twice.
+    fn modules(&self) -> impl Iterator<Item = &str> {
+        MODULES.iter().copied().chain(self.modules.keys().map(String::as_str))
     }
 
     fn change(&mut self, change: &LevelChange) -> Result<(), LevelError> {
-        let logger = &change.logger;
-        if !self.exists(logger) {
+        let LevelChange { logger, level } = change;
+        let module = self.modules().find(|module| logger_of(module) == *logger).map(str::to_owned);
+        if module.is_none() && logger != ROOT {
             return Err(LevelError::UnknownLogger(logger.clone()));
         }
-        let Some(word) = &change.level else {
-            if logger == ROOT {
-                return Err(LevelError::Root);
-            }
-            self.modules.remove(logger);
+        let Some(word) = level else {
+            let module = module.ok_or(LevelError::Root)?;
+            self.modules.remove(&module);
             return Ok(());
         };
         let Some((_, level)) = LEVELS.iter().find(|(known, _)| known == word) else {
             return Err(LevelError::UnknownLevel { logger: logger.clone(), level: word.clone() });
         };
-        match logger.as_str() {
-            ROOT => self.root = *level,
-            _ => drop(self.modules.insert(logger.clone(), *level)),
+        match module {
+            None => self.root = *level,
+            Some(module) => drop(self.modules.insert(module, *level)),
         }
         Ok(())
     }
@@ -147,10 +149,7 @@ impl LogLevels {
     pub fn describe(&self) -> BTreeMap<String, &'static str> {
         let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut described = BTreeMap::from([(ROOT.to_owned(), word(levels.root))]);
-        let own = levels.modules.keys().map(String::as_str);
-        for module in MODULES.iter().copied().chain(own) {
-            described.insert(module.to_owned(), word(levels.in_force(module)));
-        }
+        described.extend(levels.modules().map(|module| (logger_of(module), word(levels.in_force(module)))));
         described
     }
 
@@ -167,6 +166,10 @@ impl LogLevels {
         }
         Ok(())
     }
+}
+
+fn logger_of(module: &str) -> String {
+    module.replace("::", ".")
 }
 
 fn word(level: LevelFilter) -> &'static str {
@@ -198,23 +201,23 @@ mod tests {
         let (levels, _) = levels("warn,millstream::net=debug,other=trace,[span]=info");
         let described = levels.describe();
         let of = |logger: &str| described.get(logger).copied();
-        assert_eq!((of("root"), of("millstream::api")), (Some("WARN"), Some("WARN")));
-        assert_eq!((of("millstream::net"), of("other")), (Some("DEBUG"), Some("TRACE")));
+        assert_eq!((of("root"), of("millstream.api")), (Some("WARN"), Some("WARN")));
+        assert_eq!((of("millstream.net"), of("other")), (Some("DEBUG"), Some("TRACE")));
         assert_eq!(described.len(), MODULES.len() + 2);
     }
 
     #[test]
     fn levels_change_and_follow_the_others_again() {
         let (levels, applied) = levels("info,[span]=debug");
-        levels.change(&[set("millstream::net", "TRACE"), set("root", "FATAL")], false).unwrap();
-        assert_eq!(levels.describe()["millstream::net"], "TRACE");
-        assert_eq!(levels.describe()["millstream::log"], "FATAL");
+        levels.change(&[set("millstream.net", "TRACE"), set("root", "FATAL")], false).unwrap();
+        assert_eq!(levels.describe()["millstream.net"], "TRACE");
+        assert_eq!(levels.describe()["millstream.log"], "FATAL");
         let filter = applied.lock().unwrap().clone();
         for part in ["off", "millstream::net=trace", "[span]=debug", "millstream::ready=info"] {
             assert!(filter.split(',').any(|item| item == part), "{part} in {filter}");
         }
-        levels.change(&[unset("millstream::net")], false).unwrap();
-        assert_eq!(levels.describe()["millstream::net"], "FATAL");
+        levels.change(&[unset("millstream.net")], false).unwrap();
+        assert_eq!(levels.describe()["millstream.net"], "FATAL");
     }
 
     #[test]

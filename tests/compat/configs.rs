@@ -380,7 +380,7 @@ fn levels_of_the_log_change_live() {
     let root = level(&mut wire, "root");
     // 6: a dynamic setting of a broker's loggers.
     assert_eq!((root.value.as_deref(), root.config_source, root.read_only), (Some("INFO"), 6, false));
-    const MODULE: &str = "millstream::api";
+    const MODULE: &str = "millstream.api";
     assert!(!broker.log().contains("DEBUG"));
     let response = wire.call(1, &change(BROKER_LOGGER, &node, &[(MODULE, SET, Some("DEBUG"))]));
     assert_eq!(response.responses[0].error_code, 0, "{:?}", response.responses[0].error_message);
@@ -461,4 +461,21 @@ fn groups_and_subscriptions_have_settings() {
         let expected = if kind == GROUP { INVALID_CONFIG } else { INVALID_REQUEST };
         assert_eq!(unknown.responses[0].error_code, expected);
     }
+}
+
+/// Acknowledged before it is on disk, and read once it is.
+#[test]
+fn a_topic_with_write_caching_takes_and_gives_records() {
+    let Some(mut broker) = Broker::own(&[]) else { return };
+    let mut wire = broker.wire();
+    let topic = topics::topic_with(&mut wire, 1, &[("write.caching", "true")]);
+    for value in ["a", "b"] {
+        topics::write(&mut wire, &topic, 0, &[value]);
+    }
+    eventually("both records", || (topics::values(&mut wire, &topic, 0, 0) == ["a", "b"]).then_some(()));
+    broker.stop();
+    broker.restart();
+    let mut wire = broker.wire();
+    topics::await_topic(&mut wire, &topic, 1);
+    assert_eq!(topics::values(&mut wire, &topic, 0, 0), ["a", "b"], "a clean stop flushes");
 }
