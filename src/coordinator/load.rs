@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::coordinator::group::{DecodeError, GroupConfig, Shard};
+use millstream_core::coordinator::group::{DecodeError, GroupConfig, Loader, Shard};
 use millstream_core::record::{BatchHeader, RecordIter, batch_body};
 use millstream_core::types::Offset;
 
@@ -32,10 +32,9 @@ pub(super) enum LoadError {
 /// Loads. Blocks for the disk. What the log holds beyond the stored records is stored as well.
 pub(super) fn load(partition: &Partition, store: &Store, config: Arc<GroupConfig>) -> Result<Shard, LoadError> {
     let mut next = store.coordinator_applied(partition.id)?;
-    let mut shard = Shard::load::<&[u8], &[u8]>(config, [])?;
-    store.coordinator_records(partition.id, |key, value| {
-        shard.replay_encoded(key, Some(value)).map_err(LoadError::Decode)
-    })?;
+    let mut loader = Loader::new(config);
+    store.coordinator_records(partition.id, |key, value| loader.put(key, value).map_err(LoadError::Decode))?;
+    let mut shard = loader.finish();
     let end = partition.high_watermark();
     next = next.max(partition.log_start());
     let mut scratch = Vec::new();

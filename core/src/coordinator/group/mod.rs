@@ -15,6 +15,7 @@ mod heartbeat;
 mod ids;
 mod join;
 mod leave;
+mod loader;
 mod offsets;
 mod rebalance;
 mod record;
@@ -36,6 +37,7 @@ pub use ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
     TEXT_LEN_MAX, TextTooLong,
 };
+pub use loader::Loader;
 pub use record::{CommittedOffset, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember};
 pub use reply::{
     CommitError, CommitPartitionError, CommittedTopic, DeleteGroupError, DeletePartitionError, DeletedOffsets,

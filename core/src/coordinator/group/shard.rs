@@ -7,6 +7,7 @@ use super::command::{Command, TimerChange, TimerKey};
 use super::config::GroupConfig;
 use super::decision::Decision;
 use super::ids::{GroupId, ReplyToken};
+use super::loader::Loader;
 use super::record::{CommittedOffset, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
 use super::reply::Reply;
 use super::state::{ClassicGroup, Group, Phase};
@@ -38,11 +39,11 @@ impl Shard {
         config: Arc<GroupConfig>,
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, DecodeError> {
-        let mut shard = Self::new(config);
+        let mut loader = Loader::new(config);
         for (key, value) in entries {
-            shard.replay_encoded(key.as_ref(), Some(value.as_ref()))?;
+            loader.put(key.as_ref(), value.as_ref())?;
         }
-        Ok(shard)
+        Ok(loader.finish())
     }
 
     /// Groups in memory.

@@ -193,6 +193,8 @@ proptest! {
         }
         let loaded = Shard::load(world.config.clone(), &world.store).unwrap();
         prop_assert_eq!(durable(&replayed), durable(&loaded));
+        let backward = Shard::load(world.config.clone(), world.store.iter().rev()).unwrap();
+        prop_assert_eq!(durable(&backward), durable(&loaded), "the order of entries does not matter");
         for (id, group) in &loaded.groups {
             prop_assert_eq!(&group.offsets, &replayed.groups[id].offsets);
         }
