@@ -253,3 +253,25 @@ fn records(partition: &Partition) -> Vec<(i64, String, String)> {
     }
     found
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_first_segment_is_missing_is_lost_and_stays_offline() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    for n in 0..60 {
+        node.produce(0, batch(&format!("record {n}"), 2), Acks::All).await.unwrap();
+    }
+    node.partitions.stop().await;
+    drop(node);
+    let partition = dir.path().join("log").join(id(0).topic.to_string()).join("0");
+    std::fs::remove_file(partition.join(format!("{:020}.log", 0))).unwrap();
+    let store = Arc::new(Store::open(&dir.path().join("kv")).unwrap());
+    let data = DataDir::open(dir.path(), FlushConfig::default()).unwrap();
+    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    let partitions = Partitions::start(data, store, PeerId(1), config);
+    let outcomes = partitions.open((0..3).map(|p| to_open(p, false)).collect()).await;
+    let failed: Vec<i32> = outcomes.iter().filter(|o| o.failed.is_some()).map(|o| o.id.partition).collect();
+    assert_eq!(failed, [0], "{outcomes:?}");
+    assert_eq!(partitions.get(id(0)).unwrap().leadership(), Leadership::Offline);
+    assert!(partitions.get(id(1)).unwrap().is_leading(), "the others serve");
+}

@@ -157,6 +157,12 @@ pub fn recover(
     if let Some(damage) = fold.damage {
         return Err(RecoverError::Entry(damage));
     }
+    if log.first_offset() > log_start {
+        // The log start is stored and synced before anything below it is deleted.
+        let reason = format!("the log begins at offset {}, after its start {log_start}", log.first_offset());
+        let path = dir.path().join("log").join(id.topic.to_string()).join(id.partition.to_string());
+        return Err(RecoverError::Lost(log::LostPlace { path, position: 0, reason }));
+    }
     let hard_state = store.hard_state(id)?.unwrap_or_default();
     let first_index = log.first_index();
     let before_first = RaftIndex(first_index.0 - 1);
@@ -171,7 +177,6 @@ pub fn recover(
         applied: (applied, applied_term),
         unapplied: fold.unapplied,
     });
-    let log_start = log_start.max(log.first_offset());
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),
         log_start,
