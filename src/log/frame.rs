@@ -285,6 +285,20 @@ impl SegmentHeader {
         own.put(&data, out);
     }
 
+    /// Indexes begin at 1, and neither they nor offsets nor terms come near the ends of their types: what is computed
+    /// from them does not overflow, whatever stands in a file.
+    fn is_possible(&self) -> bool {
+        let index = 1..=u64::MAX / 2;
+        let offset = 0..=i64::MAX / 2;
+        let term = 0..i32::MAX as u64;
+        index.contains(&self.base_index.0)
+            && (self.base_index.0..=u64::MAX / 2).contains(&self.end_index.0)
+            && offset.contains(&self.base_offset.0)
+            && (self.base_offset.0..=i64::MAX / 2).contains(&self.end_offset.0)
+            && term.contains(&self.prev_term.0)
+            && term.contains(&self.last_term.0)
+    }
+
     /// `bytes`: a whole own frame of kind header whose checksum is right.
     fn parse(bytes: &[u8]) -> Result<Self, FrameError> {
         let data = &bytes[OWN_HEADER_LEN..];
@@ -295,7 +309,7 @@ impl SegmentHeader {
         if data.len() != SEGMENT_HEADER_DATA_LEN {
             return Err(FrameError::NoHeader);
         }
-        Ok(Self {
+        let header = Self {
             partition: PartitionId {
                 topic: TopicId(Uuid::from_bytes(own_field(data, 5)?)),
                 partition: i32::from_be_bytes(own_field(data, 21)?),
@@ -308,7 +322,8 @@ impl SegmentHeader {
             end_index: RaftIndex(u64::from_be_bytes(own_field(data, 33)?)),
             last_term: RaftTerm(u64::from_be_bytes(own_field(data, 41)?)),
             cleaned_end: Offset(i64::from_be_bytes(own_field(data, 49)?)),
-        })
+        };
+        header.is_possible().then_some(header).ok_or(FrameError::NoHeader)
     }
 }
 
