@@ -145,10 +145,9 @@ impl Runtime {
         let mut asks = Vec::with_capacity(TURN_MAX);
         loop {
             let room = serving.has_room();
-            let deadline = serving.next_deadline();
-            let goes_on = room && serving.is_unfinished();
+            let due = serving.next_due();
             tokio::select! {
-                // Commits first: what is answered makes room. Then those who ask, before work that goes on by itself.
+                // What is answered makes room.
                 biased;
                 outcome = serving.committed() => serving.commit(outcome)?,
                 taken = self.mailbox.recv_many(&mut asks, TURN_MAX), if room => {
@@ -158,17 +157,14 @@ impl Runtime {
                     for ask in asks.drain(..) {
                         serving.take(ask).await?;
                     }
-                    serving.append_gathered().await?;
                 }
-                () = std::future::ready(()), if goes_on => {
-                    serving.go_on().await?;
-                    serving.append_gathered().await?;
-                }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if room && deadline.is_some() => {
-                    serving.fire_timers().await?;
-                    serving.append_gathered().await?;
-                }
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if room && due.is_some() => {}
             }
+            // In every turn: however many ask, sessions end in time.
+            if serving.has_room() {
+                serving.do_what_is_due().await?;
+            }
+            serving.append_gathered().await?;
         }
     }
 }

@@ -96,12 +96,12 @@ impl Serving {
         self.in_flight.len() < IN_FLIGHT_MAX
     }
 
-    pub fn is_unfinished(&self) -> bool {
-        !self.unfinished.is_empty()
-    }
-
-    pub fn next_deadline(&mut self) -> Option<Instant> {
-        self.timers.next_deadline_ms().map(|ms| self.started + Duration::from_millis(ms))
+    /// When there will be something to do though nobody asks.
+    pub fn next_due(&mut self) -> Option<Instant> {
+        match self.unfinished.is_empty() {
+            true => self.timers.next_deadline_ms().map(|ms| self.started + Duration::from_millis(ms)),
+            false => Some(self.started),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -120,15 +120,11 @@ impl Serving {
         }
     }
 
-    pub async fn fire_timers(&mut self) -> Result<(), Lost> {
+    /// Fires the timers that are due, and does the next part of work that was cut short.
+    pub async fn do_what_is_due(&mut self) -> Result<(), Lost> {
         while let Some(key) = self.timers.pop_due(self.now_ms()) {
             self.carry_out(Command::TimerFired(key), None).await?;
         }
-        Ok(())
-    }
-
-    /// The next part of work that was cut short.
-    pub async fn go_on(&mut self) -> Result<(), Lost> {
         match self.unfinished.pop_front() {
             Some(command) => self.carry_out(command, None).await,
             None => Ok(()),
