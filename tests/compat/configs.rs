@@ -479,3 +479,16 @@ fn a_topic_with_write_caching_takes_and_gives_records() {
     topics::await_topic(&mut wire, &topic, 1);
     assert_eq!(topics::values(&mut wire, &topic, 0, 0), ["a", "b"], "a clean stop flushes");
 }
+
+/// While the controller decides, nobody else's request is decided.
+#[test]
+fn too_many_changes_at_once_are_refused() {
+    let Some(broker) = Broker::own(&[]) else { return };
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    const POLICY_VIOLATION: i16 = 44;
+    let names: Vec<String> = (0..10_001).map(|n| format!("name.{n}")).collect();
+    let changes: Vec<_> = names.iter().map(|name| (name.as_str(), DELETE, None)).collect();
+    assert_eq!(wire.call(1, &change(TOPIC, &topic, &changes)).responses[0].error_code, POLICY_VIOLATION);
+    assert_eq!(wire.call(1, &change(TOPIC, &topic, &changes[1..])).responses[0].error_code, 0);
+}

@@ -18,7 +18,7 @@ use crate::protocol::StrBytes;
 
 /// Settings and synonyms that one answer may hold: all settings of some 15,000 topics. A few bytes of a request ask
 /// for many of an answer; what is asked for beyond is refused.
-const TOLD_MAX: usize = 1_000_000;
+const TOLD_MAX: usize = 500_000;
 /// From so many resources on the work is no longer done between other requests.
 const LONG_FROM: usize = 16;
 
@@ -54,23 +54,32 @@ pub fn handle_describe<'a>(
 fn describe(context: &Context, asked: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let now = context.controller.published();
     let wanted = Wanted { synonyms: asked.include_synonyms, documentation: asked.include_documentation };
-    let mut room = TOLD_MAX;
-    let results = asked.resources.iter().map(|resource| {
-        let answer = match resource.resource_type {
-            resource_type::BROKER_LOGGER => loggers::describe(context, resource),
-            _ => of_settings(&now, resource, wanted),
-        };
-        let told = answer.configs.iter().map(|config| 1 + config.synonyms.len()).sum::<usize>();
-        let answer = match room.checked_sub(told) {
-            Some(left) => {
-                room = left;
-                answer
-            }
-            None => refused(ResponseError::InvalidRequest, &"More is asked for than one answer may hold."),
-        };
-        answer.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name.clone())
+    let results = within(TOLD_MAX, &asked.resources, |resource| match resource.resource_type {
+        resource_type::BROKER_LOGGER => loggers::describe(context, resource),
+        _ => of_settings(&now, resource, wanted),
     });
-    DescribeConfigsResponse::default().with_results(results.collect())
+    DescribeConfigsResponse::default().with_results(results)
+}
+
+/// Describes resources one after the other until the answer is full.
+pub(super) fn within(
+    told_max: usize,
+    resources: &[DescribeConfigsResource],
+    describe: impl Fn(&DescribeConfigsResource) -> DescribeConfigsResult,
+) -> Vec<DescribeConfigsResult> {
+    let mut room = Some(told_max);
+    let one = |resource: &DescribeConfigsResource| {
+        let answer = room.and_then(|left| {
+            let answer = describe(resource);
+            let told = answer.configs.iter().map(|config| 1 + config.synonyms.len()).sum();
+            room = left.checked_sub(told);
+            room.is_some().then_some(answer)
+        });
+        let answer = answer
+            .unwrap_or_else(|| refused(ResponseError::InvalidRequest, &"More is asked for than one answer may hold."));
+        answer.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name.clone())
+    };
+    resources.iter().map(one).collect()
 }
 
 fn of_settings(now: &Published, resource: &DescribeConfigsResource, wanted: Wanted) -> DescribeConfigsResult {

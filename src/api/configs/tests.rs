@@ -1,4 +1,8 @@
+use std::cell::Cell;
+
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
 use millstream_core::config::describe::{ConfigEntry, ConfigSource, SynonymValue};
 use millstream_core::config::{ConfigError, ConfigType};
 use millstream_core::controller::{
@@ -7,7 +11,7 @@ use millstream_core::controller::{
 use millstream_core::types::NodeId;
 
 use super::LoggersError;
-use super::describe::{Wanted, to_wire};
+use super::describe::{Wanted, to_wire, within};
 use super::list::{list, wanted};
 use super::loggers::level_changes;
 use crate::api::errors;
@@ -46,6 +50,21 @@ fn synonyms_and_words_are_told_when_they_are_asked_for() {
     assert_eq!((few.synonyms.len(), few.documentation), (0, None));
     let unknown = ConfigEntry { documentation: String::new(), ..entry() };
     assert_eq!(to_wire(unknown, Wanted { synonyms: false, documentation: true }).documentation, None);
+}
+
+#[test]
+fn an_answer_that_is_full_costs_no_more_work() {
+    let resources: Vec<_> = (0..5).map(|n| DescribeConfigsResource::default().with_resource_type(n)).collect();
+    let described = Cell::new(0);
+    // A setting with its synonym each.
+    let results = within(5, &resources, |_| {
+        described.set(described.get() + 1);
+        let configs = vec![to_wire(entry(), Wanted { synonyms: true, documentation: false })];
+        DescribeConfigsResult::default().with_configs(configs)
+    });
+    let told: Vec<_> = results.iter().map(|r| (r.resource_type, r.error_code, r.configs.len())).collect();
+    assert_eq!(told, [(0, 0, 1), (1, 0, 1), (2, 42, 0), (3, 42, 0), (4, 42, 0)]);
+    assert_eq!(described.get(), 3, "the one that did not fit is the last that was looked at");
 }
 
 #[test]
