@@ -192,6 +192,7 @@ impl Log {
             }
             live.end = after(live.end, frame);
         }
+        self.dirty.bytes += live.end.position - start.position;
         Ok(())
     }
 }

@@ -105,7 +105,7 @@ pub enum FlushMethod {
 pub struct FlushConfig {
     /// `flush.method`, default auto.
     pub method: FlushMethod,
-    /// Most distinct dirty files that a round syncs one by one before `auto` takes `syncfs`, default 16. `bench/disk`
+    /// Most distinct dirty files that a round syncs one by one before `auto` takes `syncfs`, default 4. `bench/disk`
     /// finds the crossover of a machine.
     pub files_max: usize,
     /// Threads that sync files in parallel, default 8. More than the device takes at once is in vain.
@@ -116,6 +116,6 @@ pub struct FlushConfig {
 
 impl Default for FlushConfig {
     fn default() -> Self {
-        Self { method: FlushMethod::Auto, files_max: 16, threads: 8, open_files_max: 4096 }
+        Self { method: FlushMethod::Auto, files_max: 4, threads: 8, open_files_max: 4096 }
     }
 }

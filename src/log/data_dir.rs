@@ -11,9 +11,9 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::config::{FlushConfig, FlushMethod};
-use super::flusher::{FlushStats, Flusher};
+use super::flusher::{Dirty, FlushStats, Flusher};
 use super::handles::HandleCache;
-use super::partition_dir::{PartitionDir, SegmentFile};
+use super::partition_dir::PartitionDir;
 
 const LOG: &str = "log";
 const TRASH: &str = "trash";
@@ -56,8 +56,8 @@ impl DataDir {
     /// Syncs the files; `done` runs on a flusher thread once all that was written to them before this call, and the
     /// directory entries of new ones, are on disk. One flush at a time: while it runs, submissions gather for the
     /// next. A failed sync aborts the process. `done` must not block: other flushes wait for it.
-    pub fn flush(&self, files: Vec<Arc<SegmentFile>>, done: Box<dyn FnOnce() + Send>) {
-        self.flusher.submit(files, done);
+    pub fn flush(&self, dirty: Dirty, done: Box<dyn FnOnce() + Send>) {
+        self.flusher.submit(dirty, done);
     }
 
     pub fn flush_stats(&self) -> FlushStats {

@@ -43,11 +43,43 @@ struct Counters {
     busy_us: AtomicU64,
 }
 
+/// Written since the last flush.
+#[derive(Default)]
+pub struct Dirty {
+    pub files: Vec<Arc<SegmentFile>>,
+    /// Bytes written to them.
+    pub bytes: u64,
+}
+
+impl Dirty {
+    /// Adds another log's.
+    pub fn extend(&mut self, other: Dirty) {
+        self.files.extend(other.files);
+        self.bytes += other.bytes;
+    }
+}
+
+/// A round of at least so many bytes says that many write at once: the next one gathers for a while.
+pub(super) const GATHERS_FROM_BYTES: u64 = 256 << 10;
+/// How long a round gathers at most. A fixed cost a round (waking, submitting, the device's flush) is shared by more
+/// bytes: at 64 KiB a batch from 80 requests in flight it takes a tenth off the CPU time, for some 2 ms more until the
+/// acknowledgement.
+const GATHERS_FOR: Duration = Duration::from_micros(1000);
+/// Bytes that are worth a round at once.
+pub(super) const GATHERED_BYTES: u64 = 4 << 20;
+/// A round by `syncfs` that takes longer waits for what others have written to the file system.
+const FILESYSTEM_SLOW: Duration = Duration::from_millis(50);
+/// How long rounds then go by files, up to `FILES_SLOW_MAX` of them.
+const FILESYSTEM_RESTS: Duration = Duration::from_secs(10);
+const FILES_SLOW_MAX: usize = 32;
+
 /// What waits for the next round. Bounded by what its submitters have written: a partition's uncommitted bytes are.
 #[derive(Default)]
 struct Pending {
-    files: Vec<Arc<SegmentFile>>,
+    dirty: Dirty,
     done: Vec<Done>,
+    /// Bytes from which on a submission wakes the flusher; `None` while it runs a round.
+    wakes_at: Option<u64>,
     closed: bool,
 }
 
@@ -80,18 +112,22 @@ impl Flusher {
             config,
             syncfs_tells_errors,
             workers: Workers { threads: Vec::new(), jobs: None },
+            filesystem_rests_until: None,
         };
         let thread = thread::Builder::new().name("flush".into()).spawn(move || rounds.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    pub fn submit(&self, files: Vec<Arc<SegmentFile>>, done: Done) {
+    pub fn submit(&self, dirty: Dirty, done: Done) {
         self.shared.counters.submissions.fetch_add(1, Ordering::Relaxed);
         let mut pending = self.shared.lock();
-        pending.files.extend(files);
+        pending.dirty.extend(dirty);
         pending.done.push(done);
+        let wakes = pending.wakes_at.is_some_and(|from| pending.dirty.bytes >= from);
         drop(pending);
-        self.shared.wake.notify_one();
+        if wakes {
+            self.shared.wake.notify_one();
+        }
     }
 
     pub fn stats(&self) -> FlushStats {
@@ -126,13 +162,17 @@ struct Rounds {
     config: FlushConfig,
     syncfs_tells_errors: bool,
     workers: Workers,
+    /// `auto` takes no `syncfs` until then: the last one was slow.
+    filesystem_rests_until: Option<Instant>,
 }
 
 impl Rounds {
     fn run(mut self) {
-        while let Some((files, done)) = self.next_round() {
+        let mut gathers = false;
+        while let Some((dirty, done)) = self.next_round(gathers) {
+            gathers = dirty.bytes >= GATHERS_FROM_BYTES;
             let started = Instant::now();
-            if let Err(e) = self.sync(files) {
+            if let Err(e) = self.sync(dirty.files) {
                 // The kernel may have dropped the pages: what is on disk is not known any more.
                 error!(error = %e, "a sync failed, the process stops");
                 std::process::abort();
@@ -150,15 +190,33 @@ impl Rounds {
         }
     }
 
-    fn next_round(&self) -> Option<(Vec<Arc<SegmentFile>>, Vec<Done>)> {
+    /// What there is to sync. `gathers`: the round before was large, so this one will be, too.
+    fn next_round(&self, gathers: bool) -> Option<(Dirty, Vec<Done>)> {
+        let wait = |pending, timeout| {
+            let waited = self.shared.wake.wait_timeout(pending, timeout);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
         let mut pending = self.shared.lock();
+        if gathers {
+            pending.wakes_at = Some(GATHERED_BYTES);
+            let until = Instant::now() + GATHERS_FOR;
+            while pending.dirty.bytes < GATHERED_BYTES && !pending.closed {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                pending = wait(pending, left);
+            }
+        }
+        pending.wakes_at = Some(0);
         while pending.done.is_empty() {
             if pending.closed {
                 return None;
             }
             pending = self.shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
-        Some((std::mem::take(&mut pending.files), std::mem::take(&mut pending.done)))
+        pending.wakes_at = None;
+        Some((std::mem::take(&mut pending.dirty), std::mem::take(&mut pending.done)))
     }
 
     fn sync(&mut self, mut files: Vec<Arc<SegmentFile>>) -> io::Result<()> {
@@ -166,15 +224,16 @@ impl Rounds {
         files.retain(|file| seen.insert(Arc::as_ptr(file)));
         // Taken before the sync, so that what is made during it waits for the next.
         let dirs: HashSet<PathBuf> = files.iter().flat_map(|file| file.dir.take_unsynced()).collect();
-        let by_filesystem = match self.config.method {
-            FlushMethod::File => false,
-            FlushMethod::Filesystem => !files.is_empty(),
-            FlushMethod::Auto => self.syncfs_tells_errors && files.len() > self.config.files_max,
-        };
         let counters = &self.shared.counters;
-        if by_filesystem {
+        if self.by_filesystem(files.len()) {
             counters.filesystem_rounds.fetch_add(1, Ordering::Relaxed);
-            return Ok(nix::unistd::syncfs(&*self.root)?);
+            let started = Instant::now();
+            nix::unistd::syncfs(&*self.root)?;
+            let now = Instant::now();
+            if now - started > FILESYSTEM_SLOW {
+                self.filesystem_rests_until = Some(now + FILESYSTEM_RESTS);
+            }
+            return Ok(());
         }
         counters.files.fetch_add(files.len() as u64, Ordering::Relaxed);
         for dir in dirs {
@@ -182,6 +241,20 @@ impl Rounds {
         }
         self.workers.sync(files, self.config.threads)
     }
+
+    fn by_filesystem(&self, files: usize) -> bool {
+        let rests = self.filesystem_rests_until.is_some_and(|until| Instant::now() < until);
+        match self.config.method {
+            FlushMethod::File => false,
+            FlushMethod::Filesystem => files > 0,
+            FlushMethod::Auto => self.syncfs_tells_errors && takes_filesystem(files, self.config.files_max, rests),
+        }
+    }
+}
+
+/// Whether `auto` takes `syncfs` for so many files.
+pub(super) fn takes_filesystem(files: usize, files_max: usize, rests: bool) -> bool {
+    files > files_max.max(if rests { FILES_SLOW_MAX } else { 0 })
 }
 
 /// Threads that sync files at the flusher's side.

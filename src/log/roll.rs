@@ -26,7 +26,7 @@ impl Log {
         }
         let meta = close(&old.segment, old.first_timestamp);
         if mem::take(&mut old.dirty) {
-            self.dirty.push(old.file.clone());
+            self.dirty.files.push(old.file.clone());
         }
         self.handles.opened(&old.segment);
         self.closed.push(Closed { meta, segment: old.segment });

@@ -12,6 +12,7 @@ use super::config::LogConfig;
 use super::data_dir::DataDir;
 use super::entry::Descriptor;
 use super::error::{LogError, ReadError};
+use super::flusher::Dirty;
 use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
 use super::handles::HandleCache;
 use super::index::SegmentIndex;
@@ -57,7 +58,7 @@ pub(super) struct Active {
     /// `segment.ms` is counted.
     pub first_timestamp: Option<Timestamp>,
     pub opened_at: Option<Timestamp>,
-    /// Written since `dirty_files`.
+    /// Written since `take_dirty`.
     pub dirty: bool,
 }
 
@@ -69,8 +70,8 @@ pub struct Log {
     pub(super) handles: Arc<HandleCache>,
     pub(super) closed: Vec<Closed>,
     pub(super) active: Active,
-    /// Closed segments written since `dirty_files`.
-    pub(super) dirty: Vec<Arc<SegmentFile>>,
+    /// Closed segments written, and bytes written in all, since `take_dirty`.
+    pub(super) dirty: Dirty,
     pub(super) view: Arc<LogView>,
     /// A write failed: what the file holds is not sure.
     pub(super) failed: bool,
@@ -177,7 +178,7 @@ impl Log {
             handles: dir.handles.clone(),
             closed,
             active,
-            dirty: Vec::new(),
+            dirty: Dirty::default(),
             view: Arc::new(LogView::new(segments)),
             failed: false,
             scratch: Vec::new(),
@@ -203,11 +204,11 @@ impl Log {
         &self.config
     }
 
-    /// Files written since the last call: what a flush must sync.
-    pub fn dirty_files(&mut self) -> Vec<Arc<SegmentFile>> {
+    /// What was written since the last call and a flush must sync.
+    pub fn take_dirty(&mut self) -> Dirty {
         let mut dirty = std::mem::take(&mut self.dirty);
         if std::mem::take(&mut self.active.dirty) {
-            dirty.push(self.active.file.clone());
+            dirty.files.push(self.active.file.clone());
         }
         dirty
     }

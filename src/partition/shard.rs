@@ -14,7 +14,7 @@ use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
 use super::registry::Shared;
-use crate::log::LogConfig;
+use crate::log::{Dirty, LogConfig};
 use crate::raft::{Group, Recovered, Work};
 use crate::store;
 
@@ -22,6 +22,8 @@ use crate::store;
 pub(super) const MAILBOX_MAX: usize = 1024;
 /// Asks taken in one turn: bounds how long the first of them waits for its write.
 const TURN_MAX: usize = 256;
+/// Proposed bytes of a partition that are not held back until its flush has ended.
+const WRITES_AT_ONCE_BYTES: u64 = 1 << 20;
 /// How often a shard looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,20 @@ pub(super) struct Unsynced {
     /// A replica that was opened again does not take its predecessor's flushes.
     pub incarnation: u64,
     pub number: u64,
+}
+
+/// What one turn has to bring to the disk.
+#[derive(Default)]
+struct Round {
+    parts: Vec<Unsynced>,
+    dirty: Dirty,
+    batch: store::Batch,
+}
+
+/// Tells the shard that a round is on disk.
+fn tell_flushed(shard: mpsc::Sender<Ask>, parts: Vec<Unsynced>) -> Box<dyn FnOnce() + Send> {
+    // Fails only when the shard has ended: then nobody waits.
+    Box::new(move || drop(shard.blocking_send(Ask::Flushed(parts))))
 }
 
 /// A partition as its shard keeps it.
@@ -221,13 +237,13 @@ impl Shard {
             return;
         }
         let (now, at) = ((self.shared.clock)(), Instant::now());
-        let mut round = Vec::new();
-        let mut files = Vec::new();
-        let mut batch = store::Batch::default();
-        let mut must_sync = false;
+        let (mut plain, mut elected) = (Round::default(), Round::default());
         for id in std::mem::take(&mut self.touched) {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
             owned.touched = false;
+            if owned.waits_for_flush() {
+                continue;
+            }
             let Some(group) = &mut owned.group else { continue };
             let work = match group.work(now) {
                 Ok(work) => work,
@@ -237,48 +253,36 @@ impl Shard {
                     continue;
                 }
             };
+            let round = if work.must_sync_hard_state { &mut elected } else { &mut plain };
             if let Some(number) = work.unsynced {
-                files.extend(group.log_mut().dirty_files());
-                round.push(Unsynced { id, incarnation: owned.incarnation, number });
+                round.dirty.extend(group.log_mut().take_dirty());
+                round.parts.push(Unsynced { id, incarnation: owned.incarnation, number });
                 self.unsaved.insert(id);
             }
-            must_sync |= owned.note(&work, &mut batch);
+            owned.note(&work, &mut round.batch);
             owned.shared.set_log_end(owned.log_end());
             for reply in owned.on_write.drain(..) {
                 reply.finish(Ok(()), Offset::ZERO);
             }
             self.apply(id, work.committed);
-            self.keep_synced_end(id, at, &mut batch);
+            self.keep_synced_end(id, at, &mut plain.batch);
         }
-        self.flush(round, files, batch, must_sync);
+        self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);
+        self.flush(plain);
+        if !elected.parts.is_empty() {
+            let (shared, me) = (self.shared.clone(), self.me.clone());
+            tokio::task::spawn_blocking(move || {
+                shared.write_or_abort(std::mem::take(&mut elected.batch));
+                shared.dir.flush(elected.dirty, tell_flushed(me, elected.parts));
+            });
+        }
     }
 
-    fn flush(
-        &self,
-        round: Vec<Unsynced>,
-        files: Vec<Arc<crate::log::SegmentFile>>,
-        batch: store::Batch,
-        must_sync: bool,
-    ) {
-        let me = self.me.clone();
-        let round_is_empty = round.is_empty();
-        let done = Box::new(move || {
-            // Fails only when the shard has ended: then nobody waits.
-            drop(me.blocking_send(Ask::Flushed(round)));
-        });
-        if !must_sync {
-            self.shared.write(batch, store::Durability::Buffered);
-            assert_eq!(round_is_empty, files.is_empty(), "what raft waits for lies in files");
-            if !files.is_empty() {
-                self.shared.dir.flush(files, done);
-            }
-            return;
+    fn flush(&self, round: Round) {
+        assert_eq!(round.parts.is_empty(), round.dirty.files.is_empty(), "what raft waits for lies in files");
+        if !round.parts.is_empty() {
+            self.shared.dir.flush(round.dirty, tell_flushed(self.me.clone(), round.parts));
         }
-        let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || {
-            shared.write_or_abort(batch);
-            shared.dir.flush(files, done);
-        });
     }
 
     /// What a round holds is on disk: raft learns it, and the turn carries out what follows.
@@ -431,8 +435,17 @@ impl Owned {
         }
     }
 
-    /// Notes what the store must learn; true when it must be synced.
-    fn note(&mut self, work: &Work, batch: &mut store::Batch) -> bool {
+    /// Whether what was proposed is written when the flush that runs has ended, with one call for all of it;
+    /// `flushed` touches the partition again. Where somebody waits for the write alone, it is done at once.
+    fn waits_for_flush(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| {
+            let is_little = self.on_write.is_empty() && group.proposed_bytes() < WRITES_AT_ONCE_BYTES;
+            group.is_syncing_hard_state() || (group.is_flushing() && is_little)
+        })
+    }
+
+    /// Notes what the store must learn.
+    fn note(&mut self, work: &Work, batch: &mut store::Batch) {
         super::keep::put_events(batch, self.shared.id, &work.events);
         if let Some(hard_state) = work.hard_state {
             self.hard_state = hard_state;
@@ -440,7 +453,6 @@ impl Owned {
                 batch.put_hard_state(self.shared.id, &hard_state);
             }
         }
-        work.must_sync_hard_state
     }
 
     fn log_end(&self) -> Offset {

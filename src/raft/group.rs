@@ -34,6 +34,8 @@ pub struct Flight {
     /// To be given to `flushed`.
     pub number: u64,
     end: Checkpoint,
+    /// A term or a vote goes with it.
+    must_sync_hard_state: bool,
 }
 
 /// Where a proposal stands in the log.
@@ -115,6 +117,21 @@ impl Group {
         self.log.view()
     }
 
+    /// Whether something written is on its way to the disk.
+    pub fn is_flushing(&self) -> bool {
+        !self.flights.is_empty()
+    }
+
+    /// Whether a term or a vote is on its way to the disk: nothing that is written after it may be there first.
+    pub fn is_syncing_hard_state(&self) -> bool {
+        self.flights.iter().any(|f| f.must_sync_hard_state)
+    }
+
+    /// Bytes that are proposed and not yet written.
+    pub fn proposed_bytes(&self) -> u64 {
+        self.proposed_size_bytes
+    }
+
     /// The end of the log that is known to be on disk, since the start.
     pub fn synced(&self) -> Option<Checkpoint> {
         self.synced
@@ -164,7 +181,7 @@ impl Group {
             work.must_sync_hard_state |= must_sync_hard_state;
         }
         if wrote || must_sync_hard_state {
-            self.flights.push_back(Flight { number, end: self.log.checkpoint() });
+            self.flights.push_back(Flight { number, end: self.log.checkpoint(), must_sync_hard_state });
             work.unsynced = Some(number);
         }
         work.committed.extend(committed);

@@ -133,7 +133,8 @@ impl Replica {
         });
         let effects = Effects {
             number: ready.number(),
-            must_sync_hard_state: hard_state.is_some() && ready.must_sync(),
+            // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
+            must_sync_hard_state: ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs)),
             hard_state,
             committed,
             append,

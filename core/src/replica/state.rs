@@ -44,6 +44,11 @@ impl LogState {
         }
     }
 
+    /// Whether another term or vote is noted than this: the commit index alone may lag.
+    pub(super) fn votes_otherwise(&self, than: &HardState) -> bool {
+        (self.hard_state.term, self.hard_state.vote) != (than.term, than.vote)
+    }
+
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
     }

@@ -42,12 +42,16 @@ fn a_sole_voter_leads_at_once_and_commits_only_what_is_persisted() {
     let second = r.effects().unwrap();
     assert_eq!(second.append.len(), 1);
     r.persisted(first.number);
+    r.propose(batch(9)).unwrap();
     let e = r.effects().unwrap();
+    assert_eq!(e.hard_state.unwrap().commit, RaftIndex(4));
+    assert!(!e.must_sync_hard_state, "the commit index alone is not synced");
+    assert_eq!(e.append.len(), 1);
     assert_eq!(e.committed.iter().map(|e| e.index.0).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(e.committed[1].kind, batch(3));
     r.applied(RaftIndex(4));
     r.persisted(e.number.max(second.number));
-    assert_eq!(r.effects().unwrap().committed.len(), 1);
+    assert_eq!(r.effects().unwrap().committed.len(), 2);
 }
 
 #[test]
