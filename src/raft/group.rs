@@ -171,7 +171,7 @@ impl Group {
     }
 
     fn carry_out(&mut self, effects: Effects, now: Timestamp, work: &mut Work) -> Result<(), Halted> {
-        let Effects { number, append, hard_state, must_sync_hard_state, committed } = effects;
+        let Effects { number, append, hard_state, must_sync_hard_state, committed, .. } = effects;
         let wrote = !append.is_empty();
         if wrote {
             work.events.extend(self.write(append, now)?);

@@ -49,11 +49,14 @@ pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, peer: Peer
     let replica = Replica::new(Start {
         peer,
         voters: vec![peer],
+        learners: Vec::new(),
         hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
         before_first: BIRTH,
         last: BIRTH,
-        applied: BIRTH,
+        terms: Vec::new(),
+        applied: BIRTH.0,
         unapplied: Vec::new(),
+        seed: peer.0,
     });
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
@@ -167,15 +170,17 @@ pub fn recover(
     let first_index = log.first_index();
     let before_first = RaftIndex(first_index.0 - 1);
     let before_first_term = log.term_at(before_first).unwrap_or(BIRTH.1);
-    let applied_term = fold.epochs.term_of(applied).unwrap_or(before_first_term);
     let replica = Replica::new(Start {
         peer,
         voters: vec![peer],
+        learners: Vec::new(),
         hard_state,
         before_first: (before_first, before_first_term),
         last: (log.last_index(), log.last_term()),
-        applied: (applied, applied_term),
+        terms: fold.epochs.starts().iter().map(|start| (start.term, start.start_index)).collect(),
+        applied,
         unapplied: fold.unapplied,
+        seed: peer.0,
     });
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),

@@ -1,19 +1,34 @@
-//! Raft behind `campaign / propose / persisted / applied -> Effects`.
+//! Raft behind `campaign / tick / step / propose / persisted / fetched / applied -> Effects`.
 //!
 //! Raft sees descriptors of batches, never their bytes: whoever carries the effects out keeps the bytes by
-//! (term, index). One entry is one record batch, or one of raft's own, which takes no offset.
+//! (term, index). One entry is one record batch, or one of raft's own, which takes no offset. No clock and no random
+//! numbers but those given: the same calls have the same effects.
 
 mod entry;
+mod message;
 mod state;
+mod timeout;
 
 pub use entry::{BatchDescriptor, Entry, EntryDataError, EntryKind, OWN_CONF_CHANGE, OWN_EMPTY, OWN_TRIM_PREFIX};
+pub use message::{Message, MessageError};
 use raft::{Config, RawNode, StateRole};
 use state::LogState;
+use timeout::Timeout;
 
 use crate::types::{PeerId, RaftIndex, RaftTerm};
 
 /// Index and term of the virtual snapshot that every group is born with; its first entry follows.
 pub const BIRTH: (RaftIndex, RaftTerm) = (RaftIndex(1), RaftTerm(1));
+
+/// Ticks without a word of the leader after which a follower stands for election, at least; at most twice as many.
+/// The design's tick is 100 ms.
+pub const ELECTION_TICKS: usize = 6;
+/// Ticks between a leader's heartbeats.
+const HEARTBEAT_TICKS: usize = 1;
+/// Entries in one message.
+const MESSAGE_ENTRIES: u64 = 64;
+/// Messages with entries on their way to one follower.
+const INFLIGHT_MESSAGES: usize = 32;
 
 /// What a replica must never forget. Synced when term or vote change; the commit index may lag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,27 +44,46 @@ pub struct HardState {
 pub struct Start {
     pub peer: PeerId,
     pub voters: Vec<PeerId>,
+    pub learners: Vec<PeerId>,
     pub hard_state: HardState,
     /// Index and term of the entry before the first in the log.
     pub before_first: (RaftIndex, RaftTerm),
     /// Index and term of the last entry; `before_first` when the log is empty.
     pub last: (RaftIndex, RaftTerm),
-    /// Index and term of the entry up to which nothing needs to be applied.
-    pub applied: (RaftIndex, RaftTerm),
+    /// Terms of the log and their first indexes, rising. The entries before the first of them are of the term that
+    /// `before_first` names.
+    pub terms: Vec<(RaftTerm, RaftIndex)>,
+    /// Index of the entry up to which nothing needs to be applied.
+    pub applied: RaftIndex,
     /// The entries after `applied`, up to `last`.
     pub unapplied: Vec<Entry>,
+    /// From this the election timeouts are drawn: another one for each replica, or all stand at once.
+    pub seed: u64,
 }
 
-/// What must be done, in this order: `append` to the log and `hard_state` to the store, both synced before
-/// `persisted(number)` is called; `committed` may be applied at once.
+/// What must be done, in this order: `append` to the log (from its first index on what the log holds is void) and
+/// `hard_state` to the store, both synced before `persisted(number)` is called. `messages` may leave at once,
+/// `persisted_messages` when everything up to `number` is on disk; `committed` may be applied at once.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub number: u64,
     pub append: Vec<Entry>,
-    /// To be stored; synced when `must_sync`.
+    /// To be stored; synced when `must_sync_hard_state`.
     pub hard_state: Option<HardState>,
     pub must_sync_hard_state: bool,
+    pub messages: Vec<Message>,
+    pub persisted_messages: Vec<Message>,
     pub committed: Vec<Entry>,
+    /// Entries to be read off the log and given to `fetched`.
+    pub fetches: Vec<Fetch>,
+}
+
+/// A piece of the log that a follower lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub low: RaftIndex,
+    /// Not included. Fewer entries than asked for are enough.
+    pub high: RaftIndex,
 }
 
 /// The proposal was refused: this replica does not lead.
@@ -59,9 +93,24 @@ pub struct NotLeader {
     pub term: RaftTerm,
 }
 
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    #[error("the message is for peer {to}")]
+    NotOurs { to: PeerId },
+    /// The leader knows of entries that this replica has acknowledged and lacks: its disk lost them. It must not go
+    /// on under this peer id.
+    #[error("the leader's commit index {commit} lies beyond our last entry {last}")]
+    Lost { commit: RaftIndex, last: RaftIndex },
+    /// A term that Kafka's leader epoch could not show.
+    #[error("term {0} is too large")]
+    Term(RaftTerm),
+}
+
 /// One replica of one raft group.
 pub struct Replica {
     node: RawNode<LogState>,
+    timeout: Timeout,
 }
 
 impl Replica {
@@ -70,30 +119,68 @@ impl Replica {
     pub fn new(start: Start) -> Self {
         let config = Config {
             id: start.peer.0,
-            election_tick: 10,
-            heartbeat_tick: 3,
-            applied: start.applied.0.0,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied: start.applied.0,
             pre_vote: true,
             check_quorum: true,
             batch_append: true,
             // Bytes are limited by who holds them; raft counts descriptors only.
             max_uncommitted_size: raft::NO_LIMIT,
-            max_size_per_msg: 64 * entry::DESCRIPTOR_LEN as u64,
-            max_inflight_msgs: 32,
+            max_size_per_msg: MESSAGE_ENTRIES * entry::DESCRIPTOR_LEN as u64,
+            max_inflight_msgs: INFLIGHT_MESSAGES,
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let timeout = Timeout::new(start.seed, ELECTION_TICKS);
         let node = RawNode::new(&config, LogState::new(start), &logger).expect("the state given is consistent");
-        Self { node }
+        let mut replica = Self { node, timeout };
+        replica.timeout.hold(&mut replica.node.raft);
+        replica
     }
 
     /// Stands for election. A sole voter has won when this returns; its effects say so.
     pub fn campaign(&mut self) {
         self.node.campaign().expect("a local message is never refused");
+        self.timeout.hold(&mut self.node.raft);
+    }
+
+    /// A tenth of a second has passed. A sole voter needs no ticks.
+    pub fn tick(&mut self) {
+        self.node.tick();
+        self.timeout.hold(&mut self.node.raft);
+    }
+
+    /// Takes what another replica says.
+    ///
+    /// # Errors
+    /// Nothing has changed. Messages of those who are no members, and stale ones, are taken and without effect.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        let raft = &self.node.raft;
+        if message.to().0 != raft.id {
+            return Err(StepError::NotOurs { to: message.to() });
+        }
+        if message.term().0 > i32::MAX as u64 - 1 {
+            return Err(StepError::Term(message.term()));
+        }
+        let last = self.last_index();
+        // Of a heartbeat only: an append brings what it commits, and raft checks it.
+        if message.is_heartbeat() && message.term() >= self.term() && message.commit() > last {
+            return Err(StepError::Lost { commit: message.commit(), last });
+        }
+        // What raft refuses here is of a peer that it does not know.
+        drop(self.node.step(message.0));
+        self.timeout.hold(&mut self.node.raft);
+        Ok(())
     }
 
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader
+    }
+
+    /// Who leads, as far as this replica knows.
+    pub fn leader(&self) -> Option<PeerId> {
+        Some(PeerId(self.node.raft.leader_id)).filter(|leader| leader.0 != 0)
     }
 
     pub fn term(&self) -> RaftTerm {
@@ -117,10 +204,17 @@ impl Replica {
         Ok((self.term(), self.last_index()))
     }
 
+    /// Hands the leadership to another voter once it has all entries. Refuses proposals until then, or until an
+    /// election timeout has passed.
+    pub fn transfer_leader(&mut self, to: PeerId) {
+        self.node.transfer_leader(to.0);
+    }
+
     /// What is to be done now, if anything.
     pub fn effects(&mut self) -> Option<Effects> {
         if !self.node.has_ready() {
-            return None;
+            let fetches = if self.node.store().has_fetches() { self.node.store().fetches() } else { Vec::new() };
+            return (!fetches.is_empty()).then(|| Effects { fetches, ..Effects::default() });
         }
         let mut ready = self.node.ready();
         let decode = |e: raft::eraftpb::Entry| Entry::from_raft(&e).expect("raft gives back what was proposed");
@@ -136,10 +230,13 @@ impl Replica {
             // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
             must_sync_hard_state: ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs)),
             hard_state,
+            messages: ready.take_messages().into_iter().map(Message).collect(),
+            persisted_messages: ready.take_persisted_messages().into_iter().map(Message).collect(),
             committed,
             append,
+            fetches: self.node.store().fetches(),
         };
-        self.node.mut_store().append(ready.entries(), &effects.append);
+        self.node.mut_store().append(&effects.append);
         if let Some(hs) = ready.hs() {
             self.node.mut_store().set_hard_state(hs.clone());
         }
@@ -150,6 +247,14 @@ impl Replica {
     /// Everything of the effects up to `number` is on disk.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+    }
+
+    /// The entries from `low` on that effects asked for; some of them are enough.
+    pub fn fetched(&mut self, low: RaftIndex, entries: &[Entry]) {
+        for context in self.node.store().fetched(low, entries) {
+            self.node.on_entries_fetched(context);
+        }
+        self.node.store().forget_fetched();
     }
 
     /// Everything up to `index` is applied: the descriptors up to there are dropped.

@@ -1,23 +1,47 @@
-//! What raft may ask of the log: the entries that are not yet applied, and the ends.
+//! What raft may ask of the log: the entries that are not yet applied, the terms, and the ends.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 
 use raft::eraftpb::{ConfState, Entry as RaftEntry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::{Entry, Start};
+use super::{Entry, Fetch, Start};
 use crate::types::RaftIndex;
 
-/// The log as raft sees it. Entries up to `applied` are not kept: a sole voter never asks for them.
+/// Asks of raft for one place of the log that are remembered. One that is dropped is asked again with the next
+/// heartbeat.
+const WAITING_MAX: usize = 16;
+
+/// The log as raft sees it. Entries up to `applied` are not kept: what a follower still needs of them is fetched.
 pub(super) struct LogState {
     hard_state: HardState,
     conf_state: ConfState,
     /// Index and term of the entry before the first.
     before_first: (u64, u64),
-    /// Index and term of the entry before `tail`.
-    before_tail: (u64, u64),
+    /// Index of the entry before `tail`.
+    before_tail: u64,
     /// The entries after the applied one.
     tail: VecDeque<RaftEntry>,
+    /// Term and its first index, rising.
+    terms: Vec<(u64, u64)>,
+    /// Storage is asked by shared reference.
+    fetching: RefCell<Fetching>,
+}
+
+/// Entries that were applied and that a follower lacks.
+#[derive(Default)]
+struct Fetching {
+    /// By the first index, those who wait for it.
+    waiting: BTreeMap<u64, Waiting>,
+    /// What was fetched, for the time of one callback.
+    fetched: Option<(u64, Vec<RaftEntry>)>,
+}
+
+struct Waiting {
+    high: u64,
+    told: bool,
+    contexts: Vec<GetEntriesContext>,
 }
 
 impl LogState {
@@ -28,20 +52,19 @@ impl LogState {
         let raised = last_term > start.hard_state.term.0;
         hard_state.term = start.hard_state.term.0.max(last_term).max(start.before_first.1.0);
         hard_state.vote = if raised { 0 } else { start.hard_state.vote.0 };
-        hard_state.commit = start.applied.0.0.max(start.hard_state.commit.0.min(last_index));
+        hard_state.commit = start.applied.0.max(start.hard_state.commit.0.min(last_index));
         let mut conf_state = ConfState::default();
         conf_state.set_voters(start.voters.iter().map(|p| p.0).collect());
+        conf_state.set_learners(start.learners.iter().map(|p| p.0).collect());
         let tail: VecDeque<RaftEntry> = start.unapplied.iter().map(|e| e.to_raft()).collect();
-        let before_tail = (start.applied.0.0, start.applied.1.0);
-        let log_end = tail.back().map_or(before_tail.0, |e| e.index);
+        let before_tail = start.applied.0;
+        let log_end = tail.back().map_or(before_tail, |e| e.index);
         assert_eq!(log_end, last_index, "the entries given end where the log ends");
-        Self {
-            hard_state,
-            conf_state,
-            before_first: (start.before_first.0.0, start.before_first.1.0),
-            before_tail,
-            tail,
-        }
+        let terms: Vec<_> = start.terms.iter().map(|(term, index)| (term.0, index.0)).collect();
+        assert!(terms.is_sorted(), "terms rise with the index");
+        let before_first = (start.before_first.0.0, start.before_first.1.0);
+        let fetching = RefCell::default();
+        Self { hard_state, conf_state, before_first, before_tail, tail, terms, fetching }
     }
 
     /// Whether another term or vote is noted than this: the commit index alone may lag.
@@ -53,26 +76,75 @@ impl LogState {
         self.hard_state = hard_state;
     }
 
-    /// Adds what raft gave out for appending. `kept` are raft's own entries if it still holds them.
-    pub(super) fn append(&mut self, kept: &[RaftEntry], entries: &[Entry]) {
-        debug_assert!(kept.is_empty(), "the entries were taken out");
+    /// Takes what raft gave out for appending. It may stand in the place of entries that were never committed.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first().map(|e| e.index.0) else { return };
+        assert!(first > self.before_tail, "entry {first} was applied: it never changes");
+        self.tail.truncate((first - self.before_tail - 1) as usize);
+        self.terms.retain(|(_, start)| *start < first);
         for e in entries {
-            let expected = self.last() + 1;
-            assert_eq!(e.index.0, expected, "a sole voter's log never goes back");
+            assert_eq!(e.index.0, self.last() + 1, "entries leave no gap");
+            if self.terms.last().is_none_or(|(term, _)| *term < e.term.0) {
+                self.terms.push((e.term.0, e.index.0));
+            }
             self.tail.push_back(e.to_raft());
         }
     }
 
     pub(super) fn applied(&mut self, index: RaftIndex) {
-        while self.tail.front().is_some_and(|e| e.index <= index.0) {
-            if let Some(e) = self.tail.pop_front() {
-                self.before_tail = (e.index, e.term);
-            }
+        while let Some(e) = self.tail.pop_front_if(|e| e.index <= index.0) {
+            self.before_tail = e.index;
         }
     }
 
     fn last(&self) -> u64 {
-        self.tail.back().map_or(self.before_tail.0, |e| e.index)
+        self.before_tail + self.tail.len() as u64
+    }
+
+    /// What must be read off the log since the last call.
+    pub(super) fn fetches(&self) -> Vec<Fetch> {
+        let waiting = &mut self.fetching.borrow_mut().waiting;
+        let untold = waiting.iter_mut().filter(|(_, waiting)| !waiting.told);
+        let tell = |(low, waiting): (&u64, &mut Waiting)| {
+            waiting.told = true;
+            Fetch { low: RaftIndex(*low), high: RaftIndex(waiting.high) }
+        };
+        untold.map(tell).collect()
+    }
+
+    pub(super) fn has_fetches(&self) -> bool {
+        self.fetching.borrow().waiting.values().any(|w| !w.told)
+    }
+
+    /// Keeps what was fetched until `forget_fetched`, and gives those who wait for it.
+    pub(super) fn fetched(&self, low: RaftIndex, entries: &[Entry]) -> Vec<GetEntriesContext> {
+        let mut fetching = self.fetching.borrow_mut();
+        fetching.fetched = Some((low.0, entries.iter().map(|e| e.to_raft()).collect()));
+        fetching.waiting.remove(&low.0).map(|w| w.contexts).unwrap_or_default()
+    }
+
+    pub(super) fn forget_fetched(&self) {
+        self.fetching.borrow_mut().fetched = None;
+    }
+
+    fn old_entries(&self, low: u64, high: u64, context: GetEntriesContext) -> raft::Result<Vec<RaftEntry>> {
+        let mut fetching = self.fetching.borrow_mut();
+        match &fetching.fetched {
+            Some((at, entries)) if *at == low && !entries.is_empty() => {
+                let count = usize::try_from(high - low).unwrap_or(usize::MAX);
+                return Ok(entries.iter().take(count).cloned().collect());
+            }
+            _ => {}
+        }
+        if low <= self.before_first.0 || !context.can_async() {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        let new = || Waiting { high, told: false, contexts: Vec::new() };
+        let waiting = fetching.waiting.entry(low).or_insert_with(new);
+        if waiting.contexts.len() < WAITING_MAX {
+            waiting.contexts.push(context);
+        }
+        Err(Error::Store(StorageError::LogTemporarilyUnavailable))
     }
 }
 
@@ -86,34 +158,37 @@ impl Storage for LogState {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _context: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<RaftEntry>> {
-        if low <= self.before_tail.0 {
-            return Err(Error::Store(StorageError::Compacted));
-        }
-        let first = self.before_tail.0 + 1;
-        let at = usize::try_from(low - first).map_err(|_| Error::Store(StorageError::Unavailable))?;
-        let count = usize::try_from(high - low).map_err(|_| Error::Store(StorageError::Unavailable))?;
-        let mut entries: Vec<RaftEntry> = self.tail.iter().skip(at).take(count).cloned().collect();
-        if entries.len() < count {
-            return Err(Error::Store(StorageError::Unavailable));
-        }
+        let mut entries = if low <= self.before_tail {
+            self.old_entries(low, high, context)?
+        } else {
+            let at = usize::try_from(low - self.before_tail - 1).unwrap_or(usize::MAX);
+            let count = usize::try_from(high - low).unwrap_or(usize::MAX);
+            let entries: Vec<RaftEntry> = self.tail.iter().skip(at).take(count).cloned().collect();
+            if entries.len() < count {
+                return Err(Error::Store(StorageError::Unavailable));
+            }
+            entries
+        };
         raft::util::limit_size(&mut entries, max_size.into());
         Ok(entries)
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == self.before_tail.0 {
-            return Ok(self.before_tail.1);
-        }
         if index == self.before_first.0 {
             return Ok(self.before_first.1);
         }
-        if index < self.before_tail.0 {
+        if index < self.before_first.0 {
             return Err(Error::Store(StorageError::Compacted));
         }
-        let at = usize::try_from(index - self.before_tail.0 - 1).unwrap_or(usize::MAX);
-        self.tail.get(at).map(|e| e.term).ok_or(Error::Store(StorageError::Unavailable))
+        if index > self.last() {
+            return Err(Error::Store(StorageError::Unavailable));
+        }
+        let after = self.terms.partition_point(|(_, start)| *start <= index);
+        let term =
+            after.checked_sub(1).and_then(|at| self.terms.get(at)).map_or(self.before_first.1, |(term, _)| *term);
+        Ok(term)
     }
 
     fn first_index(&self) -> raft::Result<u64> {
@@ -125,7 +200,7 @@ impl Storage for LogState {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // Only a leader with followers asks.
+        // The log reaches back to the birth of the group wherever a follower may ask.
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }
