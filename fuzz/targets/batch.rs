@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millstream_core::record::{
-    BatchHeader, Compression, RecordIter, Rules, TimestampType, batch_body, crc32c, validate_produce_batch,
+    BatchHeader, Budget, Compression, RecordIter, Rules, TimestampType, batch_body, crc32c, validate_produce_batch,
 };
 use millstream_core::types::{Timestamp, TopicName, TopicPartition};
 
@@ -42,7 +42,8 @@ fuzz_target!(|data: &[u8]| {
         max_decompressed_bytes: INFLATED_MAX,
     };
     let mut scratch = Vec::new();
-    let Ok(taken) = validate_produce_batch(&Bytes::from(bytes), &rules, &mut scratch) else { return };
+    let mut budget = Budget::new(INFLATED_MAX);
+    let Ok(taken) = validate_produce_batch(&Bytes::from(bytes), &rules, &mut budget) else { return };
     let header = BatchHeader::parse_checked(&taken.bytes).expect("what is taken is one whole batch");
     assert_eq!(header.size_bytes(), taken.bytes.len());
     let body = batch_body(&header, &taken.bytes, INFLATED_MAX, &mut scratch).expect("its body can be read");

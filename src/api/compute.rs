@@ -3,7 +3,7 @@
 use tokio::sync::Semaphore;
 
 /// From this size on work is moved to another thread: a million topic names take a second.
-const LARGE_BYTES: usize = 64 << 10;
+pub(super) const LARGE_BYTES: usize = 64 << 10;
 /// Large works at one time. More wait: each may take many times its request's size in memory.
 static LARGE_AT_ONCE: Semaphore = Semaphore::const_new(2);
 

@@ -26,19 +26,16 @@ fn describe(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
-    let named = asked.topics.as_ref().map(|topics| {
-        let of = |t: &LogDirsTopic| t.partitions.iter().map(|p| (t.name.to_string(), *p)).collect::<Vec<_>>();
-        topics.iter().flat_map(of).collect::<HashSet<_>>()
-    });
+    let named = asked.topics.as_deref().map(partitions_of);
     let mut topics: BTreeMap<String, Vec<LogDirPartition>> = BTreeMap::new();
     for partition in context.partitions.all() {
-        let key = (partition.name.topic.to_string(), partition.name.partition);
+        let (topic, index) = (partition.name.topic.as_str(), partition.name.partition);
         // The metadata are no topic to anybody.
-        if partition.id == METADATA_PARTITION || named.as_ref().is_some_and(|named| !named.contains(&key)) {
+        if partition.id == METADATA_PARTITION || named.as_ref().is_some_and(|named| !named.contains(&(topic, index))) {
             continue;
         }
-        topics.entry(key.0).or_default().push(LogDirPartition {
-            index: key.1,
+        topics.entry(topic.to_owned()).or_default().push(LogDirPartition {
+            index,
             size_bytes: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
             // The leader is never behind itself; how far an offline one is behind is not known.
             offset_lag: if partition.leadership() == Leadership::Offline { -1 } else { 0 },
@@ -60,6 +57,11 @@ fn describe(context: &Context, request: &Request) -> Outcome {
     };
     let body = DescribeLogDirsResponse { throttle_time_ms: 0, error_code: 0, log_dirs: vec![dir] };
     Outcome::reply(&request.header, &body)
+}
+
+/// Each partition once. A name is not copied for each: it may be long, and its partitions many.
+fn partitions_of(topics: &[LogDirsTopic]) -> HashSet<(&str, i32)> {
+    topics.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.name, *index))).collect()
 }
 
 fn absolute(path: &std::path::Path) -> String {
@@ -116,4 +118,19 @@ fn alter(context: &Context, request: &Request) -> Outcome {
         AlterReplicaLogDirTopicResult::default().with_topic_name(name.into()).with_partitions(partitions)
     });
     Outcome::reply(&request.header, &AlterReplicaLogDirsResponse::default().with_results(results.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::allocated::allocated_by;
+
+    #[test]
+    fn a_long_name_with_many_partitions_is_not_copied() {
+        let name = StrBytes::from_string("n".repeat(30_000));
+        let topics = [LogDirsTopic { name, partitions: (0..40_000).collect() }];
+        let (named, allocated) = allocated_by(|| partitions_of(&topics));
+        assert_eq!(named.len(), 40_000);
+        assert!(allocated < 8 << 20, "{allocated} bytes for 190 kB");
+    }
 }

@@ -1,5 +1,6 @@
 //! Fetches that wait for more bytes: woken by the commit, never by polling.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -33,7 +34,8 @@ pub struct Mark(i64);
 pub(super) struct Waiters {
     /// Mirrors the list's length, so that a commit nobody waits for takes no lock.
     count: AtomicUsize,
-    list: Mutex<Vec<Weak<Inner>>>,
+    /// By the address of the wait, which is its own while it is registered.
+    list: Mutex<HashMap<usize, Weak<Inner>>>,
 }
 
 impl FetchWait {
@@ -77,15 +79,13 @@ impl Drop for FetchWait {
 impl Waiters {
     fn add(&self, wait: &Arc<Inner>) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push(Arc::downgrade(wait));
+        list.insert(Arc::as_ptr(wait).addr(), Arc::downgrade(wait));
         self.count.store(list.len(), Ordering::SeqCst);
     }
 
     fn remove(&self, wait: &Arc<Inner>) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = list.iter().position(|w| std::ptr::eq(w.as_ptr(), Arc::as_ptr(wait))) {
-            list.swap_remove(at);
-        }
+        list.remove(&Arc::as_ptr(wait).addr());
         self.count.store(list.len(), Ordering::SeqCst);
     }
 
@@ -94,7 +94,7 @@ impl Waiters {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        for wait in self.list.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for wait in self.list.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let Some(wait) = wait.upgrade() else { continue };
             if wait.committed.fetch_add(bytes, Ordering::SeqCst) + bytes >= wait.enough.load(Ordering::SeqCst) {
                 wait.awake.notify_one();
@@ -136,5 +136,22 @@ mod tests {
         assert!(!is_woken(&wait, second, 1));
         waiters.changed();
         assert!(is_woken(&wait, second, i64::MAX));
+    }
+
+    #[test]
+    fn a_wait_stands_once_at_a_partition_however_often_it_is_named() {
+        let waiters = Waiters::default();
+        let (one, two) = (FetchWait::register(Vec::new()), FetchWait::register(Vec::new()));
+        for wait in [&one, &one, &two] {
+            waiters.add(&wait.inner);
+        }
+        let mark = one.mark();
+        waiters.committed(60);
+        assert!(!is_woken(&one, mark, 100), "counted once");
+        waiters.remove(&one.inner);
+        assert_eq!(waiters.count.load(Ordering::SeqCst), 1);
+        waiters.committed(60);
+        assert!(!is_woken(&one, mark, 100), "it is gone");
+        assert!(is_woken(&two, Mark(0), 100));
     }
 }

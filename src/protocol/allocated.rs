@@ -29,7 +29,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Runs `work` and gives the bytes that this thread asked for meanwhile, freed or not.
-pub(super) fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
+pub(crate) fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATED.get();
     let result = work();
     (result, ALLOCATED.get() - before)

@@ -4,7 +4,7 @@
 //! Fetch, which copy no records, and those of versions that it lacks. Nothing here knows what a request asks for.
 
 #[cfg(test)]
-mod allocated;
+pub(crate) mod allocated;
 pub mod client;
 pub mod decode;
 pub mod encode;

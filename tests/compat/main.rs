@@ -11,6 +11,7 @@ mod fetch;
 mod groups;
 mod harness;
 mod hostile;
+mod limits;
 mod list_offsets;
 mod metadata;
 mod offsets;

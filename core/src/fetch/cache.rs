@@ -1,6 +1,7 @@
 //! The sessions of a node (Kafka `FetchSessionCache`, `FetchManager.newContext`).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use super::session::{Ask, AskKey, Session};
@@ -9,6 +10,10 @@ use crate::types::Timestamp;
 /// A session that was used within this time is not given up for another, milliseconds
 /// (`min.incremental.fetch.session.eviction.ms`).
 const EVICTION_MS: i64 = 120_000;
+/// Partitions that one session may hold, and all together: a client that asks for more is served without a session.
+/// Kafka has no such bound; a partition takes some 200 bytes for as long as the session lives.
+const SESSION_PARTITIONS_MAX: usize = 10_000;
+const PARTITIONS_MAX: usize = 1_000_000;
 /// "No session", and the epoch that ends one.
 const FINAL_EPOCH: i32 = -1;
 
@@ -47,18 +52,22 @@ pub enum SessionError {
 struct Slot {
     session: Arc<Mutex<Session>>,
     last_used: Timestamp,
+    /// What the session holds.
+    partitions: usize,
 }
 
 /// At most `slots_max` sessions; when all are in use, clients are served without one.
 pub struct SessionCache {
     slots: HashMap<i32, Slot>,
     slots_max: usize,
+    /// Of all sessions.
+    partitions: usize,
 }
 
 impl SessionCache {
     /// `slots_max`: `max.incremental.fetch.session.cache.slots`, default 1,000.
     pub fn new(slots_max: usize) -> Self {
-        Self { slots: HashMap::new(), slots_max }
+        Self { slots: HashMap::new(), slots_max, partitions: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -72,9 +81,9 @@ impl SessionCache {
     /// Finds or makes the session of a request. `random_id`: any number; it becomes the id of a new session.
     pub fn open(&mut self, now: Timestamp, request: SessionRequest, random_id: i32) -> Result<Opened, SessionError> {
         if request.epoch == FINAL_EPOCH || request.epoch == 0 {
-            self.slots.remove(&request.session_id);
+            self.remove(request.session_id);
             if request.epoch == FINAL_EPOCH {
-                return Ok(Opened::Full(request.asks));
+                return Ok(Opened::Full(last_of_each(request.asks)));
             }
             return Ok(self.create(now, request, random_id));
         }
@@ -90,53 +99,90 @@ impl SessionCache {
         slot.last_used = now;
         session.next_epoch = if request.epoch == i32::MAX { 1 } else { request.epoch + 1 };
         session.by_id = request.by_id;
-        for key in &request.forgotten {
-            session.forget(key);
-        }
+        // In Kafka's order: what is named in both is forgotten.
         for ask in request.asks {
             session.put(ask);
         }
-        let emptied = session.is_empty();
+        for key in &request.forgotten {
+            session.forget(key);
+        }
+        let partitions = session.len();
         drop(session);
-        if emptied {
+        self.partitions = self.partitions - slot.partitions + partitions;
+        slot.partitions = partitions;
+        if partitions == 0 {
             // Nothing is left to be followed (Kafka closes such a session too).
-            self.slots.remove(&request.session_id);
+            self.remove(request.session_id);
             return Ok(Opened::Full(Vec::new()));
+        }
+        if partitions > SESSION_PARTITIONS_MAX || self.partitions > PARTITIONS_MAX {
+            // The client asks for everything anew, and is served without a session.
+            self.remove(request.session_id);
+            return Err(SessionError::IdNotFound);
         }
         Ok(Opened::Incremental { id: request.session_id, session: shared })
     }
 
+    fn remove(&mut self, id: i32) {
+        if let Some(slot) = self.slots.remove(&id) {
+            self.partitions -= slot.partitions;
+        }
+    }
+
     fn create(&mut self, now: Timestamp, request: SessionRequest, random_id: i32) -> Opened {
-        if request.asks.is_empty() || !self.make_room(now) {
-            return Opened::Full(request.asks);
+        let asks = last_of_each(request.asks);
+        if asks.is_empty() || asks.len() > SESSION_PARTITIONS_MAX || !self.make_room(now, asks.len()) {
+            return Opened::Full(asks);
         }
         // Ids are from 1; a taken one yields to the next free.
         let mut id = random_id.checked_abs().unwrap_or(1).max(1);
         while self.slots.contains_key(&id) {
             id = if id == i32::MAX { 1 } else { id + 1 };
         }
+        let partitions = asks.len();
         let mut session = Session::new(request.by_id);
-        for ask in request.asks {
+        for ask in asks {
             session.put(ask);
         }
         let session = Arc::new(Mutex::new(session));
-        self.slots.insert(id, Slot { session: session.clone(), last_used: now });
+        self.partitions += partitions;
+        self.slots.insert(id, Slot { session: session.clone(), last_used: now, partitions });
         Opened::Created { id, session }
     }
 
-    fn make_room(&mut self, now: Timestamp) -> bool {
-        if self.slots.len() < self.slots_max {
+    /// Makes room for a session of so many partitions, at most at the cost of the oldest one.
+    fn make_room(&mut self, now: Timestamp, partitions: usize) -> bool {
+        if self.has_room(partitions) {
             return true;
         }
         let oldest = self.slots.iter().min_by_key(|(_, slot)| slot.last_used).map(|(id, s)| (*id, s.last_used));
-        match oldest {
-            Some((id, used)) if now.0.saturating_sub(used.0) > EVICTION_MS => {
-                self.slots.remove(&id);
-                true
+        if let Some((id, used)) = oldest
+            && now.0.saturating_sub(used.0) > EVICTION_MS
+        {
+            self.remove(id);
+        }
+        self.has_room(partitions)
+    }
+
+    fn has_room(&self, partitions: usize) -> bool {
+        self.slots.len() < self.slots_max && self.partitions + partitions <= PARTITIONS_MAX
+    }
+}
+
+/// Each partition once, where it first stood, as it was last asked for (Kafka `FetchRequest.fetchData`).
+fn last_of_each(asks: Vec<Ask>) -> Vec<Ask> {
+    let mut places = HashMap::with_capacity(asks.len());
+    let mut kept: Vec<Ask> = Vec::with_capacity(asks.len());
+    for ask in asks {
+        match places.entry(ask.key()) {
+            Entry::Occupied(place) => kept[*place.get()] = ask,
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(ask);
             }
-            _ => false,
         }
     }
+    kept
 }
 
 #[cfg(test)]

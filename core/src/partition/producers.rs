@@ -3,6 +3,7 @@
 //! A fold over committed batches, and on top of it a queue of the batches that were admitted and are not yet
 //! committed. A decision looks at both; a commit moves the queue's head, a truncation drops its tail.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use crate::record::BatchHeader;
@@ -84,7 +85,10 @@ struct KeptBatch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     committed: HashMap<ProducerId, Producer>,
-    uncommitted: VecDeque<BatchSequence>,
+    /// The batches of each producer, oldest first; none is empty.
+    uncommitted: HashMap<ProducerId, VecDeque<BatchSequence>>,
+    /// Whose they are and their last offsets, in the log's order.
+    order: VecDeque<(ProducerId, Offset)>,
 }
 
 /// One producer, as DescribeProducers shows it.
@@ -128,7 +132,7 @@ impl Producers {
     fn duplicate_of(&self, batch: &BatchHeader) -> Option<KeptBatch> {
         let (first, last) = (batch.base_sequence, batch.last_sequence());
         let mut newer = 0;
-        for u in self.uncommitted.iter().rev().filter(|u| u.producer_id == batch.producer_id) {
+        for u in self.uncommitted.get(&batch.producer_id).into_iter().flatten().rev() {
             if u.epoch != batch.producer_epoch || newer == PRODUCER_BATCHES_KEPT {
                 return None;
             }
@@ -143,7 +147,7 @@ impl Producers {
     }
 
     fn last(&self, id: ProducerId) -> Option<(ProducerEpoch, Sequence)> {
-        if let Some(u) = self.uncommitted.iter().rev().find(|u| u.producer_id == id) {
+        if let Some(u) = self.uncommitted.get(&id).and_then(VecDeque::back) {
             return Some((u.epoch, u.last_sequence));
         }
         self.committed.get(&id).and_then(|p| p.batches.back().map(|b| (p.epoch, b.last_sequence)))
@@ -151,13 +155,14 @@ impl Producers {
 
     /// Notes a batch that goes to the log.
     pub fn admit(&mut self, batch: BatchSequence) {
-        self.uncommitted.push_back(batch);
+        self.order.push_back((batch.producer_id, batch.last_offset));
+        self.uncommitted.entry(batch.producer_id).or_default().push_back(batch);
     }
 
     /// Everything below `committed` is committed.
     pub fn commit_to(&mut self, committed: Offset) {
-        while self.uncommitted.front().is_some_and(|u| u.last_offset < committed) {
-            if let Some(batch) = self.uncommitted.pop_front() {
+        while let Some((id, _)) = self.order.pop_front_if(|(_, last)| *last < committed) {
+            if let Some(batch) = self.take_uncommitted(id, VecDeque::pop_front) {
                 self.replay(&batch);
             }
         }
@@ -165,7 +170,22 @@ impl Producers {
 
     /// Everything from `offset` on was cut from the log.
     pub fn truncate_from(&mut self, offset: Offset) {
-        self.uncommitted.retain(|u| u.last_offset < offset);
+        while let Some((id, _)) = self.order.pop_back_if(|(_, last)| *last >= offset) {
+            self.take_uncommitted(id, VecDeque::pop_back);
+        }
+    }
+
+    fn take_uncommitted(
+        &mut self,
+        id: ProducerId,
+        take: fn(&mut VecDeque<BatchSequence>) -> Option<BatchSequence>,
+    ) -> Option<BatchSequence> {
+        let Entry::Occupied(mut batches) = self.uncommitted.entry(id) else { return None };
+        let taken = take(batches.get_mut());
+        if batches.get().is_empty() {
+            batches.remove();
+        }
+        taken
     }
 
     /// Folds a committed batch in.
@@ -211,7 +231,7 @@ impl Producers {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.committed.is_empty() && self.uncommitted.is_empty()
+        self.committed.is_empty() && self.order.is_empty()
     }
 
     /// The committed state as bytes. Layout, big endian: count u32, then per producer: id i64, epoch i16, last

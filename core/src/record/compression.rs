@@ -32,7 +32,8 @@ const CHUNK: usize = 32 * 1024;
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const LZ4_INDEPENDENT: u8 = 0b10_0000;
 
-/// Inflates `bytes` into `out`, whose content is replaced. At most `limit` bytes come out.
+/// Inflates `bytes` into `out`, whose content is replaced. At most `limit` bytes come out. After an error `out` holds
+/// what was inflated until then: so much work was done.
 pub fn decompress(codec: Compression, bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
     out.clear();
     match codec {
@@ -71,13 +72,12 @@ fn drain(codec: Compression, mut from: impl Read, limit: usize, out: &mut Vec<u8
         let n = match read {
             Ok(n) => n,
             Err(_) => {
-                out.clear();
+                out.truncate(start);
                 return Err(DecompressError::Malformed(codec));
             }
         };
         out.truncate(start + n);
         if out.len() > limit {
-            out.clear();
             return Err(DecompressError::TooLarge { limit });
         }
         if n == 0 {

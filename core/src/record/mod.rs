@@ -14,7 +14,9 @@ pub use batch::{
 pub use build::{BatchBuilder, Marker, control_batch, parse_marker};
 pub use compression::{DecompressError, compress, decompress};
 pub use records::{BodyError, Headers, Record, RecordError, RecordIter, batch_body};
-pub use validate::{BatchProblem, RECORD_PROBLEMS_MAX, RecordProblem, Rules, Validated, validate_produce_batch};
+pub use validate::{
+    BatchProblem, Budget, RECORD_PROBLEMS_MAX, RecordProblem, Rules, Validated, validate_produce_batch,
+};
 
 /// CRC-32C (Castagnoli), the checksum of batches and of our own frames.
 pub fn crc32c(bytes: &[u8]) -> u32 {

@@ -4,14 +4,14 @@
 
 use bytes::Bytes;
 
-use super::batch::{BATCH_OVERHEAD, BatchError, BatchHeader, Compression, LENGTH_AT, TimestampType};
+use super::batch::{BATCH_HEADER_LEN, BATCH_OVERHEAD, BatchError, BatchHeader, Compression, LENGTH_AT, TimestampType};
 use super::build::{BatchBuilder, write_header};
 use super::compression::DecompressError;
 use super::records::{BodyError, Record, RecordIter, batch_body};
 use crate::types::{Offset, Timestamp, TopicPartition};
 
-/// Most problems of single records that are told; their number is told in full. A record takes 7 bytes, a problem
-/// a hundred: without a bound a request could ask for an answer many times its size.
+/// Most problems of single records that one request is told; their number is told in full. A record takes 7 bytes, a
+/// problem a hundred: without a bound a request could ask for an answer many times its size.
 pub const RECORD_PROBLEMS_MAX: usize = 1000;
 
 /// Smallest value of the length field at which Kafka looks on for a magic byte at all.
@@ -47,6 +47,40 @@ pub struct Rules<'a> {
     pub zstd_allowed: bool,
     /// Most bytes a batch may inflate to.
     pub max_decompressed_bytes: usize,
+}
+
+/// What the batches of one request may take together, whatever each of them may.
+#[derive(Debug)]
+pub struct Budget {
+    /// Bytes still to be inflated or built anew.
+    inflated_left: usize,
+    problems_left: usize,
+    overdrawn: bool,
+    /// For inflating.
+    scratch: Vec<u8>,
+}
+
+impl Budget {
+    /// `inflated_max`: bytes that all batches together may inflate to or be built anew from. A batch beyond it is
+    /// refused as one that inflates too much.
+    pub fn new(inflated_max: usize) -> Self {
+        Self { inflated_left: inflated_max, problems_left: RECORD_PROBLEMS_MAX, overdrawn: false, scratch: Vec::new() }
+    }
+
+    /// Whether a batch was refused that a larger budget might have taken.
+    pub fn is_overdrawn(&self) -> bool {
+        self.overdrawn
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), BatchProblem> {
+        let limit = self.inflated_left;
+        self.inflated_left = limit.saturating_sub(bytes);
+        if bytes > limit {
+            self.overdrawn = true;
+            return Err(BatchProblem::InflatesTooLarge { limit });
+        }
+        Ok(())
+    }
 }
 
 /// A batch to store.
@@ -109,11 +143,23 @@ fn invalid_records_message(total: usize, problems: &[RecordProblem]) -> String {
 }
 
 /// Checks what a client sent for one partition, and gives it the form in which it is stored: untouched, or with
-/// another header (LogAppendTime, wrong maximum), or rebuilt (another codec, offsets not in a row). `scratch` is
-/// for inflating; its content is replaced.
+/// another header (LogAppendTime, wrong maximum), or rebuilt (another codec, offsets not in a row). `budget` is that of
+/// the whole request.
 pub fn validate_produce_batch(
     bytes: &Bytes,
     rules: &Rules<'_>,
+    budget: &mut Budget,
+) -> Result<Validated, BatchProblem> {
+    let mut scratch = std::mem::take(&mut budget.scratch);
+    let validated = validate(bytes, rules, budget, &mut scratch);
+    budget.scratch = scratch;
+    validated
+}
+
+fn validate(
+    bytes: &Bytes,
+    rules: &Rules<'_>,
+    budget: &mut Budget,
     scratch: &mut Vec<u8>,
 ) -> Result<Validated, BatchProblem> {
     let batch = the_one_batch(bytes)?;
@@ -130,14 +176,14 @@ pub fn validate_produce_batch(
     let codec = header.compression().map_err(|e| invalid(e.to_string()))?;
     check_header(&header, rules)?;
 
-    let body = batch_body(&header, &batch, rules.max_decompressed_bytes, scratch).map_err(|e| match e {
-        BodyError::Batch(e) => BatchProblem::Corrupt(e),
-        BodyError::Decompress(DecompressError::TooLarge { limit }) => BatchProblem::InflatesTooLarge { limit },
-        BodyError::Decompress(e @ DecompressError::Malformed(_)) => invalid(e.to_string()),
-    })?;
-    let walked = walk(&header, body, rules)?;
+    let body = match codec {
+        Compression::None => batch.get(BATCH_HEADER_LEN..).unwrap_or_default(),
+        _ => inflate(&header, &batch, rules, budget, scratch)?,
+    };
+    let walked = walk(&header, body, rules, &mut budget.problems_left)?;
     let target = rules.target_compression.unwrap_or(codec);
     let validated = if target != codec || !walked.in_sequence {
+        budget.take(body.len())?;
         rebuild(&header, body, target, rules)?
     } else {
         with_times(batch, header, walked.max_timestamp, rules)
@@ -146,6 +192,30 @@ pub fn validate_produce_batch(
         return Err(BatchProblem::LargerThanSegment { size_bytes: validated.bytes.len(), max: rules.segment_bytes });
     }
     Ok(validated)
+}
+
+/// The body of a compressed batch. Work that ends in an error counts, too.
+fn inflate<'a>(
+    header: &BatchHeader,
+    batch: &[u8],
+    rules: &Rules<'_>,
+    budget: &mut Budget,
+    scratch: &'a mut Vec<u8>,
+) -> Result<&'a [u8], BatchProblem> {
+    let limit = rules.max_decompressed_bytes.min(budget.inflated_left);
+    scratch.clear();
+    let inflated = batch_body(header, batch, limit, scratch).map(drop);
+    let too_large = inflated == Err(BodyError::Decompress(DecompressError::TooLarge { limit }));
+    budget.overdrawn |= too_large && limit < rules.max_decompressed_bytes;
+    budget.inflated_left -= scratch.len().min(limit);
+    match inflated {
+        Ok(()) => Ok(scratch),
+        Err(BodyError::Batch(e)) => Err(BatchProblem::Corrupt(e)),
+        Err(BodyError::Decompress(DecompressError::TooLarge { limit })) => {
+            Err(BatchProblem::InflatesTooLarge { limit })
+        }
+        Err(BodyError::Decompress(e @ DecompressError::Malformed(_))) => Err(invalid(e.to_string())),
+    }
 }
 
 fn invalid(text: String) -> BatchProblem {
@@ -240,9 +310,14 @@ struct Walked {
 }
 
 /// Looks at every record. Allocates for problems only.
-fn walk(header: &BatchHeader, body: &[u8], rules: &Rules<'_>) -> Result<Walked, BatchProblem> {
+fn walk(
+    header: &BatchHeader,
+    body: &[u8],
+    rules: &Rules<'_>,
+    problems_left: &mut usize,
+) -> Result<Walked, BatchProblem> {
     let mut walked = Walked { max_timestamp: Timestamp::NONE, in_sequence: true };
-    let mut problems = Problems::default();
+    let mut problems = Problems { left: problems_left, total: 0, of_timestamps: false, told: Vec::new() };
     for (index, record) in (0..).zip(RecordIter::new(header, body)) {
         let record = record.map_err(|e| invalid(format!("{e} (record {index} of {})", rules.partition)))?;
         if rules.compacted && record.key.is_none() {
@@ -261,7 +336,13 @@ fn walk(header: &BatchHeader, body: &[u8], rules: &Rules<'_>) -> Result<Walked, 
 }
 
 /// `LogValidator.validateTimestamp`. Differences wrap as Java's do.
-fn check_timestamp(header: &BatchHeader, record: &Record<'_>, index: i32, rules: &Rules<'_>, problems: &mut Problems) {
+fn check_timestamp(
+    header: &BatchHeader,
+    record: &Record<'_>,
+    index: i32,
+    rules: &Rules<'_>,
+    problems: &mut Problems<'_>,
+) {
     let Rules { now, before_max_ms, after_max_ms, .. } = *rules;
     if rules.timestamp_type == TimestampType::CreateTime && record.timestamp != Timestamp::NONE {
         let age = now.0.wrapping_sub(record.timestamp.0);
@@ -290,18 +371,20 @@ fn check_timestamp(header: &BatchHeader, record: &Record<'_>, index: i32, rules:
     }
 }
 
-#[derive(Default)]
-struct Problems {
+struct Problems<'a> {
+    /// How many more may be told.
+    left: &'a mut usize,
     total: usize,
     of_timestamps: bool,
     told: Vec<RecordProblem>,
 }
 
-impl Problems {
+impl Problems<'_> {
     fn add(&mut self, index: i32, of_timestamp: bool, message: impl FnOnce() -> String) {
         self.total += 1;
         self.of_timestamps |= of_timestamp;
-        if self.told.len() < RECORD_PROBLEMS_MAX {
+        if let Some(left) = self.left.checked_sub(1) {
+            *self.left = left;
             self.told.push(RecordProblem { index, message: message() });
         }
     }

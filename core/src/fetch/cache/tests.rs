@@ -88,3 +88,48 @@ fn forgetting_the_last_partition_ends_the_session() {
     assert!(matches!(cache.open(Timestamp(0), forget, 0), Ok(Opened::Full(asks)) if asks.is_empty()));
     assert!(cache.is_empty());
 }
+
+#[test]
+fn a_partition_that_is_asked_for_twice_is_served_once_as_last_asked() {
+    let mut cache = SessionCache::new(1);
+    let twice = || vec![ask(3, 0), ask(1, 0), ask(3, 7), ask(1, 8), ask(2, 0)];
+    for epoch in [-1, 0] {
+        let asks = match cache.open(Timestamp(0), request(0, epoch, twice()), 7) {
+            Ok(Opened::Full(asks)) => asks,
+            Ok(Opened::Created { session, .. }) => session.lock().unwrap().asks(),
+            _ => panic!("served"),
+        };
+        assert_eq!(asks, [ask(3, 7), ask(1, 8), ask(2, 0)], "epoch {epoch}");
+    }
+    assert_eq!(cache.partitions, 3);
+}
+
+#[test]
+fn what_is_added_and_forgotten_at_once_is_forgotten() {
+    let mut cache = SessionCache::new(1);
+    let (id, session) = created(&mut cache, vec![ask(0, 0)]);
+    let both = SessionRequest { forgotten: vec![ask(1, 0).key()], ..request(id, 1, vec![ask(1, 0)]) };
+    assert!(matches!(cache.open(Timestamp(0), both, 0), Ok(Opened::Incremental { .. })));
+    assert_eq!(session.lock().unwrap().asks(), [ask(0, 0)]);
+}
+
+#[test]
+fn who_follows_too_many_partitions_has_no_session() {
+    let asks = |n: usize| (0..n).map(|n| ask(i32::try_from(n).unwrap(), 0)).collect::<Vec<_>>();
+    let mut cache = SessionCache::new(1_000);
+    let many = request(0, 0, asks(SESSION_PARTITIONS_MAX + 1));
+    assert!(matches!(cache.open(Timestamp(0), many, 1), Ok(Opened::Full(asks)) if asks.len() > 10_000));
+    // Nor does one that grows.
+    let (id, _) = created(&mut cache, asks(SESSION_PARTITIONS_MAX));
+    let more = request(id, 1, vec![ask(-1, 0)]);
+    assert_eq!(cache.open(Timestamp(0), more, 0).err(), Some(SessionError::IdNotFound));
+    assert_eq!((cache.len(), cache.partitions), (0, 0));
+    // All together, too.
+    let sessions = PARTITIONS_MAX / SESSION_PARTITIONS_MAX;
+    let all: Vec<i32> = (0..sessions).map(|_| created(&mut cache, asks(SESSION_PARTITIONS_MAX)).0).collect();
+    let one = || request(0, 0, vec![ask(0, 0)]);
+    assert!(matches!(cache.open(Timestamp(0), one(), 1), Ok(Opened::Full(_))));
+    assert!(cache.open(Timestamp(0), request(all[0], -1, vec![]), 0).is_ok());
+    assert!(matches!(cache.open(Timestamp(0), one(), 1), Ok(Opened::Created { .. })));
+    assert_eq!((cache.len(), cache.partitions), (sessions, PARTITIONS_MAX - SESSION_PARTITIONS_MAX + 1));
+}

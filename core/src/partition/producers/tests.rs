@@ -94,6 +94,24 @@ fn sequences_wrap() {
 }
 
 #[test]
+fn a_truncation_forgets_the_tail_of_every_producer() {
+    let mut p = Partition::default();
+    for (id, sequence) in [(1, 0), (2, 0), (1, 1), (2, 1), (3, 0)] {
+        p.produce(&batch(id, 0, sequence, 1)).unwrap();
+    }
+    p.producers.commit_to(Offset(1));
+    p.producers.truncate_from(Offset(3));
+    p.end = 3;
+    assert_eq!(p.produce(&batch(2, 0, 1, 1)), Ok(Admission::New), "cut off and written again");
+    assert!(matches!(p.produce(&batch(1, 0, 1, 1)), Ok(Admission::Duplicate { first_offset: Offset(2), .. })));
+    p.producers.truncate_from(Offset(0));
+    p.producers.commit_to(Offset(9));
+    let known: Vec<_> = p.producers.active().map(|p| (p.producer_id.0, p.last_sequence.0)).collect();
+    assert_eq!(known, [(1, 0)], "what was committed stays");
+    assert!(p.producers.order.is_empty() && p.producers.uncommitted.is_empty());
+}
+
+#[test]
 fn idle_producers_expire() {
     let mut p = Partition::default();
     p.produce(&batch(1, 0, 0, 1)).unwrap();

@@ -39,7 +39,7 @@ fn builder(codec: Compression, records: usize) -> BatchBuilder {
 }
 
 fn check(bytes: &Bytes, rules: &Rules<'_>) -> Result<Validated, BatchProblem> {
-    validate_produce_batch(bytes, rules, &mut Vec::new())
+    validate_produce_batch(bytes, rules, &mut Budget::new(1 << 24))
 }
 
 /// Changes bytes of the part under the CRC and sets it right.
@@ -215,6 +215,61 @@ fn problems_are_counted_in_full_and_told_in_part() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_batches_of_a_request_are_told_no_more_problems_than_one() {
+    let partition = partition();
+    let compacted = Rules { compacted: true, ..rules(&partition) };
+    let mut builder = BatchBuilder::new();
+    for _ in 0..600 {
+        builder.push(NOW, None, None, &[]);
+    }
+    let (batch, mut budget) = (builder.finish(), Budget::new(0));
+    let told = [(); 3].map(|()| match validate_produce_batch(&batch, &compacted, &mut budget) {
+        Err(BatchProblem::InvalidRecords { total: 600, problems }) => problems.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told, [600, RECORD_PROBLEMS_MAX - 600, 0]);
+}
+
+#[test]
+fn the_batches_of_a_request_inflate_to_no_more_than_its_budget() {
+    let partition = partition();
+    for codec in CODECS.into_iter().filter(|codec| *codec != Compression::None) {
+        let mut builder = BatchBuilder::new().compression(codec, None);
+        builder.push(NOW, None, Some(&vec![0; 1 << 20]), &[]);
+        let (batch, mut budget) = (builder.finish(), Budget::new(5 << 19));
+        let taken = [(); 4].map(|()| validate_produce_batch(&batch, &rules(&partition), &mut budget).is_ok());
+        assert_eq!((taken, budget.is_overdrawn()), ([true, true, false, false], true), "{codec:?}");
+        // What a batch may not inflate to by itself is no fault of the budget.
+        let (small, mut budget) =
+            (Rules { max_decompressed_bytes: 1 << 18, ..rules(&partition) }, Budget::new(1 << 19));
+        let refused = validate_produce_batch(&batch, &small, &mut budget).unwrap_err();
+        assert_eq!(refused, BatchProblem::InflatesTooLarge { limit: 1 << 18 });
+        assert!(!budget.is_overdrawn());
+    }
+    // Nor is more built anew.
+    let (batch, mut budget) = (builder(Compression::None, 20).finish(), Budget::new(100));
+    let rebuilt = Rules { target_compression: Some(Compression::Zstd), ..rules(&partition) };
+    assert_eq!(
+        validate_produce_batch(&batch, &rebuilt, &mut budget).unwrap_err(),
+        BatchProblem::InflatesTooLarge { limit: 100 }
+    );
+    assert!(budget.is_overdrawn());
+}
+
+#[test]
+fn work_on_malformed_batches_counts() {
+    let partition = partition();
+    let mut builder = BatchBuilder::new().compression(Compression::Gzip, None);
+    builder.push(NOW, None, Some(&vec![0; 1 << 20]), &[]);
+    let batch = builder.finish();
+    // The checksum at the end of the gzip stream.
+    let broken = edited(&batch, batch.len() - 8, &[1, 2, 3, 4]);
+    let mut budget = Budget::new(3 << 19);
+    let refused = [(); 2].map(|()| validate_produce_batch(&broken, &rules(&partition), &mut budget).unwrap_err());
+    assert!(matches!(refused, [BatchProblem::Invalid(_), BatchProblem::InflatesTooLarge { .. }]), "{refused:?}");
 }
 
 #[test]
