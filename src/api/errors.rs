@@ -118,9 +118,9 @@ pub fn of_create_partitions(error: &CreatePartitionsError) -> ResponseError {
     match error {
         CreatePartitionsError::Duplicate => ResponseError::InvalidRequest,
         CreatePartitionsError::UnknownTopic => ResponseError::UnknownTopicOrPartition,
-        CreatePartitionsError::Already(_) | CreatePartitionsError::NoIncrease { .. } => {
-            ResponseError::InvalidPartitions
-        }
+        CreatePartitionsError::Already(_)
+        | CreatePartitionsError::NoIncrease { .. }
+        | CreatePartitionsError::GroupsTopic(_) => ResponseError::InvalidPartitions,
         // As for CreateTopics; Kafka has no word for it here.
         CreatePartitionsError::TooManyPartitions => ResponseError::PolicyViolation,
         CreatePartitionsError::AssignmentCount { .. } | CreatePartitionsError::Assignment(_) => {

@@ -79,18 +79,18 @@ impl Groups {
         &self.config
     }
 
-    /// Starts the coordinators of partitions that have none yet. Called when `__consumer_offsets` is there or grew.
-    /// Needs a runtime to be entered.
+    /// Starts the coordinators of partitions that have none yet. Called when `__consumer_offsets` is there. How many
+    /// partitions it has counts once, as in Kafka: with another number groups would be looked for elsewhere. Needs a
+    /// runtime to be entered.
     pub fn follow(&self, topic: TopicId, partition_count: i32) {
         let mut followed = self.write();
         if followed.stopped {
             return;
         }
         if followed.topic != Some(topic) {
-            *followed = Followed { topic: Some(topic), ..Followed::default() };
+            *followed = Followed { topic: Some(topic), partition_count, ..Followed::default() };
         }
-        followed.partition_count = followed.partition_count.max(partition_count);
-        for partition in 0..partition_count {
+        for partition in 0..followed.partition_count {
             if followed.coordinators.contains_key(&partition) {
                 continue;
             }

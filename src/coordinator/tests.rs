@@ -1,3 +1,5 @@
+mod turns;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -365,6 +367,16 @@ fn offsets_of_a_topic_that_is_deleted_while_the_coordinators_load_are_gone() {
     node.stop();
     let node = Node::start(dir.path(), false);
     assert_eq!(node.committed("group", 0), None);
+}
+
+#[test]
+fn a_groups_topic_that_grows_keeps_its_groups_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    let before = node.groups.partition_for("group");
+    let _entered = node.runtime.enter();
+    node.groups.follow(TOPIC, 50);
+    assert_eq!((node.groups.partition_count(), node.groups.partition_for("group")), (COUNT, before));
 }
 
 #[test]

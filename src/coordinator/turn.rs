@@ -120,9 +120,11 @@ impl Serving {
         }
     }
 
-    /// Fires the timers that are due, and does the next part of work that was cut short.
+    /// Fires the timers that are due by now, and does the next part of work that was cut short. Timers that become due
+    /// meanwhile wait for the next turn.
     pub async fn do_what_is_due(&mut self) -> Result<(), Lost> {
-        while let Some(key) = self.timers.pop_due(self.now_ms()) {
+        let now_ms = self.now_ms();
+        while let Some(key) = self.timers.pop_due(now_ms) {
             self.carry_out(Command::TimerFired(key), None).await?;
         }
         match self.unfinished.pop_front() {

@@ -8,6 +8,9 @@ use super::{
 };
 use crate::types::NodeId;
 
+/// The topic that group coordinators live on.
+const GROUPS_TOPIC: &str = "__consumer_offsets";
+
 /// How many partitions a topic shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MorePartitions {
@@ -29,6 +32,9 @@ pub enum CreatePartitionsError {
     Already(usize),
     #[error("The topic {topic} currently has {current} partition(s); {wanted} would not be an increase.")]
     NoIncrease { topic: String, current: usize, wanted: i32 },
+    /// Kafka grows it, and finds other partitions for its groups from the next start on: their offsets are lost.
+    #[error("The partitions of {0} cannot be added to: each group's offsets are in the one that its name hashes to.")]
+    GroupsTopic(String),
     /// Kafka fails on this with UNKNOWN_SERVER_ERROR.
     #[error("Excessively large number of partitions per request.")]
     TooManyPartitions,
@@ -90,6 +96,9 @@ fn add(
             return Err(CreatePartitionsError::NoIncrease { topic, current, wanted: wanted.count });
         }
     };
+    if topic.name.as_str() == GROUPS_TOPIC {
+        return Err(CreatePartitionsError::GroupsTopic(wanted.topic.clone()));
+    }
     if let Some(assigned) = wanted.assignments.as_ref().map(Vec::len).filter(|count| *count != additional) {
         return Err(CreatePartitionsError::AssignmentCount { additional, assigned });
     }

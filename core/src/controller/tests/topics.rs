@@ -173,6 +173,7 @@ fn more_on(topic: &str, count: i32, assignments: &[&[i32]]) -> MorePartitions {
 fn partitions_only_grow() {
     let mut controller = Controller::new(1);
     controller.create(new_topic("t", 1, 1)).expect("created");
+    controller.create(new_topic("__consumer_offsets", 1, 1)).expect("created");
     let refusal = |controller: &Controller, wanted: MorePartitions| {
         let decision = create_partitions(&controller.image, &controller.nodes(), &mut |_| 0, &[wanted], false);
         assert!(decision.commands.is_empty());
@@ -193,6 +194,11 @@ fn partitions_only_grow() {
         ),
         (more_on("t", 2, &[&[1, 1]]), "The manual partition assignment includes the broker 1 more than once."),
         (more_on("t", 2, &[&[]]), "The manual partition assignment includes an empty replica list."),
+        (
+            more("__consumer_offsets", 100),
+            "The partitions of __consumer_offsets cannot be added to: each group's offsets are in the one that its name \
+             hashes to.",
+        ),
         // Kafka answers with an unknown server error.
         (more("t", 1_000_000_000), "Excessively large number of partitions per request."),
         (more("t", i32::MAX), "Excessively large number of partitions per request."),

@@ -2,6 +2,7 @@
 
 use super::command::{Command, TimerChange, TimerKey};
 use super::ids::{GroupId, ReplyToken};
+use super::pending::PendingChanges;
 use super::record::Record;
 use super::reply::Reply;
 use super::state::ClassicGroup;
@@ -21,7 +22,14 @@ pub struct Decision {
     /// The work was cut short to bound its size: this command, put after applying, goes on with it.
     pub again: Option<Command>,
     /// The volatile part of groups, as it is to be.
-    pub(super) drafts: Vec<(GroupId, ClassicGroup)>,
+    pub(super) drafts: Vec<Drafted>,
+}
+
+#[derive(Debug)]
+pub(super) struct Drafted {
+    pub group: GroupId,
+    pub classic: ClassicGroup,
+    pub pending: PendingChanges,
 }
 
 impl Decision {
@@ -42,9 +50,10 @@ impl Decision {
         decision
     }
 
-    /// A delay below zero, which clients may ask for, is none.
+    /// A delay of nothing or less, which clients may ask for, is a millisecond: a timer that sets itself again is not
+    /// due again at once.
     pub(super) fn set_timer(&mut self, key: TimerKey, after_ms: i32) {
-        self.timers.push(TimerChange::Set { key, after_ms: u64::try_from(after_ms).unwrap_or(0) });
+        self.timers.push(TimerChange::Set { key, after_ms: u64::try_from(after_ms).unwrap_or(0).max(1) });
     }
 
     pub(super) fn cancel_timer(&mut self, key: TimerKey) {

@@ -69,7 +69,7 @@ impl Shard {
                 }
             }
             let all_gone = decision.records.len() - before == group.offsets.len();
-            if all_gone && group.classic.phase == Phase::Empty && group.classic.pending_joins.is_empty() {
+            if all_gone && group.classic.phase == Phase::Empty && group.pending_joins.is_empty() {
                 decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
             }
         });
@@ -106,7 +106,7 @@ fn delete_group(id: &GroupId, group: &Group, decision: &mut Decision) {
         delete_offsets(id, group, topic, decision, |_| true);
     }
     decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
-    for member in &group.classic.pending_joins {
+    for member in &group.pending_joins {
         decision.cancel_timer(TimerKey::Session { group: id.clone(), member: member.clone() });
     }
 }

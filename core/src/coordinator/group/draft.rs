@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::command::{JoinGroup, TimerKey};
 use super::config::GroupConfig;
-use super::decision::Decision;
+use super::decision::{Decision, Drafted};
 use super::ids::{GroupId, MemberId};
+use super::pending::PendingDraft;
 use super::record::Record;
 use super::reply::{JoinError, JoinRefused, Joined, Reply, SyncError, Synced};
 use super::shard::Shard;
@@ -19,22 +20,27 @@ pub(super) struct Draft<'a> {
     pub now: Timestamp,
     pub id: &'a GroupId,
     pub group: ClassicGroup,
+    pub pending: PendingDraft<'a>,
     pub decision: Decision,
 }
 
 impl<'a> Draft<'a> {
     /// A draft of the group, or of a new one.
     pub fn new(shard: &'a Shard, now: Timestamp, id: &'a GroupId) -> Self {
-        let group = match shard.groups.get(id) {
-            Some(group) => group.classic.clone(),
-            None => ClassicGroup::new(now),
-        };
-        Self { config: &shard.config, now, id, group, decision: Decision::nothing() }
+        let known = shard.groups.get(id);
+        let group = known.map_or_else(|| ClassicGroup::new(now), |known| known.classic.clone());
+        let pending = PendingDraft::new(known.map(|known| &known.pending_joins));
+        Self { config: &shard.config, now, id, group, pending, decision: Decision::nothing() }
     }
 
     pub fn finish(mut self) -> Decision {
-        self.decision.drafts.push((self.id.clone(), self.group));
+        let drafted = Drafted { group: self.id.clone(), classic: self.group, pending: self.pending.finish() };
+        self.decision.drafts.push(drafted);
         self.decision
+    }
+
+    pub fn have_all_joined(&self) -> bool {
+        self.pending.is_empty() && self.group.members.values().all(|member| member.awaiting_join.is_some())
     }
 
     pub fn enter(&mut self, phase: Phase) {
@@ -123,6 +129,7 @@ impl<'a> Draft<'a> {
     /// is alive after all.
     pub fn remove_member(&mut self, id: &MemberId) {
         self.decision.cancel_timer(self.session_key(id));
+        self.pending.remove(id);
         if let Some(member) = self.group.remove(id) {
             self.end_waits(&member, JoinError::UnknownMember, None, SyncError::UnknownMember);
         }

@@ -50,7 +50,7 @@ impl Shard {
 
     pub(super) fn session_ended(&self, now: Timestamp, group: &GroupId, member: &MemberId) -> Decision {
         let Some(known) = self.groups.get(group) else { return Decision::nothing() };
-        let is_pending = known.classic.pending_joins.contains(member);
+        let is_pending = known.pending_joins.contains(member);
         let excused = known.classic.members.get(member).is_none_or(|member| member.is_excused());
         if !is_pending && excused {
             return Decision::nothing();
@@ -58,7 +58,7 @@ impl Shard {
         let mut draft = Draft::new(self, now, group);
         draft.remove_member(member);
         match draft.group.phase {
-            Phase::PreparingRebalance { .. } if draft.group.have_all_joined() => draft.complete_join(),
+            Phase::PreparingRebalance { .. } if draft.have_all_joined() => draft.complete_join(),
             Phase::CompletingRebalance | Phase::Stable if !is_pending => draft.prepare_rebalance(),
             _ => {}
         }

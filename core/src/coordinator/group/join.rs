@@ -43,7 +43,7 @@ impl Shard {
         if exists {
             return draft.finish();
         }
-        if draft.group.members.is_empty() && draft.group.pending_joins.is_empty() {
+        if draft.group.members.is_empty() && draft.pending.is_empty() {
             // Refused: no group comes of it.
             return draft.decision;
         }
@@ -93,7 +93,7 @@ impl Draft<'_> {
                 None => self.add_member(join, &join.fresh_member),
             },
             None if join.known_member_required => {
-                self.group.pending_joins.insert(join.fresh_member.clone());
+                self.pending.insert(&join.fresh_member);
                 self.decision.set_timer(self.session_key(&join.fresh_member), join.session_timeout_ms);
                 self.refuse_join(join, JoinError::MemberIdRequired, Some(join.fresh_member.clone()));
             }
@@ -102,7 +102,7 @@ impl Draft<'_> {
     }
 
     fn join_with_id(&mut self, join: &JoinGroup, member: &MemberId) {
-        if self.group.pending_joins.contains(member) && join.instance.is_none() {
+        if self.pending.contains(member) && join.instance.is_none() {
             return self.add_member(join, member);
         }
         if let Err(reason) = self.group.validate_member(member, join.instance.as_ref()) {
@@ -145,6 +145,7 @@ impl Draft<'_> {
         if let Phase::PreparingRebalance { initial: Some(initial) } = &mut self.group.phase {
             initial.member_added = true;
         }
+        self.pending.remove(id);
         self.group.add(id.clone(), member, &join.protocol_type);
         // It cannot send heartbeats before it has our answer, and a lost connection goes unseen while the join is
         // parked: so a first join has a time limit of its own.

@@ -46,7 +46,7 @@ impl Draft<'_> {
     fn leave(&mut self, leaving: &LeavingMember) -> Result<(), LeaveMemberError> {
         let member = match &leaving.member {
             Some(member) => {
-                if !self.group.pending_joins.contains(member) {
+                if !self.pending.contains(member) {
                     self.group.validate_member(member, leaving.instance.as_ref())?;
                 }
                 member.clone()

@@ -17,6 +17,7 @@ mod join;
 mod leave;
 mod loader;
 mod offsets;
+mod pending;
 mod rebalance;
 mod record;
 mod reply;

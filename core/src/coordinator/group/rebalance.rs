@@ -10,6 +10,9 @@ use super::ids::MemberId;
 use super::reply::SyncError;
 use super::state::{InitialDelay, Member, Phase};
 
+/// How soon a join phase to which nobody came is looked at again, at least: members may ask for rebalances of no time.
+const JOIN_RETRY_MS_MIN: i32 = 100;
+
 impl Draft<'_> {
     /// A member came, changed or left: a new generation must follow.
     pub fn rebalance(&mut self) {
@@ -30,7 +33,7 @@ impl Draft<'_> {
             self.await_first_members();
         } else {
             self.enter(Phase::PreparingRebalance { initial: None });
-            if self.group.have_all_joined() {
+            if self.have_all_joined() {
                 self.complete_join();
             } else {
                 self.decision.set_timer(self.rebalance_key(), self.group.rebalance_timeout_ms());
@@ -76,7 +79,7 @@ impl Draft<'_> {
 
     /// Ends the join phase early once all have joined; never that of a group that was empty.
     pub fn complete_join_if_ready(&mut self) {
-        if self.group.phase == (Phase::PreparingRebalance { initial: None }) && self.group.have_all_joined() {
+        if self.group.phase == (Phase::PreparingRebalance { initial: None }) && self.have_all_joined() {
             self.complete_join();
         }
     }
@@ -97,7 +100,8 @@ impl Draft<'_> {
             self.begin_generation();
         } else {
             // Nobody joined: those who are left are static, and wait for their sessions to end.
-            self.decision.set_timer(self.rebalance_key(), self.group.rebalance_timeout_ms());
+            let retry_ms = self.group.rebalance_timeout_ms().max(JOIN_RETRY_MS_MIN);
+            self.decision.set_timer(self.rebalance_key(), retry_ms);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Command, TimerChange, TimerKey};
 use super::config::GroupConfig;
-use super::decision::Decision;
+use super::decision::{Decision, Drafted};
 use super::ids::{GroupId, ReplyToken};
 use super::loader::Loader;
 use super::record::{CommittedOffset, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
@@ -85,7 +85,7 @@ impl Shard {
         for record in &records {
             self.replay(record);
         }
-        for (id, classic) in drafts {
+        for Drafted { group: id, classic, pending } in drafts {
             let group = self.groups.entry(id).or_default();
             debug_assert!(
                 matches!(classic.phase, Phase::PreparingRebalance { .. } | Phase::CompletingRebalance)
@@ -95,6 +95,12 @@ impl Shard {
                 group.classic
             );
             group.classic = classic;
+            for (member, is_pending) in pending {
+                match is_pending {
+                    true => group.pending_joins.insert(member),
+                    false => group.pending_joins.remove(&member),
+                };
+            }
         }
         Applied { replies, timers, again }
     }
@@ -152,7 +158,10 @@ impl Shard {
     /// Offsets have tombstones of their own: a group that still has some goes on as one that only keeps offsets.
     fn remove_generation(&mut self, group: &str) {
         match self.groups.get_mut(group) {
-            Some(group) if !group.offsets.is_empty() => group.classic = ClassicGroup::default(),
+            Some(group) if !group.offsets.is_empty() => {
+                group.classic = ClassicGroup::default();
+                group.pending_joins.clear();
+            }
             _ => {
                 self.groups.remove(group);
             }

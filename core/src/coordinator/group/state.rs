@@ -4,6 +4,7 @@
 //! yet used, all the protocols that a member supports: this is volatile, as it is in Kafka. It changes by drafts: a
 //! decision works on a copy, which takes the original's place when the decision is applied.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -17,10 +18,15 @@ use super::reply::{GroupState, JoinedMember};
 use super::subscription::read_topics;
 use crate::types::Timestamp;
 
+/// Protocols that one member may name. Clients name a handful; each costs a look at every rebalance.
+pub(super) const PROTOCOLS_MAX: usize = 1_000;
+
 /// A group: there as long as it has a generation or offsets in records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub classic: ClassicGroup,
+    /// Members that got an id and were told to come back with it.
+    pub pending_joins: BTreeSet<MemberId>,
     pub offsets: Offsets,
 }
 
@@ -38,8 +44,6 @@ pub(super) struct ClassicGroup {
     pub members: BTreeMap<MemberId, Arc<Member>>,
     /// Which member has which instance id.
     pub static_members: BTreeMap<InstanceId, MemberId>,
-    /// Members that got an id and were told to come back with it.
-    pub pending_joins: BTreeSet<MemberId>,
     /// Members of this generation that have not asked for their assignment.
     pub pending_syncs: BTreeSet<MemberId>,
     /// The topics that this generation subscribes to, where they can be known.
@@ -181,10 +185,6 @@ impl ClassicGroup {
         self.members.values().filter(|member| member.awaiting_join.is_some()).count()
     }
 
-    pub fn have_all_joined(&self) -> bool {
-        self.pending_joins.is_empty() && self.members.values().all(|member| member.awaiting_join.is_some())
-    }
-
     /// The longest of the members'.
     pub fn rebalance_timeout_ms(&self) -> i32 {
         self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0).max(0)
@@ -200,11 +200,10 @@ impl ClassicGroup {
         if self.leader.is_none() {
             self.leader = Some(id.clone());
         }
-        self.pending_joins.remove(&id);
         self.members.insert(id, Arc::new(member));
     }
 
-    /// Forgets a member, or an id that was given out. A leader is followed by the first of the others.
+    /// Forgets a member. A leader is followed by the first of the others.
     pub fn remove(&mut self, id: &MemberId) -> Option<Arc<Member>> {
         let removed = self.members.remove(id);
         if let Some(instance) = removed.as_ref().and_then(|member| member.instance.as_ref()) {
@@ -213,7 +212,6 @@ impl ClassicGroup {
         if self.is_leader(id) {
             self.leader = self.members.keys().next().cloned();
         }
-        self.pending_joins.remove(id);
         self.pending_syncs.remove(id);
         removed
     }
@@ -230,41 +228,41 @@ impl ClassicGroup {
 
     /// Whether a member with these protocols can be in the group: all members must have one in common.
     pub fn supports(&self, protocol_type: &ProtocolType, protocols: &[Protocol]) -> bool {
+        if protocols.len() > PROTOCOLS_MAX {
+            return false;
+        }
         if self.phase == Phase::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        self.protocol_type.as_ref() == Some(protocol_type)
-            && protocols.iter().any(|protocol| self.is_supported_by_all(&protocol.name))
+        self.protocol_type.as_ref() == Some(protocol_type) && !self.supported_by_all(protocols).is_empty()
     }
 
-    fn is_supported_by_all(&self, protocol: &ProtocolName) -> bool {
-        self.members.values().all(|member| member.protocols.iter().any(|own| own.name == *protocol))
+    /// Which of `protocols` all members support.
+    fn supported_by_all<'a>(&self, protocols: &'a [Protocol]) -> BTreeSet<&'a ProtocolName> {
+        // How many members support each. A member counts once, however often it names one.
+        let mut counts: BTreeMap<&ProtocolName, usize> = protocols.iter().map(|own| (&own.name, 0)).collect();
+        for (before, member) in self.members.values().enumerate() {
+            for own in member.protocols.iter() {
+                if let Some(count) = counts.get_mut(&own.name).filter(|count| **count == before) {
+                    *count += 1;
+                }
+            }
+        }
+        counts.into_iter().filter(|(_, count)| *count == self.members.len()).map(|(name, _)| name).collect()
     }
 
     /// The protocol with the most votes: each member votes for the first of its own that all support.
     /// `None` without members.
     pub fn select_protocol(&self) -> Option<ProtocolName> {
-        let mut votes: Vec<(&ProtocolName, usize)> = Vec::new();
-        let candidates: BTreeSet<&ProtocolName> = self
-            .members
-            .values()
-            .next()?
-            .protocols
-            .iter()
-            .map(|protocol| &protocol.name)
-            .filter(|name| self.is_supported_by_all(name))
-            .collect();
-        for member in self.members.values() {
+        let candidates = self.supported_by_all(&self.members.values().next()?.protocols);
+        // Votes, and how late the first of them came: of those with the most, the first wins in every run.
+        let mut votes: BTreeMap<&ProtocolName, (usize, Reverse<usize>)> = BTreeMap::new();
+        for (before, member) in self.members.values().enumerate() {
             let vote = member.protocols.iter().map(|protocol| &protocol.name).find(|name| candidates.contains(name));
             let Some(vote) = vote else { continue };
-            match votes.iter_mut().find(|(name, _)| *name == vote) {
-                Some((_, count)) => *count += 1,
-                None => votes.push((vote, 1)),
-            }
+            votes.entry(vote).or_insert((0, Reverse(before))).0 += 1;
         }
-        // The first of those with the most: the same for every run.
-        let most = votes.iter().map(|(_, count)| *count).max()?;
-        votes.iter().find(|(_, count)| *count == most).map(|(name, _)| (*name).clone())
+        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(name, _)| name.clone())
     }
 
     /// The topics that the members subscribe to. `None` where the group does not use the consumer protocol or its

@@ -1,6 +1,7 @@
 //! Refusals that need no story, and work that is cut into passes.
 
-use super::world::{Event, World, first_join, group, member};
+use super::world::{Event, World, first_join, group, member, protocols};
+use crate::coordinator::group::state::PROTOCOLS_MAX;
 use crate::coordinator::group::{
     Command, CommitError, CommitPartition, CommitPartitionError, CommitTopic, DeleteGroupError, DeleteGroups,
     Generation, GroupConfig, Heartbeat, HeartbeatError, JoinError, JoinGroup, JoinRefused, LeaveError, LeaveGroup,
@@ -149,4 +150,40 @@ fn a_long_work_is_cut_into_passes() {
     let events = world.pass(world.config.expiry_interval_ms);
     assert!(events.iter().all(|event| matches!(event, Event::Logged(Record::GroupMetadata { value: None, .. }))));
     assert_eq!((events.len(), world.shard.group_count()), (3, 0));
+}
+
+#[test]
+fn a_member_with_too_many_protocols_is_refused_and_those_with_many_agree() {
+    let mut world = World::new(GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() });
+    let named = |count: usize, last: &str| protocols(&format!("{}{last}", "x,".repeat(count - 1)));
+    let too_many = JoinGroup { protocols: named(PROTOCOLS_MAX + 1, "range"), ..first_join(&mut world, "a") };
+    let refused = reply(&mut world, &Command::JoinGroup(too_many));
+    assert_eq!(refused, Reply::JoinGroup(Err(JoinRefused { error: JoinError::InconsistentProtocol, member: None })));
+    let many = JoinGroup {
+        protocols: named(PROTOCOLS_MAX, "range"),
+        known_member_required: false,
+        ..first_join(&mut world, "a")
+    };
+    world.run(&Command::JoinGroup(many));
+    world.pass(1);
+    // Named often by one member, `x` is not supported by both.
+    let other =
+        JoinGroup { protocols: protocols("y,range"), known_member_required: false, ..first_join(&mut world, "b") };
+    let none = JoinGroup { protocols: protocols("y"), known_member_required: false, ..first_join(&mut world, "c") };
+    let refused = reply(&mut world, &Command::JoinGroup(none));
+    assert_eq!(refused, Reply::JoinGroup(Err(JoinRefused { error: JoinError::InconsistentProtocol, member: None })));
+    assert!(world.run(&Command::JoinGroup(other)).is_empty(), "it waits for the first to join again");
+}
+
+#[test]
+fn ids_that_were_given_out_cost_later_joins_nothing() {
+    let mut world = World::new(GroupConfig::default());
+    for at in 0..100 {
+        let join = first_join(&mut world, &format!("m{at}"));
+        world.run(&Command::JoinGroup(join));
+    }
+    assert_eq!(world.shard.groups[&group("g")].pending_joins.len(), 100);
+    let join = first_join(&mut world, "last");
+    let decision = world.shard.decide(world.now(), &Command::JoinGroup(join));
+    assert_eq!(decision.drafts[0].pending.len(), 1, "only what changes is copied");
 }

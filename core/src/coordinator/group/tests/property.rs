@@ -55,7 +55,7 @@ const PROTOCOLS: [&str; 4] = ["range:t", "range:t,sticky:t", "sticky:t,range:t+u
 /// Everybody who is or could be a member, by a number.
 fn pick(world: &World, who: usize) -> MemberId {
     let Some(group) = world.shard.groups.get("g") else { return member("nobody") };
-    let known: Vec<&MemberId> = group.classic.members.keys().chain(&group.classic.pending_joins).collect();
+    let known: Vec<&MemberId> = group.classic.members.keys().chain(&group.pending_joins).collect();
     match who.checked_rem(known.len() + 1) {
         Some(at) if at < known.len() => known[at].clone(),
         _ => member("nobody"),

@@ -108,7 +108,10 @@ impl World {
         }
         for change in applied.timers {
             match change {
-                TimerChange::Set { key, after_ms } => self.timers.set(key, self.now_ms + after_ms),
+                TimerChange::Set { key, after_ms } => {
+                    assert!(after_ms > 0, "{key:?} would be due again at once, for ever");
+                    self.timers.set(key, self.now_ms + after_ms);
+                }
                 TimerChange::Cancel(key) => self.timers.cancel(&key),
             }
         }
@@ -192,7 +195,7 @@ fn check_group(id: &GroupId, group: &Group, parked: &BTreeSet<ReplyToken>) {
         .collect();
     assert_eq!(held, classic.static_members, "{id}");
     for (member, known) in &classic.members {
-        assert!(!classic.pending_joins.contains(member), "{id}: {member} is a member and pending");
+        assert!(!group.pending_joins.contains(member), "{id}: {member} is a member and pending");
         for token in known.awaiting_join.iter().chain(&known.awaiting_sync) {
             assert!(parked.contains(token), "{id}: {member} waits with a token that is answered");
         }
