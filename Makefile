@@ -17,7 +17,7 @@ test: ## all tests
 core: ## the rules alone, in seconds, without RocksDB
 	cargo test -p millstream-core
 
-bench: ## compares with Apache Kafka, writes docs/BENCHMARKS.md's table
+bench: ## compares with Apache Kafka, prints the table of docs/BENCHMARKS.md
 	bench/compare
 
 fix: ## formats and mends what clippy can

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use millstream::config::Flags;
-use millstream::{cli, startup};
+use millstream::{cli, startup, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Command::Cli(command) => match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(cli::run(command)),
             Err(e) => {
-                eprintln!("millstream: {e}");
+                telemetry::tell(&e.to_string());
                 ExitCode::FAILURE
             }
         },

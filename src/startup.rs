@@ -78,7 +78,7 @@ pub fn run(flags: &Flags) -> ExitCode {
     match start_and_serve(flags, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("millstream: {e}");
+            telemetry::tell(&e.to_string());
             e.exit_code()
         }
     }

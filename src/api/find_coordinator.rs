@@ -1,10 +1,13 @@
 //! FindCoordinator (10): who coordinates a group. One key up to version 3, then many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+
+use tokio::time::Instant;
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::config::HostPort;
@@ -14,6 +17,10 @@ use crate::protocol::StrBytes;
 const GROUP: i8 = 0;
 /// Kafka's `CoordinatorType.TRANSACTION`.
 const TRANSACTION: i8 = 1;
+
+/// How long a client waits here for a coordinator that loads, instead of being sent away by it. A new one takes
+/// milliseconds; some clients count every COORDINATOR_LOAD_IN_PROGRESS as a failure.
+const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A node as its clients know it, or why there is none. The text goes to clients that can show it.
 type Found<'a> = Result<(i32, &'a HostPort), (ResponseError, &'static str)>;
@@ -36,6 +43,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
             // As what has no coordinator here, ever: a client that waited for one would wait for nothing.
             _ => Err((ResponseError::InvalidRequest, "this broker coordinates nothing but groups")),
         };
+        if ready.is_ok() {
+            let deadline = Instant::now() + LOAD_PATIENCE;
+            for key in &keys {
+                context.groups.loaded(key, deadline).await;
+            }
+        }
         let found = keys.into_iter().map(|key| {
             let node = ready.and_then(|()| find(context, session, &key));
             (key, node)

@@ -194,7 +194,6 @@ struct View<'a> {
     image: &'a Image,
     node: NodeId,
     lead: &'a dyn Fn(PartitionId) -> Lead,
-    /// Names that could not be created.
     /// What is told of every topic.
     operations: i32,
 }

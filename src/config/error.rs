@@ -13,9 +13,12 @@ pub enum ConfigError {
     UnknownKey { key: String, source_of: Source, suggestion: Option<&'static str> },
     #[error("--set {given}: must be KEY=VALUE")]
     BadSet { given: String },
-    /// Each value is allowed, but not together.
+    /// What settings of brokers should never be refused for at a start, in core's words.
     #[error("{0}")]
     Conflict(#[from] millstream_core::config::ConfigError),
+    /// Allowed by itself, but not beside others.
+    #[error("{key}={value}: {text} ({source_of})")]
+    OutOfBounds { key: String, value: String, text: String, source_of: Source },
     #[error("{key}={value}: {text}")]
     NotServed { key: String, value: String, text: String },
     #[error("{path}: {text}", path = path.display())]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millstream_core::config::{BrokerConfig, ConfigMap};
+use millstream_core::config::{self as core_config, BrokerConfig, ConfigMap, broker_config};
 
 use super::keys::{self, Variable};
 use super::listeners::{self, Listener, SecurityProtocol};
@@ -148,7 +148,7 @@ impl Merge {
     }
 
     fn finish(self, host_name: &str) -> Result<Config, ConfigError> {
-        let broker = BrokerConfig::new(self.given.clone())?;
+        let broker = BrokerConfig::new(self.given.clone()).map_err(|e| self.refused(e))?;
         let text = |key: &str| broker.text(key).unwrap_or_default();
         let admin =
             HostPort::parse(text(keys::ADMIN)).ok_or_else(|| self.bad(keys::ADMIN, text(keys::ADMIN), "HOST:PORT"))?;
@@ -178,6 +178,19 @@ impl Merge {
             host_name,
         )
         .map_err(|e| self.bad(e.key, &e.value, &e.allowed))
+    }
+
+    /// Core's refusal, with the value and where it comes from.
+    fn refused(&self, error: core_config::ConfigError) -> ConfigError {
+        match error {
+            core_config::ConfigError::OutOfBounds { name, text } => {
+                let default = || broker_config(&name).and_then(|def| def.default).unwrap_or_default().to_owned();
+                let value = self.given.get(&name).cloned().unwrap_or_else(default);
+                let source_of = self.sources.get(&name).cloned().unwrap_or(Source::Default);
+                ConfigError::OutOfBounds { key: name, value: format!("{value:?}"), text, source_of }
+            }
+            other => other.into(),
+        }
     }
 
     fn bad(&self, key: &str, value: &str, allowed: &str) -> ConfigError {

@@ -42,6 +42,26 @@ fn a_node_started_without_settings_serves_this_machine_only() {
 }
 
 #[test]
+fn an_older_name_of_a_setting_has_its_effect() {
+    let config = with_set(&["broker.id=2"]).unwrap();
+    assert_eq!((config.broker.node_id(), config.warnings), (NodeId(2), Vec::new()));
+}
+
+#[test]
+fn a_conflict_names_the_setting_its_value_and_where_it_comes_from() {
+    for (setting, named) in [
+        ("log.retention.ms=0", "log.retention.ms=\"0\": "),
+        ("log.retention.hours=0", "log.retention.hours=\"0\": "),
+        ("log.roll.ms=0", "log.roll.ms=\"0\": "),
+        ("max.connections.per.ip=0", "max.connections.per.ip=\"0\": "),
+        ("group.consumer.heartbeat.interval.ms=90000", "group.consumer.heartbeat.interval.ms=\"90000\": "),
+    ] {
+        let refused = with_set(&[setting]).unwrap_err().to_string();
+        assert!(refused.starts_with(named) && refused.ends_with("(--set)"), "{refused}");
+    }
+}
+
+#[test]
 fn flags_win_over_environment_over_file() {
     let (_dir, path) =
         file("m.yaml", "num.partitions: 2\nlog.segment.bytes: 2097152\nlog.retention.ms: 2\nbroker.id: 2");
@@ -174,21 +194,24 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn the_example_file_sets_the_defaults() {
+fn the_example_file_names_what_has_an_effect_and_sets_the_defaults() {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/config/millstream.yaml"));
     let config = load(&Flags { config: Some(path.clone()), ..Flags::default() }, [], "host").unwrap();
     let plain = with_set(&[]).unwrap();
     assert_eq!((&config.listeners, &config.admin, &config.data_dir), (&plain.listeners, &plain.admin, &plain.data_dir));
     assert_eq!(config.warnings, Vec::<String>::new());
     // What is commented out is the default, or an example of a key that has none.
-    let mut shown = 0;
-    for line in fs::read_to_string(path).unwrap().lines() {
+    let example = fs::read_to_string(path).unwrap();
+    for line in example.lines() {
         let Some((key, value)) = line.strip_prefix("# ").and_then(|line| line.split_once(": ")) else { continue };
         let Some(def) = millstream_core::config::broker_config(key) else { continue };
         let default = def.default.unwrap_or_default();
         assert!(default.is_empty() || default == value, "{key}: {value} is not the default {default}");
         def.validate(value).unwrap();
-        shown += 1;
     }
-    assert!(shown > 20, "{shown} keys are shown");
+    let named: Vec<&str> =
+        example.lines().filter_map(|line| Some(line.trim_start_matches("# ").split_once(':')?.0)).collect();
+    for def in millstream_core::config::broker_configs().iter().filter(|def| def.used) {
+        assert!(named.contains(&def.name), "{} has an effect and is not in config/millstream.yaml", def.name);
+    }
 }

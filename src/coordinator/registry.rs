@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use millstream_core::coordinator::group::{Command, GroupConfig, Reply, ReplyToken};
 use millstream_core::types::{PartitionId, TopicId, TopicName};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::CoordinatorError;
 use super::runtime::Runtime;
@@ -40,6 +41,8 @@ struct Followed {
 struct Coordinator {
     partition: Arc<Partition>,
     mailbox: mpsc::Sender<Ask>,
+    /// Whether it has its state.
+    loaded: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
@@ -96,9 +99,10 @@ impl Groups {
             }
             let Some(handle) = self.partitions.get(PartitionId { topic, partition }) else { continue };
             let (mailbox, asks) = mpsc::channel(MAILBOX_MAX);
-            let runtime = Runtime::new(handle.clone(), self.store.clone(), self.config.clone(), asks);
+            let (is_loaded, loaded) = watch::channel(false);
+            let runtime = Runtime::new(handle.clone(), self.store.clone(), self.config.clone(), asks, is_loaded);
             let task = spawn_essential("group coordinator", runtime.run());
-            followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, task });
+            followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, loaded, task });
         }
     }
 
@@ -129,6 +133,16 @@ impl Groups {
             Leadership::Leading => Ok(()),
             Leadership::Starting | Leadership::Offline => Err(CoordinatorError::NotAvailable),
         }
+    }
+
+    /// Waits until the coordinator of a group has its state, at most until `deadline`: whoever is sent to it before
+    /// that is sent away again.
+    pub async fn loaded(&self, group: &str, deadline: Instant) {
+        let Ok(partition) = self.partition_for(group) else { return };
+        let loaded = self.read().coordinators.get(&partition).map(|c| c.loaded.clone());
+        let Some(mut loaded) = loaded else { return };
+        // Not in time, or ended: the coordinator itself says what is the matter.
+        drop(tokio::time::timeout_at(deadline, loaded.wait_for(|loaded| *loaded)).await);
     }
 
     /// Puts a command to the coordinator of a partition; waits only for room in its mailbox.

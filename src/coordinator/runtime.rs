@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use millstream_core::coordinator::group::{Command, GroupConfig, Shard};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::CoordinatorError;
@@ -28,6 +28,7 @@ pub(super) struct Runtime {
     store: Arc<Store>,
     config: Arc<GroupConfig>,
     mailbox: mpsc::Receiver<Ask>,
+    is_loaded: watch::Sender<bool>,
     /// What could not be carried out while there was no state: as few as topics that are deleted meanwhile.
     put_off: Vec<Command>,
     /// Loads that failed one after the other: only the first is worth a line in the log.
@@ -43,8 +44,9 @@ impl Runtime {
         store: Arc<Store>,
         config: Arc<GroupConfig>,
         mailbox: mpsc::Receiver<Ask>,
+        is_loaded: watch::Sender<bool>,
     ) -> Self {
-        Self { partition, store, config, mailbox, put_off: Vec::new(), failures: 0 }
+        Self { partition, store, config, mailbox, is_loaded, put_off: Vec::new(), failures: 0 }
     }
 
     /// Ends when nobody can ask any more and all that was appended is committed.
@@ -63,6 +65,7 @@ impl Runtime {
             }
         };
         self.failures = 0;
+        self.is_loaded.send_replace(true);
         let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard);
         match unwinding(self.serve(&mut serving)).await {
             Some(Ok(())) => return Err(Ended),
@@ -70,6 +73,7 @@ impl Runtime {
             // One command must not take the groups of a partition with it for good: its effect was in memory only.
             None => self.failed("the state machine panicked"),
         }
+        self.is_loaded.send_replace(false);
         serving.end();
         self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await
     }

@@ -332,6 +332,17 @@ fn a_member_whose_connection_went_while_it_joined_holds_nobody_up_for_long() {
 }
 
 #[test]
+fn a_coordinator_that_was_waited_for_answers_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    let reply = node.runtime.block_on(async {
+        node.groups.loaded("group", tokio::time::Instant::now() + Duration::from_secs(30)).await;
+        node.groups.ask_for("group", fetch("group", 0)).await?.reply().await
+    });
+    assert!(matches!(reply, Ok(Reply::OffsetFetch(_))), "{reply:?}");
+}
+
+#[test]
 fn nobody_is_coordinated_before_there_is_a_topic_and_after_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start_unfollowed(dir.path(), true);

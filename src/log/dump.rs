@@ -9,8 +9,8 @@ use millstream_core::record::BatchHeader;
 use super::frame::{Frame, parse_frame};
 use super::scan::FrameReader;
 
-/// Prints every frame of a segment file, and the place where it goes wrong.
-pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
+/// Prints every frame of a segment file, and the place where it goes wrong: this position is returned.
+pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<Option<u64>> {
     let file = File::open(path)?;
     let len = file.metadata()?.len();
     let mut reader = FrameReader::new(&file, len);
@@ -22,7 +22,7 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
             Ok(found) => found,
             Err(e) => {
                 writeln!(out, "{position:>10} BAD: {e}; {} bytes are left", len - position)?;
-                return Ok(());
+                return Ok(Some(position));
             }
         };
         write!(out, "{position:>10} {size:>8} bytes ")?;
@@ -59,7 +59,7 @@ pub fn dump_segment(path: &Path, out: &mut dyn Write) -> io::Result<()> {
         }
         position += size;
     }
-    Ok(())
+    Ok(None)
 }
 
 fn dump_batch(header: &BatchHeader, index: Option<u64>, out: &mut dyn Write) -> io::Result<()> {

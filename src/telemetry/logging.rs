@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
 
 use super::levels::{Levels, LogLevels};
+use super::stderr::Stderr;
 
 /// Target of the one line that says that the node serves; it passes every level.
 pub const READY_TARGET: &str = "millstream::ready";
@@ -61,7 +62,9 @@ impl LoggingConfig {
 /// A second call in one process (tests) changes nothing.
 pub fn init_logging(config: &LoggingConfig) -> LogLevels {
     let levels = Levels::parse(&config.level);
-    let builder = Subscriber::builder().with_env_filter(levels.filter()).with_writer(std::io::stderr);
+    let builder = Subscriber::builder().with_env_filter(levels.filter()).with_writer(|| Stderr);
+    // What tracing has to say of its own failures goes to stderr, too, and panics when that fails.
+    let builder = builder.log_internal_errors(false);
     match config.format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -91,7 +94,8 @@ fn tell_not_reloaded(reloaded: Result<(), tracing_subscriber::reload::Error>) {
     }
 }
 
-/// Sends panics to the log, as one line with their place, instead of the raw text on stderr.
+/// Sends panics to the log, as one line with their place, instead of the raw text on stderr. Nothing in it may panic:
+/// a second panic ends the process.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let message = panic

@@ -8,9 +8,11 @@ mod levels;
 mod logging;
 mod metrics;
 mod process;
+mod stderr;
 
 pub use escape::Escaped;
 pub use essential::spawn_essential;
 pub use levels::{LevelChange, LevelError, LogLevels};
 pub use logging::{LogFormat, LoggingConfig, READY_TARGET, init_logging, log_panics};
 pub use metrics::{ApiMetrics, Metrics};
+pub use stderr::tell;

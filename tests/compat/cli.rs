@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::config;
-use crate::harness::{eventually, now_ms, unique};
+use crate::harness::{eventually, now_ms, topics, unique};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
 
@@ -353,4 +353,32 @@ fn cli_a_closed_pipe_is_quiet() {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(text(&output.stdout), "0 of many lines that fill every pipe\n0\n");
     assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_damaged_segment_is_told_by_its_place_and_the_exit_code() {
+    let Some(mut broker) = Broker::own(&[]) else { return };
+    let topic = topics::topic(&mut broker.wire(), 1);
+    topics::write(&mut broker.wire(), &topic, 0, &["kept", "lost"]);
+    let id = topics::topic_id(&mut broker.wire(), &topic);
+    broker.kill();
+    let partition = broker.data_dir().join("data").join("log").join(id.to_string()).join("0");
+    let files = std::fs::read_dir(&partition).expect("directory").map(|entry| entry.expect("entry").path());
+    let segment = files.into_iter().find(|file| file.extension().is_some_and(|x| x == "log")).expect("a segment");
+    let path = segment.to_str().expect("path");
+    let whole = run(&["debug", "log", path], "");
+    assert_eq!((whole.code, whole.stderr.as_str()), (Some(0), ""), "{}", whole.stdout);
+    let mut bytes = std::fs::read(&segment).expect("read");
+    *bytes.last_mut().expect("bytes") ^= 1;
+    std::fs::write(&segment, bytes).expect("write");
+    let damaged = run(&["debug", "log", path], "");
+    assert_eq!(damaged.code, Some(1), "{}", damaged.stdout);
+    let line = damaged.stdout.lines().last().expect("a line");
+    assert!(line.contains("BAD: "), "{line}");
+    let position = line.split_whitespace().next().expect("a position");
+    assert!(
+        damaged.stderr.ends_with(&format!("is damaged: no whole frame at position {position}\n")),
+        "{}",
+        damaged.stderr
+    );
 }

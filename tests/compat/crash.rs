@@ -1,12 +1,13 @@
 //! `kill -9` under load: what was acknowledged is found again, in order and exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::harness::batch::Batch;
 use crate::harness::broker::Broker;
 use crate::harness::client::{Producer, consume_all};
+use crate::harness::eventually;
 use crate::harness::topics::{self, produce_request};
 use crate::harness::wire::Wire;
 use kafka_protocol::messages::ProduceRequest;
@@ -77,16 +78,19 @@ fn each_acknowledged_offset_holds_its_value_after_a_kill() {
     let topic = topics::topic(&mut broker.wire(), PARTITIONS);
     let mut acknowledged: Vec<BTreeMap<i64, String>> = vec![BTreeMap::new(); PARTITIONS as usize];
     for round in 0..4 {
-        let stop = AtomicBool::new(false);
+        let (stop, counts) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; PARTITIONS as usize]);
         let address = broker.bootstrap().to_owned();
         let results = std::thread::scope(|scope| {
             let writers: Vec<_> = (0..PARTITIONS)
-                .map(|partition| {
+                .zip(&counts)
+                .map(|(partition, count)| {
                     let (address, topic, stop) = (&address, &topic, &stop);
-                    scope.spawn(move || write_until_gone(address, topic, partition, round, stop))
+                    scope.spawn(move || write_until_gone(address, topic, partition, round, stop, count))
                 })
                 .collect();
-            std::thread::sleep(Duration::from_millis(400));
+            eventually("each has acknowledged some", || {
+                counts.iter().all(|count| count.load(Ordering::SeqCst) >= 50).then_some(())
+            });
             broker.kill();
             stop.store(true, Ordering::SeqCst);
             writers.into_iter().map(|w| w.join().expect("writer")).collect::<Vec<_>>()
@@ -110,13 +114,15 @@ fn each_acknowledged_offset_holds_its_value_after_a_kill() {
     }
 }
 
-/// Writes numbered values, five requests on the way, until the connection breaks; gives what was acknowledged.
+/// Writes numbered values, five requests on the way, until the connection breaks; gives what was acknowledged, and counts
+/// it meanwhile.
 fn write_until_gone(
     address: &str,
     topic: &str,
     partition: i32,
     round: usize,
     stop: &AtomicBool,
+    count: &AtomicUsize,
 ) -> BTreeMap<i64, String> {
     let mut wire = Wire::connect(address);
     let mut acknowledged = BTreeMap::new();
@@ -137,6 +143,7 @@ fn write_until_gone(
         let answer = &response.responses[0].partition_responses[0];
         assert_eq!(answer.error_code, 0);
         acknowledged.insert(answer.base_offset, value);
+        count.store(acknowledged.len(), Ordering::SeqCst);
     }
     acknowledged
 }

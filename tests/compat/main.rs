@@ -1,6 +1,7 @@
 //! Compatibility tests: unchanged clients and a raw client against the real binary. Each API of `docs/PROTOCOL.md` has
 //! a test of its name here.
 
+mod absent_members;
 mod cli;
 mod clients;
 mod cluster;
@@ -17,6 +18,7 @@ mod metadata;
 mod offsets;
 mod process;
 mod produce;
+mod stderr;
 mod storage;
 mod topics;
 mod versions;

@@ -25,7 +25,7 @@ const GROUP_ID_NOT_FOUND: i16 = 69;
 const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 
-fn commit(of: &str, topic: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
+pub fn commit(of: &str, topic: &str, partition: i32, offset: i64) -> OffsetCommitRequest {
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(partition)
         .with_committed_offset(offset)
@@ -44,7 +44,7 @@ fn outcome(wire: &mut Wire, version: i16, request: &OffsetCommitRequest) -> i16 
 }
 
 /// What is committed for one partition: offset, epoch and metadata.
-fn committed(wire: &mut Wire, of: &str, topic: &str, partition: i32) -> (i64, i32, String) {
+pub fn committed(wire: &mut Wire, of: &str, topic: &str, partition: i32) -> (i64, i32, String) {
     let asked = OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
     let response = wire.call(5, &OffsetFetchRequest::default().with_group_id(group(of)).with_topics(Some(vec![asked])));
     assert_eq!(response.error_code, 0);
@@ -273,7 +273,7 @@ fn committed_offsets_survive_a_kill() {
     }
 }
 
-/// Offsets of an empty group go when they are older than `offsets.retention.minutes`; those of a topic go with it.
+/// Offsets of a topic go with it.
 #[test]
 fn offsets_of_a_deleted_topic_are_gone() {
     let broker = Broker::start();

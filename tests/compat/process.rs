@@ -1,26 +1,10 @@
 //! The process: its start and its end, its data directory, its settings, its admin port.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
 use tempfile::TempDir;
 
 use crate::harness::broker::{Broker, Refusal, run_refused};
 use crate::harness::topics;
 use crate::harness::wire::{API_VERSIONS, software};
-
-/// GET of a path of the admin port; gives the status and the body.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answer");
-    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    (status, body)
-}
 
 #[test]
 fn the_admin_port_tells_health_and_metrics() {
@@ -28,10 +12,10 @@ fn the_admin_port_tells_health_and_metrics() {
     let mut wire = broker.wire();
     let topic = topics::topic(&mut wire, 1);
     topics::write(&mut wire, &topic, 0, &["counted"]);
-    assert_eq!(get(broker.admin(), "/health/live").0, 200);
-    assert_eq!(get(broker.admin(), "/health/ready").0, 200);
-    assert_eq!(get(broker.admin(), "/no/such/page").0, 404);
-    let (status, metrics) = get(broker.admin(), "/metrics");
+    assert_eq!(broker.get("/health/live").0, 200);
+    assert_eq!(broker.get("/health/ready").0, 200);
+    assert_eq!(broker.get("/no/such/page").0, 404);
+    let (status, metrics) = broker.get("/metrics");
     assert_eq!(status, 200);
     assert!(metrics.lines().filter(|l| l.starts_with("# TYPE ")).count() >= 5, "{metrics}");
     for line in metrics.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
@@ -76,6 +60,11 @@ fn wrong_settings_end_the_start_with_2_and_one_line() {
         ("log.segment.bytes=-1", &["log.segment.bytes", "-1"]),
         ("compression.type=zip", &["compression.type", "zip"]),
         ("auto.create.topics.enable=perhaps", &["auto.create.topics.enable", "perhaps"]),
+        ("log.retention.ms=0", &["log.retention.ms=\"0\"", "greater than or equal to 1", "--set"]),
+        ("log.retention.hours=0", &["log.retention.hours=\"0\"", "greater than or equal to 1", "--set"]),
+        ("log.roll.ms=0", &["log.roll.ms=\"0\"", "greater than or equal to 1", "--set"]),
+        ("max.connections.per.ip=0", &["max.connections.per.ip=\"0\"", "max.connections.per.ip.overrides", "--set"]),
+        ("group.consumer.heartbeat.interval.ms=90000", &["group.consumer.heartbeat.interval.ms=\"90000\"", "--set"]),
         ("no.such.setting=1", &["no.such.setting"]),
         ("num.partitions", &["num.partitions"]),
     ] {

@@ -21,6 +21,9 @@ pub enum ConfigError {
     /// Two settings that do not go together.
     #[error("{0}")]
     Conflict(String),
+    /// A value of the setting `name` that is none by itself, or beside others.
+    #[error("{text}")]
+    OutOfBounds { name: String, text: String },
     /// A client metrics interval or pattern that nobody could follow.
     #[error("{0}")]
     ClientMetrics(String),

@@ -82,7 +82,8 @@ pub(super) fn check_group_bounds(
     broker: &BrokerConfig,
 ) -> Result<(), ConfigError> {
     let conflict = |name: &str, relation: &str, other: &str| {
-        Err(ConfigError::Conflict(format!("{prefix}{name} must be {relation} {other}")))
+        let name = format!("{prefix}{name}");
+        Err(ConfigError::OutOfBounds { text: format!("{name} must be {relation} {other}"), name })
     };
     for Bounds { name, min, max } in OF_GROUPS {
         let value = value(name);
@@ -106,42 +107,38 @@ pub(super) fn check_group_bounds(
 
 /// What must hold among a broker's settings (Kafka `KafkaConfig.validateValues`, as far as it has a meaning here).
 pub(super) fn check_broker(config: &BrokerConfig) -> Result<(), ConfigError> {
-    let require = |holds: bool, text: &str| match holds {
+    let require = |name: &str, holds: bool, text: &str| match holds {
         true => Ok(()),
-        false => Err(ConfigError::Conflict(text.to_owned())),
+        false => Err(ConfigError::OutOfBounds { name: name.to_owned(), text: text.to_owned() }),
     };
     if config.is_set("broker.id") {
         let same =
             matches!(config.integer("broker.id"), -1) || config.integer("broker.id") == config.integer("node.id");
-        require(same, "You must set `node.id` to the same value as `broker.id`.")?;
+        require("broker.id", same, "You must set `node.id` to the same value as `broker.id`.")?;
     }
-    require(config.try_integer("log.roll.ms").unwrap_or(1) >= 1, "log.roll.ms must be greater than or equal to 1")?;
-    require(
-        config.try_integer("log.roll.jitter.ms").unwrap_or(0) >= 0,
-        "log.roll.jitter.ms must be greater than or equal to 0",
-    )?;
+    for (name, least) in [("log.roll.ms", 1), ("log.roll.jitter.ms", 0)] {
+        let holds = config.try_integer(name).is_none_or(|value| value >= least);
+        require(name, holds, &format!("{name} must be greater than or equal to {least}"))?;
+    }
     // Kafka takes every negative time for -1.
     let retention = ["log.retention.ms", "log.retention.minutes", "log.retention.hours"]
-        .iter()
-        .find_map(|name| config.try_integer(name));
-    require(retention != Some(0), "log.retention.ms must be unlimited (-1) or, greater than or equal to 1")?;
-    let (lag_min, lag_max) =
-        (config.integer("log.cleaner.min.compaction.lag.ms"), config.integer("log.cleaner.max.compaction.lag.ms"));
-    require(
-        lag_min <= lag_max,
-        "log.cleaner.min.compaction.lag.ms must be less than or equal to log.cleaner.max.compaction.lag.ms",
-    )?;
-    let overrides = config.text("max.connections.per.ip.overrides").unwrap_or_default();
-    require(
-        config.integer("max.connections.per.ip") > 0 || !overrides.is_empty(),
-        "max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides property is set.",
-    )?;
+        .into_iter()
+        .find_map(|name| Some((name, config.try_integer(name)?)));
+    if let Some((name, value)) = retention {
+        require(name, value != 0, "log.retention.ms must be unlimited (-1) or, greater than or equal to 1")?;
+    }
+    let (least, most) = ("log.cleaner.min.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms");
+    let text = format!("{least} must be less than or equal to {most}");
+    require(least, config.integer(least) <= config.integer(most), &text)?;
+    const PER_IP: &str = "max.connections.per.ip";
+    const OVERRIDES: &str = "max.connections.per.ip.overrides";
+    let overrides = config.text(OVERRIDES).unwrap_or_default();
+    let text = format!("{PER_IP} can be set to zero only if {OVERRIDES} property is set.");
+    require(PER_IP, config.integer(PER_IP) > 0 || !overrides.is_empty(), &text)?;
     let entries = overrides.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     let invalid: Vec<&str> = entries.filter(|entry| !is_connection_limit(entry)).map(host_of).collect();
-    if !invalid.is_empty() {
-        let text = format!("max.connections.per.ip.overrides contains invalid addresses : {}", invalid.join(","));
-        return Err(ConfigError::Conflict(text));
-    }
+    let text = format!("{OVERRIDES} contains invalid addresses : {}", invalid.join(","));
+    require(OVERRIDES, invalid.is_empty(), &text)?;
     check_group_bounds("group.", |name| config.integer(&format!("group.{name}")), config)
 }
 

@@ -40,6 +40,7 @@ fn of_config(error: &ConfigError) -> ResponseError {
         | ConfigError::EmptyList { .. }
         | ConfigError::EmptyItem { .. }
         | ConfigError::Conflict(_)
+        | ConfigError::OutOfBounds { .. }
         | ConfigError::NotDynamic(_)
         | ConfigError::NeedsListenerPrefix(_)
         | ConfigError::NotForAllBrokers(_) => ResponseError::InvalidConfig,
@@ -57,6 +58,7 @@ fn of_broker_config(error: &ConfigError) -> ResponseError {
         | ConfigError::EmptyList { .. }
         | ConfigError::EmptyItem { .. }
         | ConfigError::Conflict(_)
+        | ConfigError::OutOfBounds { .. }
         | ConfigError::ClientMetrics(_)
         | ConfigError::NotDynamic(_)
         | ConfigError::NeedsListenerPrefix(_)

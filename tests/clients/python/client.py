@@ -1,4 +1,4 @@
-"""kafka-python against the broker at $BOOTSTRAP: administration, every codec, groups, times, transactions' absence."""
+"""kafka-python against the broker at $BOOTSTRAP: topics, every codec, an idempotent producer, offsets, times, a group."""
 
 import os
 import uuid
@@ -9,6 +9,9 @@ from kafka.structs import OffsetAndMetadata
 
 BOOTSTRAP = os.environ["BOOTSTRAP"]
 TOPIC = f"python-{uuid.uuid4()}"
+CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
+# One for each codec, and one for the idempotent producer.
+PARTITIONS = len(CODECS) + 1
 
 
 def ok(what):
@@ -17,16 +20,16 @@ def ok(what):
 
 def administration():
     admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
-    admin.create_topics([NewTopic(name=TOPIC, num_partitions=3, replication_factor=1, topic_configs={"retention.ms": "86400000"})])
+    admin.create_topics([NewTopic(name=TOPIC, num_partitions=PARTITIONS, replication_factor=1, topic_configs={"retention.ms": "86400000"})])
     assert TOPIC in admin.list_topics()
     described = admin.describe_topics([TOPIC])
-    assert len(described[0]["partitions"]) == 3, described
+    assert len(described[0]["partitions"]) == PARTITIONS, described
     admin.close()
     ok("topics")
 
 
 def codecs():
-    for partition, codec in enumerate([None, "gzip"]):
+    for partition, codec in enumerate(CODECS):
         producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, compression_type=codec, acks="all", linger_ms=5)
         for i in range(500):
             producer.send(TOPIC, partition=partition, key=b"k%d" % i, value=b"v%d" % i, headers=[("h", b"%d" % i)], timestamp_ms=1_000 + i)
@@ -46,7 +49,7 @@ def codecs():
 
 def idempotence():
     producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, enable_idempotence=True)
-    sent = [producer.send(TOPIC, partition=2, value=b"%d" % i) for i in range(300)]
+    sent = [producer.send(TOPIC, partition=len(CODECS), value=b"%d" % i) for i in range(300)]
     assert [f.get(timeout=30).offset for f in sent] == list(range(300))
     producer.close()
     ok("an idempotent producer")
@@ -58,7 +61,7 @@ def offsets_and_times():
     assert consumer.beginning_offsets([place]) == {place: 0}
     assert consumer.end_offsets([place]) == {place: 500}
     assert consumer.offsets_for_times({place: 1_250})[place].offset == 250
-    assert consumer.partitions_for_topic(TOPIC) == {0, 1, 2}
+    assert consumer.partitions_for_topic(TOPIC) == set(range(PARTITIONS))
     consumer.close()
     ok("offsets and times")
 
@@ -71,7 +74,8 @@ def groups():
 
     first = member(enable_auto_commit=False, consumer_timeout_ms=20_000)
     got = 0
-    while got < 1_300:
+    total = 500 * len(CODECS) + 300
+    while got < total:
         got += sum(len(records) for records in first.poll(timeout_ms=5_000).values())
     first.commit()
     first.close()
@@ -79,7 +83,7 @@ def groups():
     again = member(enable_auto_commit=False)
     assert again.committed(place) == 500
     again.poll(timeout_ms=3_000)
-    assert sum(again.position(p) for p in again.assignment()) == 1_300
+    assert sum(again.position(p) for p in again.assignment()) == total
     again.commit({place: OffsetAndMetadata(17, "note", -1)})
     assert again.committed(place) == 17
     again.close()

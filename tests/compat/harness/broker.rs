@@ -1,7 +1,7 @@
 //! A broker process on ports and a data directory of its own.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::PATIENCE;
 use super::wire::Wire;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
 
 /// What every test counts on; an external broker must be set up so too.
 const SETTINGS: &[&str] = &[
@@ -131,6 +131,30 @@ impl Broker {
     /// A new raw connection.
     pub fn wire(&self) -> Wire {
         Wire::connect(&self.bootstrap)
+    }
+
+    /// GET of a path of the admin port; gives the status and the body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let address = self.admin();
+        let mut stream = TcpStream::connect(address).expect("connect");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answer");
+        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        (status, body)
+    }
+
+    /// The sum of a metric over its labels, in the process's own words.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let value = |line: &str| -> Option<f64> {
+            let labels = line.strip_prefix(name)?;
+            let value = labels.rsplit(' ').next()?;
+            labels.starts_with([' ', '{']).then(|| value.parse().expect("a number"))
+        };
+        text.lines().filter_map(value).sum::<f64>()
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
