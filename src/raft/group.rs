@@ -23,6 +23,8 @@ pub struct Group {
     epochs: LeaderEpochs,
     /// Ends of the log by the flight that makes them durable, oldest first.
     flights: VecDeque<Flight>,
+    /// Something reached the disk since the last `work`: raft may commit.
+    has_news: bool,
     /// End of the log that is known to be on disk.
     synced: Option<Checkpoint>,
     scratch: Vec<log::Entry>,
@@ -75,6 +77,7 @@ impl Group {
             end,
             epochs,
             flights: VecDeque::new(),
+            has_news: false,
             synced: None,
             scratch: Vec::new(),
         }
@@ -117,9 +120,9 @@ impl Group {
         self.log.view()
     }
 
-    /// Whether something written is on its way to the disk.
+    /// Whether something written is on its way to the disk, and nothing has arrived there since the last `work`.
     pub fn is_flushing(&self) -> bool {
-        !self.flights.is_empty()
+        !self.flights.is_empty() && !self.has_news
     }
 
     /// Whether a term or a vote is on its way to the disk: nothing that is written after it may be there first.
@@ -163,6 +166,7 @@ impl Group {
 
     /// Writes what raft wants written and says what is committed.
     pub fn work(&mut self, now: Timestamp) -> Result<Work, Halted> {
+        self.has_news = false;
         let mut work = Work::default();
         while let Some(effects) = self.replica.effects() {
             self.carry_out(effects, now, &mut work)?;
@@ -229,6 +233,7 @@ impl Group {
             self.flights.pop_front();
         }
         self.replica.persisted(number);
+        self.has_news = true;
     }
 
     /// Everything up to `index` is applied.
