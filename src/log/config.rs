@@ -110,12 +110,25 @@ pub struct FlushConfig {
     pub files_max: usize,
     /// Threads that sync files in parallel, default 8. More than the device takes at once is in vain.
     pub threads: usize,
-    /// Most files of closed segments held open, default 4096. Few: files are reopened by reads; many: descriptors.
+    /// Most files of closed segments held open, default 4096, and never more than an eighth of the descriptors that
+    /// the process may have. Few: files are reopened by reads; many: descriptors.
     pub open_files_max: usize,
+    /// Most bytes of indexes of closed segments held in memory, default 64 MiB. Few: indexes are read again.
+    pub index_bytes_max: usize,
+    /// Bytes kept free for RocksDB and for deletions on a disk that is full otherwise, default 16 MiB. RocksDB alone
+    /// wants 8 MiB before it goes on.
+    pub ballast_bytes: u64,
 }
 
 impl Default for FlushConfig {
     fn default() -> Self {
-        Self { method: FlushMethod::Auto, files_max: 4, threads: 8, open_files_max: 4096 }
+        Self {
+            method: FlushMethod::Auto,
+            files_max: 4,
+            threads: 8,
+            open_files_max: 4096,
+            index_bytes_max: 64 << 20,
+            ballast_bytes: 16 << 20,
+        }
     }
 }

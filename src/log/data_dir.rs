@@ -10,7 +10,9 @@ use millstream_core::types::{PartitionId, TopicId};
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::ballast::Ballast;
 use super::config::{FlushConfig, FlushMethod};
+use super::fd_limit::fd_share;
 use super::flusher::{Dirty, FlushStats, Flusher};
 use super::handles::HandleCache;
 use super::partition_dir::PartitionDir;
@@ -27,6 +29,7 @@ pub struct DataDir {
     root: Arc<File>,
     flusher: Flusher,
     pub(super) handles: Arc<HandleCache>,
+    ballast: Ballast,
     trashed: AtomicU64,
 }
 
@@ -44,9 +47,28 @@ impl DataDir {
             let text = format!("flush.method=filesystem needs Linux 5.8 or newer, this is {release}");
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-        let handles = Arc::new(HandleCache::new(flush.open_files_max));
+        let handles = Arc::new(HandleCache::new(flush.open_files_max.min(fd_share()), flush.index_bytes_max));
+        let ballast = Ballast::new(path, flush.ballast_bytes)?;
         let flusher = Flusher::start(root.clone(), flush, syncfs_tells_errors)?;
-        Ok(Arc::new(Self { path: path.to_owned(), root, flusher, handles, trashed: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { path: path.to_owned(), root, flusher, handles, ballast, trashed: AtomicU64::new(0) }))
+    }
+
+    /// Something found no room: the ballast is given up for what frees room again. Until it is back, nobody else
+    /// should write.
+    pub fn ran_full(&self) {
+        self.ballast.give_up();
+    }
+
+    /// No room was found, and there is not enough of it again.
+    pub fn is_full(&self) -> bool {
+        self.ballast.is_spent()
+    }
+
+    /// Looks whether a full disk has room again. To be called now and then; it may block for a moment.
+    pub fn look_for_room(&self) {
+        if self.is_full() {
+            self.ballast.make_again();
+        }
     }
 
     pub fn path(&self) -> &Path {

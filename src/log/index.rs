@@ -66,6 +66,17 @@ impl SegmentIndex {
         Self { start, ..Self::new(base_offset, base_index) }
     }
 
+    /// It will not grow any more.
+    pub fn shrink(&mut self) {
+        self.points.shrink_to_fit();
+        self.own.shrink_to_fit();
+    }
+
+    /// Bytes on the heap.
+    pub fn size_bytes(&self) -> usize {
+        self.points.capacity() * size_of::<Point>() + self.own.capacity() * size_of::<OwnMark>()
+    }
+
     pub fn is_complete(&self) -> bool {
         self.start.position <= SEGMENT_HEADER_LEN
     }

@@ -4,6 +4,7 @@
 //! files. Knows nothing of raft's rules, of RocksDB, of topics' names or of who asks.
 
 mod append;
+mod ballast;
 mod compaction;
 mod config;
 mod data_dir;
@@ -45,6 +46,8 @@ pub use entry::{Descriptor, Entry, Payload, ScannedFrame};
 pub use error::{LogError, LostPlace, OpenError, ReadError};
 pub use fd_limit::raise_fd_limit;
 pub use flusher::{Dirty, FlushStats};
+#[cfg(test)]
+pub use io::faults;
 pub use meta::{Checkpoint, MetaError, SegmentMeta};
 pub use recovery::{Known, Opened};
 pub use timestamps::FoundTimestamp;

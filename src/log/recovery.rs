@@ -174,8 +174,9 @@ impl Recovery<'_> {
             let place = LostPlace { path: active.segment.path(), position: end.position, reason };
             return Err(OpenError::Lost { place });
         }
-        // Only now, when nothing is lost, is anything changed. The last first: a crash leaves no gap.
-        for file in segments[used..].iter().rev() {
+        // Only now, when nothing is lost, is anything changed. The last first: a crash leaves no gap. A torn file may
+        // have become the active one: made again under its own name.
+        for file in segments[used..].iter().rev().filter(|file| file.name != active.segment.name) {
             self.remove(file.name)?;
         }
         let path = active.segment.path();

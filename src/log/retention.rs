@@ -1,14 +1,14 @@
 //! Which segments are too old or too many, and their deletion.
 
-use std::fs;
 use std::sync::Arc;
-use std::thread;
 use std::time::UNIX_EPOCH;
+use std::{fs, io, thread};
 
 use millstream_core::types::{Offset, RaftIndex, Timestamp};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::error::LogError;
+use super::partition_dir::sync_dir;
 use super::segment::Segment;
 use super::walk::Patience;
 use super::writer::{Log, LogEvent};
@@ -45,37 +45,66 @@ impl Log {
         start
     }
 
-    /// Deletes closed segments that lie wholly below `log_start` and hold no entry above `applied`, which is what the
-    /// store durably knows as applied and checkpointed. An active segment wholly below is closed first.
+    /// Whether a segment ends at or below `log_start`, so that there is something to delete.
+    pub fn ends_segments_below(&self, log_start: Offset) -> bool {
+        self.closed.first().is_some_and(|first| first.meta.end_offset <= log_start) || self.active_ends_below(log_start)
+    }
+
+    fn active_ends_below(&self, log_start: Offset) -> bool {
+        let end = self.end();
+        end.offset > self.active.segment.base_offset() && end.offset <= log_start
+    }
+
+    /// Deletes segments that lie wholly below `log_start` and hold no entry above `applied`, which is what the store
+    /// durably knows as applied and checkpointed. The closed ones first, which makes room for closing the active one
+    /// if it lies below, too. Blocks for the disk when no older segment stays; a failed sync aborts the process.
     pub fn delete_segments_below(&mut self, log_start: Offset, applied: RaftIndex) -> Result<Vec<LogEvent>, LogError> {
         if self.failed {
             return Err(LogError::Failed);
         }
-        let mut events = Vec::new();
-        let end = self.end();
-        let holds_records = end.offset > self.active.segment.base_offset();
-        if holds_records && end.offset <= log_start && end.index <= applied.next() {
+        let mut events = self.delete_closed_below(log_start, applied);
+        if self.active_ends_below(log_start) && self.end().index <= applied.next() {
             match self.roll() {
                 Ok(meta) => events.push(LogEvent::SegmentClosed(meta)),
+                // Nothing has changed: there may be room the next time.
+                Err(LogError::NoSpace) => warn!(partition = %self.id, "no room to close the active segment"),
                 Err(e) => {
                     self.failed = true;
                     return Err(e);
                 }
             }
+            events.extend(self.delete_closed_below(log_start, applied));
         }
+        Ok(events)
+    }
+
+    fn delete_closed_below(&mut self, log_start: Offset, applied: RaftIndex) -> Vec<LogEvent> {
         let goes = |closed: &&super::writer::Closed| {
             closed.meta.end_offset <= log_start && closed.meta.end_index <= applied.next()
         };
         let count = self.closed.iter().take_while(goes).count();
         if count == 0 {
-            return Ok(events);
+            return Vec::new();
+        }
+        if count == self.closed.len()
+            && let Err(e) = self.sync_active()
+        {
+            error!(error = %e, "a sync failed, the process stops");
+            std::process::abort();
         }
         let gone: Vec<_> = self.closed.drain(..count).map(|closed| closed.segment).collect();
         self.publish();
-        events.extend(gone.iter().map(|segment| LogEvent::SegmentRemoved(segment.base_offset())));
+        let events = gone.iter().map(|segment| LogEvent::SegmentRemoved(segment.base_offset())).collect();
         // Synced or not: what was written to a deleted file needs no flush, and does no harm in one.
         delete(gone);
-        Ok(events)
+        events
+    }
+
+    /// Brings the active segment to the disk: where all others go, the log is what this one holds, and it may be so new
+    /// that no flush has seen it.
+    fn sync_active(&self) -> io::Result<()> {
+        self.active.file.file.sync_all()?;
+        self.dir.take_unsynced().iter().try_for_each(|dir| sync_dir(dir))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Closing the active segment and opening the next.
 
-use std::fs::File;
 use std::mem;
 use std::sync::Arc;
 
@@ -18,11 +17,13 @@ impl Log {
     pub(super) fn roll(&mut self) -> Result<SegmentMeta, LogError> {
         let end = self.end();
         let start = LogStart { next_index: end.index, prev_term: end.last_term, base_offset: end.offset };
+        let spare = self.give_back(end.position);
         let next = Active::create(self.id, &self.dir, &self.handles, start)?;
         let mut old = mem::replace(&mut self.active, next);
-        let spare = old.reserved_end.saturating_sub(end.position);
-        if spare > 0 {
-            self.hand_over(&old.file.file, end.position, spare);
+        // What is proposed still finds room. If someone else took it in between, the write tells.
+        let from = self.end().position;
+        if reserve(&self.active.file.file, from, from + spare).is_ok() {
+            self.active.reserved_end = from + spare;
         }
         let meta = close(&old.segment, old.first_timestamp);
         if mem::take(&mut old.dirty) {
@@ -34,18 +35,17 @@ impl Log {
         Ok(meta)
     }
 
-    /// What was set aside in the old file is set aside in the new one, so that what is proposed still finds room. If
-    /// someone else takes it in between, the write tells.
-    fn hand_over(&mut self, old: &File, end: u64, spare: u64) {
-        let from = self.end().position;
-        let new = self.active.file.file.clone();
-        let at_once = reserve(&new, from, from + spare).is_ok();
-        if let Err(e) = old.set_len(end) {
+    /// Gives back what is set aside in the active file, first of all: on a full disk the new file takes it. How much
+    /// that was.
+    fn give_back(&mut self, end: u64) -> u64 {
+        let spare = self.active.reserved_end.saturating_sub(end);
+        if spare > 0
+            && let Err(e) = self.active.file.file.set_len(end)
+        {
             debug!(error = %e, "what was reserved beyond a closed segment stays");
         }
-        if at_once || reserve(&new, from, from + spare).is_ok() {
-            self.active.reserved_end = from + spare;
-        }
+        self.active.reserved_end = end;
+        spare
     }
 }
 
@@ -57,7 +57,7 @@ fn close(segment: &Arc<Segment>, first_timestamp: Option<Timestamp>) -> SegmentM
         && index.is_complete()
     {
         segment.write_index(end.position, &index);
-        live.index = IndexState::Closed(Some(Arc::new(index)));
+        live.index = IndexState::Closed(Some(segment.hold(index)));
     }
     // An index that reaches back to a checkpoint only is rebuilt when someone needs it, off the loop.
     SegmentMeta {

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::error::{LostPlace, ReadError};
 use super::frame::{FrameError, SEGMENT_HEADER_LEN};
-use super::handles::HandleCache;
+use super::handles::{HandleCache, HeldIndex};
 use super::index::{Place, SegmentIndex};
 use super::index_file::{self, IndexOf};
 use super::names::SegmentName;
@@ -43,7 +43,7 @@ impl SegmentEnd {
 pub(super) enum IndexState {
     /// Of the active segment: grows in place.
     Growing(SegmentIndex),
-    Closed(Option<Arc<SegmentIndex>>),
+    Closed(Option<HeldIndex>),
 }
 
 pub(super) struct Live {
@@ -196,7 +196,7 @@ impl Segment {
             let live = self.read_live();
             let answer = match &live.index {
                 IndexState::Growing(index) => ask(index),
-                IndexState::Closed(Some(index)) => ask(index),
+                IndexState::Closed(Some(held)) => ask(&held.index),
                 IndexState::Closed(None) => None,
             };
             drop(live);
@@ -242,11 +242,19 @@ impl Segment {
         };
         let mut live = self.write_live();
         if let IndexState::Closed(slot) = &mut live.index {
-            *slot = Some(Arc::new(index));
+            *slot = Some(self.hold(index));
         }
         drop(live);
         // Counted with the open file, so that a sweep comes by.
-        self.file(Patience::Wait).map(drop)
+        self.file(Patience::Wait)?;
+        self.handles.opened(self);
+        Ok(())
+    }
+
+    /// The index of a closed segment, counted among those in memory.
+    pub fn hold(&self, mut index: SegmentIndex) -> HeldIndex {
+        index.shrink();
+        self.handles.hold(index)
     }
 
     fn index_of(&self, length: u64) -> IndexOf {

@@ -14,27 +14,31 @@ struct Slot {
 const FREE: Slot = Slot { hash: [0; 2], offset: -1 };
 /// Bytes of a slot: what `dedupe_buffer_bytes` is counted in.
 const SLOT_BYTES: usize = size_of::<Slot>();
-/// Slots at the start; a power of two, as always.
+/// Slots at the start.
 const SLOTS_MIN: usize = 1024;
+/// From this share of all slots on the map grows to all of them at once: while it does, old and new are there together.
+const LAST_GROWTH_FROM: usize = 8;
 
-/// Open addressing; doubles as it fills, up to a bound.
+/// Open addressing; grows as it fills, up to a bound.
 pub(super) struct OffsetMap {
     /// Keyed anew for each map, so that nobody can choose keys that collide.
     hashers: [RandomState; 2],
     slots: Vec<Slot>,
     len: usize,
-    len_max: usize,
+    slots_max: usize,
 }
 
 impl OffsetMap {
     /// For as many keys as fit into so many bytes, nine tenths of the slots in use (`log.cleaner.io.buffer.load.factor`).
     pub fn new(bytes: usize) -> Self {
-        let len_max = (bytes / SLOT_BYTES / 10 * 9).max(1);
-        Self { hashers: [RandomState::new(), RandomState::new()], slots: vec![FREE; SLOTS_MIN], len: 0, len_max }
+        // Two at least: a walk ends at a free one.
+        let slots_max = (bytes / SLOT_BYTES).max(2);
+        let slots = vec![FREE; SLOTS_MIN.min(slots_max)];
+        Self { hashers: [RandomState::new(), RandomState::new()], slots, len: 0, slots_max }
     }
 
     pub fn is_full(&self) -> bool {
-        self.len >= self.len_max
+        self.len >= (self.slots_max / 10 * 9).max(1)
     }
 
     pub fn len(&self) -> usize {
@@ -47,10 +51,10 @@ impl OffsetMap {
 
     /// The slot of the hash, or the free one where it belongs.
     fn find(slots: &[Slot], hash: [u64; 2]) -> usize {
-        let mask = slots.len() - 1;
-        let mut at = hash[0] as usize & mask;
+        // The hash as a share of 2^64, of the slots: below their number.
+        let mut at = ((u128::from(hash[0]) * slots.len() as u128) >> 64) as usize;
         while slots[at].offset >= 0 && slots[at].hash != hash {
-            at = (at + 1) & mask;
+            at = if at + 1 == slots.len() { 0 } else { at + 1 };
         }
         at
     }
@@ -58,8 +62,10 @@ impl OffsetMap {
     /// Sets the key's last offset. Offsets come in rising order.
     pub fn put(&mut self, key: &[u8], offset: Offset) {
         assert!(offset.0 >= 0, "offset {offset}");
-        // Never more than three quarters in use: the walk to a free slot stays short.
-        if self.len * 4 >= self.slots.len() * 3 {
+        // Up to three quarters in use, and nine tenths at last: the walk to a free slot stays short.
+        let (len, slots) = (self.len, self.slots.len());
+        // Beyond the bound only for a batch that has more keys than there was room for when it began.
+        if (len * 4 >= slots * 3 && slots < self.slots_max) || (len + 1) * 20 > slots * 19 {
             self.grow();
         }
         let hash = self.hash(key);
@@ -76,7 +82,9 @@ impl OffsetMap {
     }
 
     fn grow(&mut self) {
-        let mut slots = vec![FREE; self.slots.len() * 2];
+        let len = self.slots.len();
+        let is_last = (self.slots_max / LAST_GROWTH_FROM..self.slots_max).contains(&len);
+        let mut slots = vec![FREE; if is_last { self.slots_max } else { 2 * len }];
         for slot in self.slots.iter().filter(|slot| slot.offset >= 0) {
             let at = Self::find(&slots, slot.hash);
             slots[at] = *slot;
@@ -112,5 +120,34 @@ mod tests {
             map.put(&n.to_be_bytes(), Offset(0));
         }
         assert!(map.is_full());
+    }
+
+    #[test]
+    fn a_batch_with_more_keys_than_there_is_room_for_is_taken_whole() {
+        let mut map = OffsetMap::new(SLOT_BYTES * 10);
+        for n in 0..1000u32 {
+            map.put(&n.to_be_bytes(), Offset(i64::from(n)));
+        }
+        assert!((0..1000u32).all(|n| map.get(&n.to_be_bytes()) == Some(Offset(i64::from(n)))));
+    }
+
+    #[test]
+    fn it_never_takes_more_than_its_bytes() {
+        let bytes = 5 << 20;
+        let mut map = OffsetMap::new(bytes);
+        let mut n = 0u64;
+        while !map.is_full() {
+            let before = map.slots.capacity();
+            map.put(&n.to_be_bytes(), Offset(n.cast_signed()));
+            n += 1;
+            let now = map.slots.capacity();
+            assert!(now * SLOT_BYTES <= bytes);
+            assert!(
+                now == before || (before + now) * SLOT_BYTES <= bytes + bytes / 4 + SLOT_BYTES,
+                "{before} and {now}"
+            );
+        }
+        assert!((0..n).all(|n| map.get(&n.to_be_bytes()) == Some(Offset(n.cast_signed()))));
+        assert_eq!(map.get(b"other"), None);
     }
 }
