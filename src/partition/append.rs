@@ -11,7 +11,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::handle::Leadership;
 use super::shard::{Owned, Shard};
-use crate::log::LogError;
+use crate::log::{DataDir, LogError};
+
+/// Bytes of produced batches of one partition that may wait for their commit. Beyond: they wait to be proposed, which
+/// the bytes of all partitions together bound.
+pub(super) const UNCOMMITTED_BYTES_MAX: u64 = 16 << 20;
 
 /// When a produce is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct InternalAppend {
     pub id: PartitionId,
     pub header: BatchHeader,
     pub bytes: Bytes,
+    /// What is kept free on a full disk is for this one, too.
+    pub last_room: bool,
     pub placed: oneshot::Sender<AppendOutcome>,
     pub committed: oneshot::Sender<Result<(), AppendError>>,
 }
@@ -137,12 +143,32 @@ impl Reply {
 }
 
 impl Shard {
+    /// Appends, or lets the batch wait behind what is not yet committed.
     pub(super) fn append(&mut self, append: Append) {
+        match self.owned.get_mut(&append.id) {
+            Some(owned) if !owned.waiting.is_empty() || !owned.has_room(append.bytes.len()) => {
+                owned.waiting.push_back(append);
+            }
+            _ => self.append_now(append),
+        }
+    }
+
+    /// Appends what waited, as far as there is room now.
+    pub(super) fn append_waiting(&mut self, id: PartitionId) {
+        while let Some(owned) = self.owned.get_mut(&id)
+            && owned.waiting.front().is_some_and(|next| owned.has_room(next.bytes.len()))
+            && let Some(next) = owned.waiting.pop_front()
+        {
+            self.append_now(next);
+        }
+    }
+
+    fn append_now(&mut self, append: Append) {
         let Append { id, header, bytes, acks, ticket, place } = append;
         let Some(owned) = self.owned.get_mut(&id) else {
             return ticket.fill(place, Err(AppendError::NotLeader));
         };
-        let (appended, is_new) = match owned.admit(&header, bytes) {
+        let (appended, is_new) = match owned.admit(&header, bytes, &self.shared.dir, false) {
             Ok(placed) => placed,
             Err(refused) => {
                 ticket.fill(place, Err(refused));
@@ -163,9 +189,9 @@ impl Shard {
     }
 
     pub(super) fn append_internal(&mut self, append: InternalAppend) {
-        let InternalAppend { id, header, bytes, placed, committed } = append;
+        let InternalAppend { id, header, bytes, last_room, placed, committed } = append;
         let outcome = match self.owned.get_mut(&id) {
-            Some(owned) => owned.admit(&header, bytes).map(|(appended, _)| {
+            Some(owned) => owned.admit(&header, bytes, &self.shared.dir, last_room).map(|(appended, _)| {
                 let parked = Parked { last_offset: appended.last_offset, reply: Reply::Internal(committed) };
                 owned.parked.push_back(parked);
                 appended
@@ -185,8 +211,20 @@ impl Shard {
 }
 
 impl Owned {
-    /// Gives a batch its place. The flag says whether it is new to the log.
-    fn admit(&mut self, header: &BatchHeader, bytes: Bytes) -> Result<(Appended, bool), AppendError> {
+    /// Whether so many bytes more may be on their way. One batch always may.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.uncommitted_bytes == 0 || self.uncommitted_bytes + bytes as u64 <= UNCOMMITTED_BYTES_MAX
+    }
+
+    /// Gives a batch its place. The flag says whether it is new to the log. `last_room`: it may take what is kept free
+    /// on a full disk.
+    fn admit(
+        &mut self,
+        header: &BatchHeader,
+        bytes: Bytes,
+        dir: &DataDir,
+        last_room: bool,
+    ) -> Result<(Appended, bool), AppendError> {
         let leading = self.shared.leadership();
         let group = match (&mut self.group, leading) {
             (Some(group), Leadership::Leading) => group,
@@ -199,13 +237,14 @@ impl Owned {
         {
             return Ok((Appended { base_offset: first_offset, last_offset, log_start }, false));
         }
-        match group.reserve(bytes.len() as u64) {
+        if dir.is_full() && !last_room {
+            return Err(AppendError::Storage);
+        }
+        let size_bytes = bytes.len() as u64;
+        match group.reserve(size_bytes) {
             Ok(()) => {}
             Err(LogError::NoSpace) => {
-                if !self.full {
-                    self.full = true;
-                    tracing::error!(partition = %self.shared.name, "no space left on the device, produce is refused");
-                }
+                dir.ran_full();
                 return Err(AppendError::Storage);
             }
             Err(e) => {
@@ -214,8 +253,8 @@ impl Owned {
                 return Err(AppendError::Storage);
             }
         }
-        self.full = false;
         let proposed = group.propose_batch(header, bytes).map_err(|_| AppendError::NotLeader)?;
+        self.uncommitted_bytes += size_bytes;
         if let Some(batch) = BatchSequence::of(header, proposed.base_offset) {
             self.producers.admit(batch);
         }

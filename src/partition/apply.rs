@@ -11,7 +11,7 @@ use super::shard::Shard;
 /// What a row of committed entries comes to.
 #[derive(Default)]
 struct Sum {
-    bytes: i64,
+    bytes: u64,
     high_watermark: Option<Offset>,
     log_start: Option<Offset>,
     elected: bool,
@@ -29,13 +29,16 @@ impl Shard {
             match entry.kind {
                 EntryKind::Batch(d) => {
                     sum.high_watermark = Some(d.base_offset.plus(i64::from(d.count)));
-                    sum.bytes += i64::from(d.size_bytes);
+                    sum.bytes += u64::from(d.size_bytes);
                 }
                 EntryKind::TrimPrefix(offset) => sum.log_start = sum.log_start.max(Some(offset)),
                 EntryKind::Empty => sum.elected |= entry.term == group.term(),
             }
         }
         group.applied(last);
+        // Less than nothing: what was proposed before the start.
+        owned.kept.committed(sum.bytes);
+        owned.uncommitted_bytes = owned.uncommitted_bytes.saturating_sub(sum.bytes);
         let shared = &owned.shared;
         if sum.elected {
             shared.set_epochs(LeaderEpoch::of_term(group.term()), group.epochs());
@@ -63,12 +66,13 @@ impl Shard {
         if sum.elected || sum.log_start.is_some() {
             shared.waiters.changed();
         } else {
-            shared.waiters.committed(sum.bytes);
+            shared.waiters.committed(i64::try_from(sum.bytes).unwrap_or(i64::MAX));
         }
         self.unsaved.insert(id);
         if sum.elected {
             self.has_opened(id);
         }
+        self.append_waiting(id);
     }
 
     /// Proposes a new log start.

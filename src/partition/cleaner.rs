@@ -46,20 +46,27 @@ impl CleanerConfig {
     }
 }
 
+/// As long as one is there a compaction has files in the partition's directory, and a halted replica is not opened
+/// again: it would take a finished output for the log's, and delete what it stands for.
+pub(super) type Compacting = Arc<()>;
+
 /// A compaction that a shard gives out.
 pub(super) struct Due {
     pub id: PartitionId,
-    incarnation: u64,
-    job: CompactionJob,
+    pub incarnation: u64,
+    pub job: CompactionJob,
     /// Last offset of the last batch of each producer: it stays, empty if need be.
-    producers: HashMap<ProducerId, Offset>,
+    pub producers: HashMap<ProducerId, Offset>,
+    pub compacting: Compacting,
 }
 
 /// A compaction that comes back.
 pub(super) struct Done {
-    id: PartitionId,
-    incarnation: u64,
-    compacted: Compacted,
+    pub id: PartitionId,
+    pub incarnation: u64,
+    pub compacted: Compacted,
+    /// Below `compacted`: dropped after it.
+    pub compacting: Compacting,
 }
 
 impl Partitions {
@@ -80,13 +87,16 @@ async fn clean(partitions: Weak<Partitions>, mut config: watch::Receiver<Cleaner
             Ok(()) = config.changed() => continue,
         }
         // Work on while there is something due.
+        let mut except = uncleanable.clone();
         loop {
             let now = *config.borrow();
             let Some(partitions) = partitions.upgrade() else { return };
-            match partitions.compact_one(&now, &uncleanable).await {
+            match partitions.compact_one(&now, &except).await {
                 Cleaned::Nothing => break,
                 Cleaned::One => {}
+                Cleaned::Later(id) => drop(except.insert(id)),
                 Cleaned::Failed(id) => {
+                    except.insert(id);
                     uncleanable.insert(id);
                 }
             }
@@ -99,15 +109,18 @@ async fn clean(partitions: Weak<Partitions>, mut config: watch::Receiver<Cleaner
 pub(super) enum Cleaned {
     Nothing,
     One,
+    /// Its files could not be read or written just now, for want of room, say.
+    Later(PartitionId),
+    /// It is damaged.
     Failed(PartitionId),
 }
 
 impl Partitions {
-    pub(super) async fn compact_one(&self, config: &CleanerConfig, uncleanable: &HashSet<PartitionId>) -> Cleaned {
+    pub(super) async fn compact_one(&self, config: &CleanerConfig, except: &HashSet<PartitionId>) -> Cleaned {
         let mut dirtiest: Option<Due> = None;
         for shard in self.shards() {
             let (reply, due) = oneshot::channel();
-            let ask = Ask::PlanCompaction { config: *config, except: uncleanable.clone(), reply };
+            let ask = Ask::PlanCompaction { config: *config, except: except.clone(), reply };
             if shard.send(ask).await.is_err() {
                 return Cleaned::Nothing;
             }
@@ -118,14 +131,20 @@ impl Partitions {
                 dirtiest = Some(due);
             }
         }
-        let Some(Due { id, incarnation, job, producers }) = dirtiest else { return Cleaned::Nothing };
-        let ran = tokio::task::spawn_blocking(move || job.run(&producers)).await;
-        let compacted: Compacted = match ran.expect("compaction does not panic") {
+        let Some(Due { id, incarnation, job, producers, compacting }) = dirtiest else { return Cleaned::Nothing };
+        // The mark goes with the work: it goes on when nobody waits for it any more.
+        let ran = tokio::task::spawn_blocking(move || (job.run(&producers), compacting)).await;
+        let (ran, compacting) = ran.expect("compaction does not panic");
+        let compacted: Compacted = match ran {
             Ok(compacted) => compacted,
             Err(ReadError::Gone { .. }) => return Cleaned::One,
-            Err(e) => {
+            Err(e @ ReadError::Corrupt { .. }) => {
                 tracing::error!(partition = %id, error = %e, "compaction failed, the partition is left alone");
                 return Cleaned::Failed(id);
+            }
+            Err(e) => {
+                tracing::warn!(partition = %id, error = %e, "compaction failed, it is tried again later");
+                return Cleaned::Later(id);
             }
         };
         tracing::info!(
@@ -135,7 +154,7 @@ impl Partitions {
             "compacted"
         );
         let (reply, installed) = oneshot::channel();
-        let done = Box::new(Done { id, incarnation, compacted });
+        let done = Box::new(Done { id, incarnation, compacted, compacting });
         if self.shard(id).send(Ask::InstallCompacted { done, reply }).await.is_err() {
             return Cleaned::Nothing;
         }
@@ -159,7 +178,9 @@ impl Shard {
         let now = (self.shared.clock)();
         let mut dirtiest: Option<Due> = None;
         for (id, owned) in &self.owned {
-            let leading = owned.shared.leadership() == Leadership::Leading && !except.contains(id);
+            let leading = owned.shared.leadership() == Leadership::Leading
+                && !except.contains(id)
+                && !is_compacting(&self.compacting, *id);
             let Some(group) = owned.group.as_ref().filter(|_| leading) else { continue };
             let limits = CompactionLimits {
                 end: owned.shared.high_watermark(),
@@ -171,13 +192,18 @@ impl Shard {
             let Some(job) = group.log().compaction_plan(limits) else { continue };
             if dirtiest.as_ref().is_none_or(|best| job.dirty_ratio() > best.job.dirty_ratio()) {
                 let producers = owned.producers.last_offsets();
-                dirtiest = Some(Due { id: *id, incarnation: owned.incarnation, job, producers });
+                let (id, incarnation, compacting) = (*id, owned.incarnation, Compacting::default());
+                dirtiest = Some(Due { id, incarnation, job, producers, compacting });
             }
         }
         if let Some(due) = &dirtiest
             && !self.sync_checkpoint(due.id)
         {
             dirtiest = None;
+        }
+        if let Some(due) = &dirtiest {
+            self.compacting.retain(|_, compacting| compacting.strong_count() > 0);
+            self.compacting.insert(due.id, Arc::downgrade(&due.compacting));
         }
         answer(reply, dirtiest);
     }
@@ -193,7 +219,7 @@ impl Shard {
     }
 
     pub(super) fn install_compacted(&mut self, done: Done, reply: oneshot::Sender<bool>) {
-        let Done { id, incarnation, compacted } = done;
+        let Done { id, incarnation, compacted, compacting: _until_installed } = done;
         let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
         let Some(group) = owned.and_then(|o| o.group.as_mut()) else { return answer(reply, false) };
         let events = group.log_mut().install_compacted(compacted);
@@ -202,4 +228,9 @@ impl Shard {
         self.shared.write(batch, Durability::Buffered);
         answer(reply, true);
     }
+}
+
+/// Whether a compaction has files in the partition's directory.
+pub(super) fn is_compacting(compacting: &HashMap<PartitionId, Weak<()>>, id: PartitionId) -> bool {
+    compacting.get(&id).is_some_and(|compacting| compacting.strong_count() > 0)
 }

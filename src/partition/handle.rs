@@ -167,9 +167,27 @@ impl Partition {
         header: BatchHeader,
         bytes: bytes::Bytes,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
+        self.append_into(header, bytes, false).await
+    }
+
+    /// As `append_internal`, for what must be possible on a full disk, too: the deletion of a topic makes room.
+    pub async fn append_metadata(
+        &self,
+        header: BatchHeader,
+        bytes: bytes::Bytes,
+    ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
+        self.append_into(header, bytes, true).await
+    }
+
+    async fn append_into(
+        &self,
+        header: BatchHeader,
+        bytes: bytes::Bytes,
+        last_room: bool,
+    ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
         let (placed, place) = oneshot::channel();
         let (done, committed) = oneshot::channel();
-        let ask = InternalAppend { id: self.id, header, bytes, placed, committed: done };
+        let ask = InternalAppend { id: self.id, header, bytes, last_room, placed, committed: done };
         self.send(Ask::AppendInternal(Box::new(ask))).await?;
         let appended = place.await.map_err(|_| AppendError::NotLeader)??;
         Ok((appended, committed))

@@ -1,32 +1,54 @@
 //! What a shard keeps up over time: synced ends, checkpoints, deletion behind the log start, and replicas that
 //! are to be opened again.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_core::types::{PartitionId, RaftIndex};
 use tokio::time::Instant;
 
+use super::cleaner::is_compacting;
 use super::handle::Leadership;
 use super::shard::{Owned, Shard};
 use crate::log::LogEvent;
-use crate::raft::{self, RecoverError};
+use crate::raft;
 use crate::store::{self, Durability, SyncedEnd};
 
 /// How often the synced end of a partition is written at most.
 const SYNCED_END_EVERY: Duration = Duration::from_millis(100);
+
+/// How old a checkpoint gets, and how much is read again at a start.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+const CHECKPOINT_EVERY_BYTES: u64 = 16 << 20;
+/// Bytes of a producer in a checkpoint: five batches.
+const PRODUCER_BYTES: u64 = 139;
+/// 200 KB/s of checkpoints in the long run.
+const CHECKPOINT_MICROS_A_BYTE: u64 = 5;
+/// Or an eighth of what is written to the log.
+const CHECKPOINT_SHARE: u64 = 8;
 
 /// What was written to the store about a partition, and when.
 pub(super) struct Kept {
     synced_end: RaftIndex,
     synced_end_at: Option<Instant>,
     checkpoint: RaftIndex,
+    checkpoint_at: Option<Instant>,
+    /// Bytes committed since the checkpoint.
+    written_bytes: u64,
     delete_due: bool,
 }
 
 impl Kept {
     pub fn new() -> Self {
-        Self { synced_end: RaftIndex(0), synced_end_at: None, checkpoint: RaftIndex(0), delete_due: false }
+        Self {
+            synced_end: RaftIndex(0),
+            synced_end_at: None,
+            checkpoint: RaftIndex(0),
+            checkpoint_at: None,
+            written_bytes: 0,
+            delete_due: false,
+        }
     }
 
     /// The last entry that the store knows as applied.
@@ -34,10 +56,23 @@ impl Kept {
         self.checkpoint
     }
 
+    /// So much more is committed, to be read again at a start.
+    pub fn committed(&mut self, bytes: u64) {
+        self.written_bytes += bytes;
+    }
+
     /// The log start moved: segments before it can go.
     pub fn delete_is_due(&mut self) {
         self.delete_due = true;
     }
+}
+
+/// Whether a checkpoint is due: 5 s or 16 MiB after the last, and later where it is large, so that checkpoints of very
+/// many producers neither hold up the loop nor fill the store. What a start has to read again grows along.
+fn is_checkpoint_due(since: Duration, written_bytes: u64, producers: usize) -> bool {
+    let size_bytes = producers as u64 * PRODUCER_BYTES;
+    since >= CHECKPOINT_EVERY.max(Duration::from_micros(size_bytes * CHECKPOINT_MICROS_A_BYTE))
+        || written_bytes >= CHECKPOINT_EVERY_BYTES.max(size_bytes * CHECKPOINT_SHARE)
 }
 
 /// Adds what the store has to learn of a log.
@@ -67,6 +102,20 @@ impl Owned {
         self.put_checkpoint(batch);
     }
 
+    /// Adds a checkpoint if one is due. True when nothing is left to be saved.
+    fn put_due_checkpoint(&mut self, now: Instant, batch: &mut store::Batch) -> bool {
+        // The first after a start is not measured by the last: it can wait as any other.
+        let at = *self.kept.checkpoint_at.get_or_insert(now);
+        if !is_checkpoint_due(now.duration_since(at), self.kept.written_bytes, self.producers.len()) {
+            return false;
+        }
+        let is_all = self.put_checkpoint(batch);
+        if self.kept.written_bytes == 0 {
+            self.kept.checkpoint_at = Some(now);
+        }
+        is_all
+    }
+
     /// Adds a checkpoint at the end of what is synced and applied. True when nothing is left to be saved.
     fn put_checkpoint(&mut self, batch: &mut store::Batch) -> bool {
         let Some(group) = &self.group else { return true };
@@ -85,9 +134,10 @@ impl Owned {
                 log_start,
                 applied: self.applied,
                 epochs,
-                producers: self.producers.clone(),
+                producers: Cow::Borrowed(&self.producers),
             };
             batch.put_checkpoint(self.shared.id, &checkpoint);
+            self.kept.written_bytes = 0;
             batch.put_hard_state(self.shared.id, &self.hard_state);
             self.kept.checkpoint = self.applied;
         }
@@ -107,28 +157,33 @@ impl Shard {
 
     /// Once a second: checkpoints of what changed, deletion, halted replicas.
     pub(super) fn tick(&mut self) {
-        self.save();
+        if self.shared.dir.is_full() {
+            tokio::task::block_in_place(|| self.shared.dir.look_for_room());
+        }
+        self.save(false);
         self.delete();
         if !self.halted.is_empty() {
             tokio::task::block_in_place(|| self.reopen());
         }
     }
 
-    fn save(&mut self) {
+    fn save(&mut self, all: bool) {
         let now = Instant::now();
         let mut batch = store::Batch::default();
         let owned = &mut self.owned;
         self.unsaved.retain(|id| {
             let Some(owned) = owned.get_mut(id) else { return false };
             owned.put_synced_end(now, &mut batch);
-            !owned.put_checkpoint(&mut batch) || owned.kept.delete_due
+            let is_saved =
+                if all { owned.put_checkpoint(&mut batch) } else { owned.put_due_checkpoint(now, &mut batch) };
+            !is_saved || owned.kept.delete_due
         });
         self.shared.write(batch, Durability::Buffered);
     }
 
     /// At a clean stop: everything is flushed and applied already.
     pub(super) fn save_all(&mut self) {
-        self.save();
+        self.save(true);
     }
 
     /// Deletes segments before the log start. The checkpoint that says so is synced first: a log that begins after
@@ -151,12 +206,16 @@ impl Shard {
         let mut batch = store::Batch::default();
         for id in due {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
-            owned.kept.delete_due = false;
             let log_start = owned.shared.log_start();
             let applied = owned.kept.checkpoint;
             let Some(group) = &mut owned.group else { continue };
-            match group.log_mut().delete_segments_below(log_start, applied) {
-                Ok(events) => put_events(&mut batch, id, &events),
+            let log = group.log_mut();
+            match tokio::task::block_in_place(|| log.delete_segments_below(log_start, applied)) {
+                Ok(events) => {
+                    put_events(&mut batch, id, &events);
+                    // Entries that are not yet applied, or no room to close the active segment: later.
+                    owned.kept.delete_due = log.ends_segments_below(log_start);
+                }
                 Err(e) => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "deletion of old segments failed");
                     self.halt(id);
@@ -170,12 +229,12 @@ impl Shard {
     fn reopen(&mut self) {
         let mut opened = Vec::new();
         for id in self.halted.clone() {
-            let Some(owned) = self.owned.get(&id) else { continue };
+            let Some(owned) = self.owned.get(&id).filter(|_| !is_compacting(&self.compacting, id)) else { continue };
             let shared = &self.shared;
             match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), shared.peer) {
                 Ok(recovered) => opened.push((id, recovered)),
-                Err(RecoverError::Lost(place)) => {
-                    tracing::error!(partition = %owned.shared.name, %place, "partition is damaged and stays offline");
+                Err(e) if e.is_final() => {
+                    tracing::error!(partition = %owned.shared.name, error = %e, "partition is damaged and stays offline");
                     self.halted.remove(&id);
                 }
                 Err(e) => tracing::warn!(partition = %owned.shared.name, error = %e, "partition stays offline"),
@@ -218,5 +277,21 @@ impl Shard {
             let (reply, _) = tokio::sync::oneshot::channel();
             self.trim(id, offset, reply);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_of_many_producers_are_rare() {
+        let seconds = Duration::from_secs;
+        assert!(!is_checkpoint_due(seconds(4), 1 << 20, 10));
+        assert!(is_checkpoint_due(seconds(5), 0, 10));
+        assert!(is_checkpoint_due(seconds(0), 16 << 20, 10));
+        assert!(!is_checkpoint_due(seconds(60), 100 << 20, 100_000));
+        assert!(is_checkpoint_due(seconds(70), 0, 100_000));
+        assert!(is_checkpoint_due(seconds(0), 120 << 20, 100_000));
     }
 }

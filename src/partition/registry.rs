@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use millstream_core::config::TopicConfig;
 use millstream_core::types::{PartitionId, PeerId, Timestamp, TopicPartition};
@@ -13,14 +14,17 @@ use tokio::task::JoinHandle;
 use super::append::Append;
 use super::handle::Partition;
 use super::log_config::log_config;
-use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Shard, system_clock};
+use super::shard::{Ask, MAILBOX_MAX, Opening, Removed, Replica, Shard, system_clock};
 use crate::log::DataDir;
 use crate::raft::{self, RecoverError, Recovered};
-use crate::store::{self, Durability, Store};
+use crate::store::{self, Durability, Store, StoreError};
 use crate::telemetry::spawn_essential;
 
 /// Bytes of produced batches that may wait for their commit. Beyond: connections are not read.
 const UNCOMMITTED_KIB_MAX: usize = 64 << 10;
+
+/// How often a write that finds no room is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How the partitions of a node are kept.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,9 @@ impl Shared {
             Ok(()) => true,
             Err(e) => {
                 tracing::error!(error = %e, "store write failed");
+                if matches!(e, StoreError::NoSpace(_)) {
+                    self.dir.ran_full();
+                }
                 false
             }
         }
@@ -68,11 +75,24 @@ impl Shared {
         }
     }
 
-    /// Writes what raft rests on. After a failed sync nothing is known any more: the process stops.
-    pub fn write_or_abort(&self, batch: store::Batch) {
-        if let Err(e) = self.store.write(batch, Durability::Synced) {
-            tracing::error!(error = %e, "raft's hard state could not be written, stopping");
-            std::process::abort();
+    /// Writes what raft rests on. Nothing does yet, so a full disk is waited for; after any other failure nothing is
+    /// known any more, and the process stops.
+    pub async fn write_or_abort(self: &Arc<Self>, batch: store::Batch) {
+        loop {
+            let (shared, again) = (self.clone(), batch.clone());
+            let written = tokio::task::spawn_blocking(move || shared.store.write(again, Durability::Synced)).await;
+            match written.expect("a write does not panic") {
+                Ok(()) => return,
+                Err(e @ StoreError::NoSpace(_)) => {
+                    tracing::warn!(error = %e, "raft's hard state cannot be written, will retry");
+                    self.dir.ran_full();
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(e) => {
+                    tracing::error!(error = %e, "raft's hard state could not be written, stopping");
+                    std::process::abort();
+                }
+            }
         }
     }
 }
@@ -112,7 +132,7 @@ impl Partitions {
         let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, producer_id_expiration_ms });
         let start = |_| {
             let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
-            let task = spawn_essential("partitions", Shard::new(shared.clone(), mailbox, me.clone()).run());
+            let task = spawn_essential("partitions", Shard::new(shared.clone(), mailbox).run());
             (me, task)
         };
         let (shards, tasks) = (0..config.shards.max(1)).map(start).unzip();
@@ -158,14 +178,14 @@ impl Partitions {
             let log_config = log_config(&config);
             let handle = Arc::new(Partition::new(id, name, config, self.shards[shard].clone()));
             self.map.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle.clone());
-            let (recovered, failed) = match recovered {
-                Ok(recovered) => (Some(Box::new(recovered)), None),
+            let (replica, failed) = match recovered {
+                Ok(recovered) => (Replica::Recovered(Box::new(recovered)), None),
                 Err(e) => {
                     tracing::error!(partition = %handle.name, error = %e, "partition is offline");
-                    (None, Some(e))
+                    (if e.is_final() { Replica::Lost } else { Replica::Halted }, Some(e))
                 }
             };
-            by_shard[shard].push(Opening { shared: handle, config: log_config, recovered });
+            by_shard[shard].push(Opening { shared: handle, config: log_config, replica });
             outcomes.push(OpenOutcome { id, failed });
         }
         if must_sync {

@@ -1,7 +1,7 @@
 //! The loop that owns partitions.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use millstream_core::partition::{ProducerSnapshot, Producers};
@@ -14,8 +14,8 @@ use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
 use super::registry::Shared;
-use crate::log::{Dirty, LogConfig};
-use crate::raft::{Group, Recovered, Work};
+use crate::log::{Dirty, LogConfig, LogError};
+use crate::raft::{Group, Halted, Recovered, Work};
 use crate::store;
 
 /// Asks that wait for one shard. Full: the connections that ask are not read until there is room.
@@ -40,8 +40,6 @@ pub(super) enum Ask {
         id: PartitionId,
         reply: oneshot::Sender<Vec<ProducerSnapshot>>,
     },
-    /// The partitions of a round that are on disk.
-    Flushed(Vec<Unsynced>),
     /// Take over partitions and stand for their election; `reply` when all of them lead.
     Open {
         partitions: Vec<Opening>,
@@ -75,11 +73,20 @@ pub(super) enum Ask {
     },
 }
 
-/// A partition to take over; without a recovered replica it starts offline.
+/// A partition to take over.
 pub(super) struct Opening {
     pub shared: Arc<Partition>,
     pub config: LogConfig,
-    pub recovered: Option<Box<Recovered>>,
+    pub replica: Replica,
+}
+
+/// What an opening found.
+pub(super) enum Replica {
+    Recovered(Box<Recovered>),
+    /// It starts offline, and is opened when that can be.
+    Halted,
+    /// It is damaged and stays offline.
+    Lost,
 }
 
 /// What became of a removal.
@@ -106,10 +113,14 @@ struct Round {
     batch: store::Batch,
 }
 
+/// Where rounds that are on disk are told. Not bounded: a flush must never wait for one shard, and no partition has
+/// more than a few rounds under way, each of which came out of the bounded mailbox.
+type Flushes = mpsc::UnboundedSender<Vec<Unsynced>>;
+
 /// Tells the shard that a round is on disk.
-fn tell_flushed(shard: mpsc::Sender<Ask>, parts: Vec<Unsynced>) -> Box<dyn FnOnce() + Send> {
+pub(super) fn tell_flushed(shard: Flushes, parts: Vec<Unsynced>) -> Box<dyn FnOnce() + Send> {
     // Fails only when the shard has ended: then nobody waits.
-    Box::new(move || drop(shard.blocking_send(Ask::Flushed(parts))))
+    Box::new(move || drop(shard.send(parts)))
 }
 
 /// A partition as its shard keeps it.
@@ -122,6 +133,10 @@ pub(super) struct Owned {
     pub producers: Producers,
     pub applied: RaftIndex,
     pub hard_state: HardState,
+    /// Bytes of batches that are proposed and not yet committed.
+    pub uncommitted_bytes: u64,
+    /// Batches that find no room among those, oldest first.
+    pub waiting: VecDeque<Append>,
     /// Replies that wait for the commit of an offset, oldest first.
     pub parked: VecDeque<Parked>,
     /// Replies that wait for the turn's write (`acks=1`).
@@ -131,8 +146,6 @@ pub(super) struct Owned {
     pub kept: super::keep::Kept,
     /// The log failed and must be opened again.
     pub broken: bool,
-    /// The disk was full at the last append (so that it is logged once).
-    pub full: bool,
     touched: bool,
 }
 
@@ -140,13 +153,17 @@ pub(super) struct Owned {
 pub(super) struct Shard {
     pub shared: Arc<Shared>,
     pub mailbox: mpsc::Receiver<Ask>,
-    pub me: mpsc::Sender<Ask>,
+    /// Rounds that are on disk, and where they are told.
+    flushes: mpsc::UnboundedReceiver<Vec<Unsynced>>,
+    pub flushes_to: Flushes,
     pub owned: HashMap<PartitionId, Owned>,
     /// Partitions with work for raft in this turn.
     touched: Vec<PartitionId>,
     /// Partitions whose checkpoint is behind.
     pub unsaved: HashSet<PartitionId>,
     pub halted: HashSet<PartitionId>,
+    /// Compactions under way.
+    pub compacting: HashMap<PartitionId, Weak<()>>,
     incarnations: u64,
     /// Openings to be answered when all of their partitions lead.
     openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
@@ -154,15 +171,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub fn new(shared: Arc<Shared>, mailbox: mpsc::Receiver<Ask>, me: mpsc::Sender<Ask>) -> Self {
+    pub fn new(shared: Arc<Shared>, mailbox: mpsc::Receiver<Ask>) -> Self {
+        let (flushes_to, flushes) = mpsc::unbounded_channel();
         Self {
             shared,
             mailbox,
-            me,
+            flushes,
+            flushes_to,
             owned: HashMap::new(),
             touched: Vec::new(),
             unsaved: HashSet::new(),
             halted: HashSet::new(),
+            compacting: HashMap::new(),
             incarnations: 0,
             openings: Vec::new(),
             stopping: None,
@@ -183,9 +203,16 @@ impl Shard {
                         self.take(ask);
                     }
                 }
+                Some(round) = self.flushes.recv() => self.flushed(&round),
                 _ = tick.tick() => self.tick(),
             }
-            self.turn();
+            while let Ok(round) = self.flushes.try_recv() {
+                self.flushed(&round);
+            }
+            // A commit may let in what waited for it.
+            while !self.touched.is_empty() {
+                self.turn();
+            }
             if self.has_stopped() {
                 return;
             }
@@ -201,7 +228,6 @@ impl Shard {
                 let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
                 answer(reply, producers.unwrap_or_default());
             }
-            Ask::Flushed(round) => self.flushed(&round),
             Ask::Open { partitions, reply } => self.open(partitions, reply),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetConfig { id, config } => {
@@ -233,9 +259,6 @@ impl Shard {
 
     /// Lets raft work where something happened, writes, and asks for one flush of all of it.
     fn turn(&mut self) {
-        if self.touched.is_empty() {
-            return;
-        }
         let (now, at) = ((self.shared.clock)(), Instant::now());
         let (mut plain, mut elected) = (Round::default(), Round::default());
         for id in std::mem::take(&mut self.touched) {
@@ -249,6 +272,9 @@ impl Shard {
                 Ok(work) => work,
                 Err(halted) => {
                     tracing::error!(partition = %owned.shared.name, error = %halted, "replica halted");
+                    if matches!(halted, Halted(LogError::NoSpace)) {
+                        self.shared.dir.ran_full();
+                    }
                     self.halt(id);
                     continue;
                 }
@@ -270,10 +296,10 @@ impl Shard {
         self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);
         self.flush(plain);
         if !elected.parts.is_empty() {
-            let (shared, me) = (self.shared.clone(), self.me.clone());
-            tokio::task::spawn_blocking(move || {
-                shared.write_or_abort(std::mem::take(&mut elected.batch));
-                shared.dir.flush(elected.dirty, tell_flushed(me, elected.parts));
+            let (shared, flushes) = (self.shared.clone(), self.flushes_to.clone());
+            tokio::spawn(async move {
+                shared.write_or_abort(elected.batch).await;
+                shared.dir.flush(elected.dirty, tell_flushed(flushes, elected.parts));
             });
         }
     }
@@ -281,7 +307,7 @@ impl Shard {
     fn flush(&self, round: Round) {
         assert_eq!(round.parts.is_empty(), round.dirty.files.is_empty(), "what raft waits for lies in files");
         if !round.parts.is_empty() {
-            self.shared.dir.flush(round.dirty, tell_flushed(self.me.clone(), round.parts));
+            self.shared.dir.flush(round.dirty, tell_flushed(self.flushes_to.clone(), round.parts));
         }
     }
 
@@ -311,17 +337,20 @@ impl Shard {
     fn open(&mut self, partitions: Vec<Opening>, reply: oneshot::Sender<()>) {
         let mut waiting = HashSet::new();
         let mut batch = store::Batch::default();
-        for Opening { shared, config, recovered } in partitions {
+        for Opening { shared, config, replica } in partitions {
             let id = shared.id;
             self.incarnations += 1;
-            match recovered {
-                Some(recovered) => {
+            match replica {
+                Replica::Recovered(recovered) => {
                     waiting.insert(id);
                     let owned = Owned::new(shared, config, *recovered, self.incarnations, &mut batch);
                     self.owned.insert(id, owned);
                     self.touch(id);
                 }
-                None => {
+                Replica::Halted | Replica::Lost => {
+                    if matches!(replica, Replica::Halted) {
+                        self.halted.insert(id);
+                    }
                     shared.set_leadership(Leadership::Offline);
                     self.owned.insert(id, Owned::offline(shared, config, self.incarnations));
                 }
@@ -398,22 +427,11 @@ impl Owned {
         shared.set_log_end(group.end_offset());
         shared.advance_log_start(log_start.max(shared.log_start()));
         group.campaign();
-        Self {
-            shared,
-            config,
-            group: Some(group),
-            incarnation,
-            producers,
-            applied,
-            hard_state: HardState::default(),
-            parked: VecDeque::new(),
-            on_write: Vec::new(),
-            trims: VecDeque::new(),
-            kept: super::keep::Kept::new(),
-            broken: false,
-            full: false,
-            touched: false,
+        let mut kept = super::keep::Kept::new();
+        if group.log().ends_segments_below(shared.log_start()) {
+            kept.delete_is_due();
         }
+        Self { group: Some(group), producers, applied, kept, ..Self::offline(shared, config, incarnation) }
     }
 
     fn offline(shared: Arc<Partition>, config: LogConfig, incarnation: u64) -> Self {
@@ -425,12 +443,13 @@ impl Owned {
             producers: Producers::default(),
             applied: RaftIndex(0),
             hard_state: HardState::default(),
+            uncommitted_bytes: 0,
+            waiting: VecDeque::new(),
             parked: VecDeque::new(),
             on_write: Vec::new(),
             trims: VecDeque::new(),
             kept: super::keep::Kept::new(),
             broken: false,
-            full: false,
             touched: false,
         }
     }
@@ -469,6 +488,9 @@ impl Owned {
         }
         for reply in self.on_write.drain(..) {
             reply.finish(Err(error.clone()), log_start);
+        }
+        for append in self.waiting.drain(..) {
+            append.ticket.fill(append.place, Err(error.clone()));
         }
     }
 }

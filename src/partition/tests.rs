@@ -27,6 +27,8 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
     }
 }
 
+mod faults;
+
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
 struct Node {
     partitions: Arc<Partitions>,

@@ -42,6 +42,13 @@ pub enum RecoverError {
     Checkpoint,
 }
 
+impl RecoverError {
+    /// What is on disk is damaged; all else (no room, no descriptors, a disk that does not answer) may pass.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Entry(_) | Self::Checkpoint | Self::Store(StoreError::Damaged(_)))
+    }
+}
+
 /// A newborn replica with an empty log.
 pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, peer: PeerId) -> Result<Recovered, RecoverError> {
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
@@ -146,7 +153,7 @@ pub fn recover(
             if let Some(position) = &checkpoint {
                 c.epochs.truncate_from(position.next_index);
             }
-            (c.log_start, c.applied, c.epochs, c.producers)
+            (c.log_start, c.applied, c.epochs, c.producers.into_owned())
         }
         None => (Offset::ZERO, BIRTH.0, LeaderEpochs::default(), Producers::default()),
     };

@@ -4,6 +4,8 @@
 //! offset i64, applied index u64, epochs (count u32; each term u64, start index u64, start offset i64), producers (to
 //! the end, their own encoding).
 
+use std::borrow::Cow;
+
 use millstream_core::partition::{EpochStart, LeaderEpochs, Producers};
 use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm};
 
@@ -13,13 +15,13 @@ const VERSION: u8 = 1;
 
 /// Everything up to `log` is synced, committed and folded in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct Checkpoint<'a> {
     /// The log's own encoding of the position.
     pub log: Vec<u8>,
     pub log_start: Offset,
     pub applied: RaftIndex,
     pub epochs: LeaderEpochs,
-    pub producers: Producers,
+    pub producers: Cow<'a, Producers>,
 }
 
 /// The stored bytes are no checkpoint.
@@ -27,7 +29,7 @@ pub struct Checkpoint {
 #[error("checkpoint is damaged")]
 pub struct CheckpointError;
 
-impl Checkpoint {
+impl Checkpoint<'_> {
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         // A position is some 50 bytes, the table as long as there were leaders.
@@ -45,7 +47,7 @@ impl Checkpoint {
         out
     }
 
-    fn decode(mut input: &[u8]) -> Result<Self, CheckpointError> {
+    fn decode(mut input: &[u8]) -> Result<Checkpoint<'static>, CheckpointError> {
         if take::<1>(&mut input)? != [VERSION] {
             return Err(CheckpointError);
         }
@@ -69,7 +71,7 @@ impl Checkpoint {
             previous = start;
         }
         let producers = Producers::decode(input).map_err(|_| CheckpointError)?;
-        Ok(Self { log: log.to_vec(), log_start, applied, epochs, producers })
+        Ok(Checkpoint { log: log.to_vec(), log_start, applied, epochs, producers: Cow::Owned(producers) })
     }
 }
 
@@ -80,13 +82,13 @@ fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], CheckpointError> {
 }
 
 impl Batch {
-    pub fn put_checkpoint(&mut self, id: PartitionId, checkpoint: &Checkpoint) {
+    pub fn put_checkpoint(&mut self, id: PartitionId, checkpoint: &Checkpoint<'_>) {
         self.inner.put(partition_key(kind::CHECKPOINT, id), checkpoint.encode());
     }
 }
 
 impl Store {
-    pub fn checkpoint(&self, id: PartitionId) -> Result<Option<Checkpoint>, StoreError> {
+    pub fn checkpoint(&self, id: PartitionId) -> Result<Option<Checkpoint<'static>>, StoreError> {
         let Some(value) = self.get(&partition_key(kind::CHECKPOINT, id))? else { return Ok(None) };
         Checkpoint::decode(&value).map(Some).map_err(|_| StoreError::Damaged("checkpoint"))
     }

@@ -43,21 +43,41 @@ pub enum Durability {
 /// RocksDB failed, or holds what we did not write.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The disk is full. RocksDB takes writes again by itself once there is room: it looks every 5 s, and wants as
+    /// much as its write buffer.
     #[error("store: {0}")]
-    Rocks(#[from] rocksdb::Error),
+    NoSpace(String),
+    #[error("store: {0}")]
+    Rocks(rocksdb::Error),
     #[error("store: the value of {0} is damaged")]
     Damaged(&'static str),
+}
+
+impl From<rocksdb::Error> for StoreError {
+    fn from(e: rocksdb::Error) -> Self {
+        // RocksDB's own words for this one cause; the crate hands on nothing else of it.
+        if e.as_ref().contains("No space left on device") { Self::NoSpace(e.into_string()) } else { Self::Rocks(e) }
+    }
 }
 
 /// The database of a node.
 pub struct Store {
     db: DB,
+    /// Lets every write fail as on a full disk.
+    #[cfg(test)]
+    pub full: std::sync::atomic::AtomicBool,
 }
 
 /// Writes that take effect together or not at all.
 #[derive(Default)]
 pub struct Batch {
     inner: WriteBatch,
+}
+
+impl Clone for Batch {
+    fn clone(&self) -> Self {
+        Self { inner: WriteBatch::from_data(self.inner.data()) }
+    }
 }
 
 impl Batch {
@@ -90,11 +110,19 @@ impl Store {
         table.set_cache_index_and_filter_blocks(true);
         options.set_block_based_table_factory(&table);
         options.set_compression_type(rocksdb::DBCompressionType::None);
-        Ok(Self { db: DB::open(&options, path)? })
+        Ok(Self {
+            db: DB::open(&options, path)?,
+            #[cfg(test)]
+            full: Default::default(),
+        })
     }
 
     /// Writes a batch. `Synced` blocks for the disk: call it where blocking is allowed.
     pub fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(StoreError::NoSpace("a test's full disk".into()));
+        }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
         Ok(self.db.write_opt(batch.inner, &options)?)
@@ -117,7 +145,7 @@ impl Store {
             each(rest, value)?;
             it.next();
         }
-        it.status().map_err(|e| E::from(StoreError::Rocks(e)))
+        it.status().map_err(|e| E::from(StoreError::from(e)))
     }
 
     /// Deletes every key that begins with `prefix`.

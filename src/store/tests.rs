@@ -11,7 +11,7 @@ fn id(topic: u128, partition: i32) -> PartitionId {
     PartitionId { topic: TopicId(Uuid::from_u128(topic)), partition }
 }
 
-fn checkpoint() -> Checkpoint {
+fn checkpoint() -> Checkpoint<'static> {
     let mut epochs = LeaderEpochs::default();
     epochs.note(RaftTerm(2), RaftIndex(2), Offset(0));
     epochs.note(RaftTerm(5), RaftIndex(9), Offset(70));
@@ -25,7 +25,13 @@ fn checkpoint() -> Checkpoint {
         last_offset: Offset(69),
         timestamp: Timestamp(1),
     });
-    Checkpoint { log: vec![1, 2, 3], log_start: Offset(8), applied: RaftIndex(9), epochs, producers }
+    Checkpoint {
+        log: vec![1, 2, 3],
+        log_start: Offset(8),
+        applied: RaftIndex(9),
+        epochs,
+        producers: std::borrow::Cow::Owned(producers),
+    }
 }
 
 #[test]

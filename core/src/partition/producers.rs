@@ -230,6 +230,11 @@ impl Producers {
         self.committed.iter().filter_map(last).collect()
     }
 
+    /// Committed producers.
+    pub fn len(&self) -> usize {
+        self.committed.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.committed.is_empty() && self.order.is_empty()
     }

@@ -1,0 +1,234 @@
+//! Disks that are full or do not answer, under a whole shard.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+
+use nix::errno::Errno;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::cleaner::{Cleaned, Done, Due};
+use super::super::registry::Shared;
+use super::super::shard::{Ask, MAILBOX_MAX, Shard, system_clock, tell_flushed};
+use super::*;
+use crate::log::Dirty;
+use crate::log::faults::{Fault, set};
+
+const BALLAST: u64 = 1 << 20;
+
+/// As `Node::start`, with one shard, and nothing opened yet.
+fn node(dir: &Path) -> (Node, Arc<Store>) {
+    let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
+    let data = DataDir::open(dir, FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
+    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    (Node { partitions: Partitions::start(data, store.clone(), PeerId(1), config) }, store)
+}
+
+async fn open(node: &Node, partitions: std::ops::Range<i32>, newborn: bool) -> usize {
+    let outcomes = node.partitions.open(partitions.map(|p| to_open(p, newborn)).collect()).await;
+    outcomes.iter().filter(|outcome| outcome.failed.is_some()).count()
+}
+
+/// The shard looks once a second.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A partition with many keys twice, in many segments.
+async fn fill_compacted(node: &Node) {
+    let compact = TopicConfig {
+        segment_bytes: 1000,
+        cleanup: CleanupPolicy { compact: true, delete: false },
+        ..TopicConfig::default()
+    };
+    node.partitions.set_config(id(0), Arc::new(compact)).await;
+    for n in 0..200 {
+        let mut builder = BatchBuilder::new();
+        let (key, value) = (format!("key {}", n % 100), format!("value {n}"));
+        builder.push(Timestamp(1000 + n), Some(key.as_bytes()), Some(value.as_bytes()), &[]);
+        node.produce(0, builder.finish(), Acks::All).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_replica_is_not_opened_again_while_its_compaction_has_files_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    assert_eq!(open(&node, 0..2, true).await, 0);
+    fill_compacted(&node).await;
+    let before = records(&node.get(0));
+    let (reply, due) = oneshot::channel();
+    let config = CleanerConfig::of(&BrokerConfig::default());
+    let shard = node.partitions.shard(id(0));
+    shard.send(Ask::PlanCompaction { config, except: HashSet::new(), reply }).await.ok().unwrap();
+    let Due { id: due, incarnation, job, producers, compacting } = due.await.unwrap().unwrap();
+    assert_eq!(due, id(0));
+    let compacted = job.run(&producers).unwrap();
+    {
+        let _broken = set(dir.path(), Fault::Write(Errno::EIO));
+        for partition in 0..2 {
+            assert_eq!(node.produce(partition, batch("lost", 1), Acks::All).await, Err(AppendError::Storage));
+        }
+    }
+    // Both are looked at in one go.
+    eventually("the other partition leads again", || node.get(1).is_leading()).await;
+    assert_eq!(node.get(0).leadership(), Leadership::Offline);
+    let (reply, installed) = oneshot::channel();
+    let done = Box::new(Done { id: due, incarnation, compacted, compacting });
+    shard.send(Ask::InstallCompacted { done, reply }).await.ok().unwrap();
+    assert!(!installed.await.unwrap());
+    eventually("the partition leads again", || node.get(0).is_leading()).await;
+    assert_eq!(records(&node.get(0)), before);
+    assert!(matches!(node.partitions.compact_one(&config, &HashSet::new()).await, Cleaned::One));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_without_room_is_done_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    open(&node, 0..1, true).await;
+    fill_compacted(&node).await;
+    let config = CleanerConfig::of(&BrokerConfig::default());
+    {
+        let _full = set(dir.path(), Fault::Room(0));
+        assert_eq!(node.partitions.compact_one(&config, &HashSet::new()).await, Cleaned::Later(id(0)));
+    }
+    assert_eq!(node.partitions.compact_one(&config, &HashSet::new()).await, Cleaned::One);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_could_not_be_made_is_made_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    {
+        let _full = set(dir.path(), Fault::Room(0));
+        assert_eq!(open(&node, 0..2, true).await, 2);
+        assert_eq!(node.get(0).leadership(), Leadership::Offline);
+        assert_eq!(node.produce(0, batch("x", 1), Acks::All).await, Err(AppendError::Storage));
+    }
+    eventually("both lead", || node.get(0).is_leading() && node.get(1).is_leading()).await;
+    assert_eq!(node.produce(0, batch("x", 1), Acks::All).await.unwrap().base_offset, Offset(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_records_and_takes_them_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    open(&node, 0..2, true).await;
+    // More than is set aside.
+    let large = batch(&"x".repeat(200_000), 1);
+    let mut taken = 0;
+    {
+        let _full = set(dir.path(), Fault::Room(0));
+        assert_eq!(node.produce(0, large.clone(), Acks::All).await, Err(AppendError::Storage));
+        assert!(node.get(0).is_leading(), "refused before anything was written");
+        assert!(!dir.path().join("ballast").exists(), "what is kept free is given up");
+        assert_eq!(node.produce(1, batch("x", 1), Acks::All).await, Err(AppendError::Storage), "so all must wait");
+    }
+    eventually("there is room again", || dir.path().join("ballast").exists()).await;
+    for partition in 0..2 {
+        assert_eq!(node.produce(partition, large.clone(), Acks::All).await.unwrap().base_offset, Offset(taken));
+    }
+    taken += 1;
+    // Room was found, but the write fails: the replica halts, and is opened again.
+    {
+        let _full = set(dir.path(), Fault::Write(Errno::ENOSPC));
+        assert_eq!(node.produce(0, batch("x", 1), Acks::All).await, Err(AppendError::Storage));
+        assert_eq!(node.get(0).leadership(), Leadership::Offline);
+    }
+    eventually("it leads again, with room", || node.get(0).is_leading() && dir.path().join("ballast").exists()).await;
+    assert_eq!(node.produce(0, large, Acks::All).await.unwrap().base_offset, Offset(taken));
+    assert_eq!(node.get(0).high_watermark(), Offset(taken + 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_election_waits_for_room_in_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, store) = node(dir.path());
+    store.full.store(true, Ordering::Relaxed);
+    let opening = open(&node, 0..1, true);
+    tokio::pin!(opening);
+    // The ballast goes with the first write that finds no room.
+    tokio::select! {
+        _ = &mut opening => panic!("led without a stored vote"),
+        () = eventually("the ballast is given up", || !dir.path().join("ballast").exists()) => {}
+    }
+    store.full.store(false, Ordering::Relaxed);
+    assert_eq!(opening.await, 0);
+    assert!(node.get(0).is_leading());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_trimmed_before_a_crash_is_deleted_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (node, store) = node(dir.path());
+        open(&node, 0..1, true).await;
+        for n in 0..40 {
+            node.produce(0, batch(&format!("record {n}"), 1), Acks::All).await.unwrap();
+        }
+        // Nothing is deleted when the store does not take the new start.
+        store.full.store(true, Ordering::Relaxed);
+        assert_eq!(node.get(0).trim(Offset(40)).await, Ok(Offset(40)));
+        assert!(node.get(0).segment_count() > 3);
+        node.partitions.stop().await;
+    }
+    let (node, _) = node(dir.path());
+    open(&node, 0..1, false).await;
+    eventually("the segments are gone", || node.get(0).segment_count() == 1).await;
+    assert_eq!((node.get(0).log_start(), node.get(0).high_watermark()), (Offset(40), Offset(40)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_holds_up_no_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Arc::new(Shared {
+        dir: DataDir::open(dir.path(), FlushConfig::default()).unwrap(),
+        store: Arc::new(Store::open(&dir.path().join("kv")).unwrap()),
+        peer: PeerId(1),
+        clock: system_clock,
+        producer_id_expiration_ms: 0.into(),
+    });
+    let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let shard = Shard::new(shared.clone(), mailbox);
+    while me.try_send(Ask::Retain).is_ok() {}
+    shared.dir.flush(Dirty::default(), tell_flushed(shard.flushes_to.clone(), Vec::new()));
+    let (flushed, done) = channel();
+    shared.dir.flush(Dirty::default(), Box::new(move || flushed.send(()).unwrap()));
+    done.recv_timeout(Duration::from_secs(20)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_than_16_mib_of_a_partition_wait_for_their_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut node, _) = node(dir.path());
+    let store = Arc::new(Store::open(&dir.path().join("kv2")).unwrap());
+    let data = DataDir::open(dir.path(), FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
+    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    node.partitions = Partitions::start(data.clone(), store, PeerId(1), config);
+    open(&node, 0..1, true).await;
+    node.partitions.set_config(id(0), Arc::new(TopicConfig::default())).await;
+    // The flusher is held, so nothing commits.
+    let (release, held) = channel::<()>();
+    data.flush(Dirty::default(), Box::new(move || held.recv().unwrap_or_default()));
+    let bytes = batch(&"x".repeat(1_000_000), 1);
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let ticket = Ticket::new(40, None);
+    for place in 0..40 {
+        let append = Append { id: id(0), header, bytes: bytes.clone(), acks: Acks::All, ticket: ticket.clone(), place };
+        node.partitions.append(vec![append]).await;
+    }
+    // Asked after them all.
+    node.get(0).producers().await.unwrap();
+    node.get(0).producers().await.unwrap();
+    let most = i64::try_from(super::super::append::UNCOMMITTED_BYTES_MAX / bytes.len() as u64).unwrap();
+    assert_eq!(node.get(0).log_end(), Offset(most));
+    release.send(()).unwrap();
+    ticket.completed().await;
+    let offsets: Vec<Offset> = ticket.take().into_iter().map(|o| o.unwrap().unwrap().base_offset).collect();
+    assert_eq!(offsets, (0..40).map(Offset).collect::<Vec<_>>());
+}
