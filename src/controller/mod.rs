@@ -88,3 +88,6 @@ impl Controller {
         self.changes.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

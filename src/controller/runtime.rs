@@ -54,6 +54,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         changed,
         mailbox,
         in_flight: VecDeque::new(),
+        unsaved: Vec::new(),
     };
     spawn_essential("controller", runtime.run());
     Ok(Arc::new(Controller { jobs, published, changes, producer_ids: Default::default() }))
@@ -79,6 +80,8 @@ struct Runtime {
     changed: watch::Sender<()>,
     mailbox: mpsc::Receiver<Job>,
     in_flight: VecDeque<InFlight>,
+    /// Committed, but the store did not take them: they go with the next, so that none is behind the applied offset.
+    unsaved: Vec<Command>,
 }
 
 impl Runtime {
@@ -130,11 +133,13 @@ impl Runtime {
         let Some(done) = self.in_flight.pop_front() else { return };
         let before = self.published.load_full();
         let mut batch = Batch::default();
-        put_changes(&mut batch, &done.image, &done.commands);
+        self.unsaved.extend(done.commands);
+        put_changes(&mut batch, &done.image, &self.unsaved);
         batch.put_metadata_applied(done.next_offset);
-        if let Err(e) = self.store.write(batch, Durability::Buffered) {
-            // The log has it: the next start replays it.
-            tracing::error!(error = %e, "metadata could not be stored");
+        match self.store.write(batch, Durability::Buffered) {
+            Ok(()) => self.unsaved.clear(),
+            // The log has it: a start before the next change replays it.
+            Err(e) => tracing::error!(error = %e, "metadata could not be stored"),
         }
         self.publish(&before, done.image).await;
         for finish in done.finish {
@@ -166,17 +171,34 @@ impl Runtime {
             }
         }
         loop {
-            tokio::time::sleep(RETRY_AFTER).await;
+            self.refuse_for(RETRY_AFTER).await;
             if !self.partition.is_leading() {
                 continue;
             }
             match load::replay(&self.partition, &self.store).await {
                 Ok(image) => {
                     self.newest = image.clone();
+                    // Replayed from the last that is stored.
+                    self.unsaved.clear();
                     let before = self.published.load_full();
                     return self.publish(&before, image).await;
                 }
                 Err(e) => tracing::error!(error = %e, "metadata could not be read again"),
+            }
+        }
+    }
+
+    /// Refuses what is asked meanwhile: nothing can be decided.
+    async fn refuse_for(&mut self, time: Duration) {
+        let until = tokio::time::sleep(time);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                () = &mut until => return,
+                Some(job) = self.mailbox.recv() => {
+                    let (_, finish) = job(&self.newest);
+                    finish(Err(ControllerError::NotAvailable));
+                }
             }
         }
     }
@@ -193,7 +215,7 @@ async fn append(
     }
     let bytes = builder.finish();
     let header = BatchHeader::parse(&bytes).expect("it was built here");
-    let (appended, committed) = partition.append_internal(header, bytes).await?;
+    let (appended, committed) = partition.append_metadata(header, bytes).await?;
     Ok((Offset(appended.last_offset.0 + 1), committed))
 }
 
