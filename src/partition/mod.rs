@@ -8,6 +8,7 @@ mod cleaner;
 mod handle;
 mod keep;
 mod log_config;
+mod open;
 mod read;
 mod registry;
 mod shard;
@@ -16,9 +17,9 @@ mod waiters;
 pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
 pub use cleaner::CleanerConfig;
 pub use handle::{Leadership, Partition};
+pub use open::Removed;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
 pub use registry::{OpenOutcome, Partitions, PartitionsConfig, ToOpen};
-pub use shard::Removed;
 pub use waiters::FetchWait;
 
 #[cfg(test)]

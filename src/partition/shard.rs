@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
+use super::open::{Opening, Removed};
 use super::registry::Shared;
 use crate::log::{Dirty, LogConfig, LogError};
-use crate::raft::{Group, Halted, Recovered, Work};
+use crate::raft::{Group, Halted, Work};
 use crate::store;
 
 /// Asks that wait for one shard. Full: the connections that ask are not read until there is room.
@@ -73,29 +74,6 @@ pub(super) enum Ask {
     },
 }
 
-/// A partition to take over.
-pub(super) struct Opening {
-    pub shared: Arc<Partition>,
-    pub config: LogConfig,
-    pub replica: Replica,
-}
-
-/// What an opening found.
-pub(super) enum Replica {
-    Recovered(Box<Recovered>),
-    /// It starts offline, and is opened when that can be.
-    Halted,
-    /// It is damaged and stays offline.
-    Lost,
-}
-
-/// What became of a removal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removed {
-    Done,
-    Unknown,
-}
-
 /// A partition's part in a flush round.
 #[derive(Clone, Copy)]
 pub(super) struct Unsynced {
@@ -146,7 +124,7 @@ pub(super) struct Owned {
     pub kept: super::keep::Kept,
     /// The log failed and must be opened again.
     pub broken: bool,
-    touched: bool,
+    pub touched: bool,
 }
 
 /// The owner of some partitions. Runs as one task.
@@ -164,9 +142,9 @@ pub(super) struct Shard {
     pub halted: HashSet<PartitionId>,
     /// Compactions under way.
     pub compacting: HashMap<PartitionId, Weak<()>>,
-    incarnations: u64,
+    pub incarnations: u64,
     /// Openings to be answered when all of their partitions lead.
-    openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
+    pub openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -334,73 +312,6 @@ impl Shard {
         self.has_opened(id);
     }
 
-    fn open(&mut self, partitions: Vec<Opening>, reply: oneshot::Sender<()>) {
-        let mut waiting = HashSet::new();
-        let mut batch = store::Batch::default();
-        for Opening { shared, config, replica } in partitions {
-            let id = shared.id;
-            self.incarnations += 1;
-            match replica {
-                Replica::Recovered(recovered) => {
-                    waiting.insert(id);
-                    let owned = Owned::new(shared, config, *recovered, self.incarnations, &mut batch);
-                    self.owned.insert(id, owned);
-                    self.touch(id);
-                }
-                Replica::Halted | Replica::Lost => {
-                    if matches!(replica, Replica::Halted) {
-                        self.halted.insert(id);
-                    }
-                    shared.set_leadership(Leadership::Offline);
-                    self.owned.insert(id, Owned::offline(shared, config, self.incarnations));
-                }
-            }
-        }
-        self.shared.write(batch, store::Durability::Buffered);
-        if waiting.is_empty() {
-            answer(reply, ());
-        } else {
-            self.openings.push((waiting, reply));
-        }
-    }
-
-    /// Puts a replica that was opened again in the place of the halted one.
-    pub(super) fn replace(&mut self, id: PartitionId, recovered: Recovered) {
-        let Some(old) = self.owned.remove(&id) else { return };
-        self.incarnations += 1;
-        let mut batch = store::Batch::default();
-        old.shared.set_leadership(Leadership::Starting);
-        let owned = Owned::new(old.shared, old.config, recovered, self.incarnations, &mut batch);
-        self.shared.write(batch, store::Durability::Buffered);
-        self.owned.insert(id, owned);
-        self.touch(id);
-    }
-
-    /// The partition leads, or will not: those who opened it wait no longer.
-    pub(super) fn has_opened(&mut self, id: PartitionId) {
-        let mut at = 0;
-        while let Some((waiting, _)) = self.openings.get_mut(at) {
-            waiting.remove(&id);
-            if waiting.is_empty() {
-                let (_, reply) = self.openings.swap_remove(at);
-                answer(reply, ());
-            } else {
-                at += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, id: PartitionId) -> Removed {
-        let Some(mut owned) = self.owned.remove(&id) else { return Removed::Unknown };
-        owned.shared.set_leadership(Leadership::Starting);
-        owned.refuse_all(AppendError::NotLeader);
-        owned.shared.waiters.changed();
-        self.unsaved.remove(&id);
-        self.halted.remove(&id);
-        self.has_opened(id);
-        Removed::Done
-    }
-
     fn has_stopped(&mut self) -> bool {
         let in_flight = |o: &Owned| o.group.as_ref().is_some_and(|g| g.log().last_index() > o.applied);
         if self.stopping.is_none() || self.owned.values().any(in_flight) {
@@ -414,46 +325,6 @@ impl Shard {
 }
 
 impl Owned {
-    fn new(
-        shared: Arc<Partition>,
-        config: LogConfig,
-        recovered: Recovered,
-        incarnation: u64,
-        batch: &mut store::Batch,
-    ) -> Self {
-        let Recovered { mut group, log_start, applied, producers, events } = recovered;
-        super::keep::put_events(batch, shared.id, &events);
-        shared.set_view(group.view());
-        shared.set_log_end(group.end_offset());
-        shared.advance_log_start(log_start.max(shared.log_start()));
-        group.campaign();
-        let mut kept = super::keep::Kept::new();
-        if group.log().ends_segments_below(shared.log_start()) {
-            kept.delete_is_due();
-        }
-        Self { group: Some(group), producers, applied, kept, ..Self::offline(shared, config, incarnation) }
-    }
-
-    fn offline(shared: Arc<Partition>, config: LogConfig, incarnation: u64) -> Self {
-        Self {
-            shared,
-            config,
-            group: None,
-            incarnation,
-            producers: Producers::default(),
-            applied: RaftIndex(0),
-            hard_state: HardState::default(),
-            uncommitted_bytes: 0,
-            waiting: VecDeque::new(),
-            parked: VecDeque::new(),
-            on_write: Vec::new(),
-            trims: VecDeque::new(),
-            kept: super::keep::Kept::new(),
-            broken: false,
-            touched: false,
-        }
-    }
-
     /// Whether what was proposed is written when the flush that runs has ended, with one call for all of it;
     /// `flushed` touches the partition again. Where somebody waits for the write alone, it is done at once.
     fn waits_for_flush(&self) -> bool {
@@ -478,7 +349,7 @@ impl Owned {
         self.group.as_ref().map_or(Offset::ZERO, |g| g.log().next_offset())
     }
 
-    fn refuse_all(&mut self, error: AppendError) {
+    pub fn refuse_all(&mut self, error: AppendError) {
         let log_start = self.shared.log_start();
         for parked in self.parked.drain(..) {
             parked.reply.finish(Err(error.clone()), log_start);

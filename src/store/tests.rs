@@ -102,3 +102,56 @@ fn damaged_values_are_errors() {
     assert!(store.directory_id().is_err());
     assert!(store.metadata().is_err());
 }
+
+/// A small file system in memory; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None where this process may not mount.
+    fn mount(megabytes: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "millstream-test"]).arg(dir.path());
+        if !mount.output().is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIP: a file system cannot be mounted here");
+            return None;
+        }
+        Some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "umount");
+    }
+}
+
+#[test]
+fn a_store_on_a_full_disk_takes_writes_again_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let store = Store::open(&disk.0.path().join("kv")).unwrap();
+    let put = |n: u32, durability| {
+        let mut batch = Batch::default();
+        batch.put_metadata(&n.to_be_bytes(), &[7; 10_000]);
+        store.write(batch, durability)
+    };
+    put(0, Durability::Synced).unwrap();
+    let filler = disk.0.path().join("filler");
+    let full = std::fs::write(&filler, vec![0; 64 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let refused = (1..10_000).find_map(|n| put(n, Durability::Synced).err().map(|e| (n, e)));
+    let Some((n, StoreError::NoSpace(_))) = refused else { panic!("{refused:?}") };
+    assert!(matches!(put(n, Durability::Buffered), Err(StoreError::NoSpace(_))));
+    std::fs::remove_file(filler).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while let Err(e) = put(n, Durability::Synced) {
+        assert!(matches!(e, StoreError::NoSpace(_)), "{e}");
+        assert!(std::time::Instant::now() < until, "still: {e}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(store);
+    let store = Store::open(&disk.0.path().join("kv")).unwrap();
+    let (_, entities) = store.metadata().unwrap();
+    assert_eq!(entities.len(), usize::try_from(n).unwrap() + 1, "all that was taken is there");
+}

@@ -1,0 +1,151 @@
+//! Partitions come to a shard and leave it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use millstream_core::partition::Producers;
+use millstream_core::replica::HardState;
+use millstream_core::types::{PartitionId, RaftIndex};
+use tokio::sync::oneshot;
+
+use super::append::{AppendError, answer};
+use super::handle::{Leadership, Partition};
+use super::keep::{Kept, put_events};
+use super::shard::{Owned, Shard};
+use crate::log::LogConfig;
+use crate::raft::Recovered;
+use crate::store;
+
+/// A partition to take over.
+pub(super) struct Opening {
+    pub shared: Arc<Partition>,
+    pub config: LogConfig,
+    pub replica: Replica,
+}
+
+/// What an opening found.
+pub(super) enum Replica {
+    Recovered(Box<Recovered>),
+    /// It starts offline, and is opened when that can be.
+    Halted,
+    /// It is damaged and stays offline.
+    Lost,
+}
+
+/// What became of a removal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    Done,
+    Unknown,
+}
+
+impl Shard {
+    pub(super) fn open(&mut self, partitions: Vec<Opening>, reply: oneshot::Sender<()>) {
+        let mut waiting = HashSet::new();
+        let mut batch = store::Batch::default();
+        for Opening { shared, config, replica } in partitions {
+            let id = shared.id;
+            self.incarnations += 1;
+            match replica {
+                Replica::Recovered(recovered) => {
+                    waiting.insert(id);
+                    let owned = Owned::new(shared, config, *recovered, self.incarnations, &mut batch);
+                    self.owned.insert(id, owned);
+                    self.touch(id);
+                }
+                Replica::Halted | Replica::Lost => {
+                    if matches!(replica, Replica::Halted) {
+                        self.halted.insert(id);
+                    }
+                    shared.set_leadership(Leadership::Offline);
+                    self.owned.insert(id, Owned::offline(shared, config, self.incarnations));
+                }
+            }
+        }
+        self.shared.write(batch, store::Durability::Buffered);
+        if waiting.is_empty() {
+            answer(reply, ());
+        } else {
+            self.openings.push((waiting, reply));
+        }
+    }
+
+    /// Puts a replica that was opened again in the place of the halted one.
+    pub(super) fn replace(&mut self, id: PartitionId, recovered: Recovered) {
+        let Some(old) = self.owned.remove(&id) else { return };
+        self.incarnations += 1;
+        let mut batch = store::Batch::default();
+        old.shared.set_leadership(Leadership::Starting);
+        let owned = Owned::new(old.shared, old.config, recovered, self.incarnations, &mut batch);
+        self.shared.write(batch, store::Durability::Buffered);
+        self.owned.insert(id, owned);
+        self.touch(id);
+    }
+
+    /// The partition leads, or will not: those who opened it wait no longer.
+    pub(super) fn has_opened(&mut self, id: PartitionId) {
+        let mut at = 0;
+        while let Some((waiting, _)) = self.openings.get_mut(at) {
+            waiting.remove(&id);
+            if waiting.is_empty() {
+                let (_, reply) = self.openings.swap_remove(at);
+                answer(reply, ());
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: PartitionId) -> Removed {
+        let Some(mut owned) = self.owned.remove(&id) else { return Removed::Unknown };
+        owned.shared.set_leadership(Leadership::Starting);
+        owned.refuse_all(AppendError::NotLeader);
+        owned.shared.waiters.changed();
+        self.unsaved.remove(&id);
+        self.halted.remove(&id);
+        self.has_opened(id);
+        Removed::Done
+    }
+}
+
+impl Owned {
+    fn new(
+        shared: Arc<Partition>,
+        config: LogConfig,
+        recovered: Recovered,
+        incarnation: u64,
+        batch: &mut store::Batch,
+    ) -> Self {
+        let Recovered { mut group, log_start, applied, producers, events } = recovered;
+        put_events(batch, shared.id, &events);
+        shared.set_view(group.view());
+        shared.set_log_end(group.end_offset());
+        shared.advance_log_start(log_start.max(shared.log_start()));
+        group.campaign();
+        let mut kept = Kept::new();
+        if group.log().ends_segments_below(shared.log_start()) {
+            kept.delete_is_due();
+        }
+        Self { group: Some(group), producers, applied, kept, ..Self::offline(shared, config, incarnation) }
+    }
+
+    fn offline(shared: Arc<Partition>, config: LogConfig, incarnation: u64) -> Self {
+        Self {
+            shared,
+            config,
+            group: None,
+            incarnation,
+            producers: Producers::default(),
+            applied: RaftIndex(0),
+            hard_state: HardState::default(),
+            uncommitted_bytes: 0,
+            waiting: VecDeque::new(),
+            parked: VecDeque::new(),
+            on_write: Vec::new(),
+            trims: VecDeque::new(),
+            kept: Kept::new(),
+            broken: false,
+            touched: false,
+        }
+    }
+}
