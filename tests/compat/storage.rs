@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kafka_protocol::messages::DeleteRecordsRequest;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+
 use crate::harness::batch::Batch;
 use crate::harness::broker::Broker;
 use crate::harness::{eventually, topics};
@@ -92,6 +95,38 @@ fn a_full_disk_loses_nothing_and_the_broker_goes_on_when_there_is_room() {
     broker.restart();
     topics::await_topic(&mut broker.wire(), &topic, 1);
     check(&broker, acknowledged + 1);
+}
+
+/// Nobody makes room but the broker itself.
+#[test]
+fn a_full_disk_is_freed_by_deleting_records() {
+    if Broker::own(&[]).is_none() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount(128) else { return };
+    let mut broker = Broker::own_below(&disk.0, &[]);
+    let mut wire = broker.wire();
+    let topic = topics::topic_with(&mut wire, 1, &[("segment.bytes", "1048576")]);
+    let big = "x".repeat(500_000);
+    let mut end = 0;
+    while topics::produce(&mut wire, &topic, 0, Batch::of(&[&big]).build()).error_code == 0 {
+        end += 1;
+        assert!(end < 1_000, "the disk never gets full");
+    }
+    let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(end);
+    let deleted = DeleteRecordsTopic::default().with_name(topics::name(&topic)).with_partitions(vec![partition]);
+    let request = DeleteRecordsRequest::default().with_timeout_ms(30_000).with_topics(vec![deleted]);
+    let response = wire.call(2, &request);
+    assert_eq!(response.topics[0].partitions[0].error_code, 0, "{response:?}");
+    let offset = eventually("the broker takes records again", || {
+        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&[&big]).build());
+        (response.error_code == 0).then_some(response.base_offset)
+    });
+    assert_eq!(offset, end);
+    broker.kill();
+    broker.restart();
+    topics::await_topic(&mut broker.wire(), &topic, 1);
+    assert_eq!(topics::values(&mut broker.wire(), &topic, 0, end).len(), 1);
 }
 
 /// The only segment of the only partition of a topic.
