@@ -23,6 +23,8 @@ mod endpoint_type {
 
 /// DescribeQuorum tells of nodes, disks and reasons from this version on.
 const QUORUM_NODES_FROM: i16 = 2;
+/// Topics and partitions that are refused one by one; nobody asks for more than one.
+const QUORUM_ROWS_MAX: usize = 1_000;
 
 pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
     Box::pin(std::future::ready(describe(context, session, &request)))
@@ -152,12 +154,19 @@ fn quorum(
 }
 
 fn refuse_quorum(asked: &DescribeQuorumRequest, error: ResponseError) -> DescribeQuorumResponse {
+    let message = Some(errors::message(&error));
+    if asked.topics.iter().map(|topic| 1 + topic.partitions.len()).sum::<usize>() > QUORUM_ROWS_MAX {
+        let error = ResponseError::InvalidRequest;
+        return DescribeQuorumResponse::default()
+            .with_error_code(error.code())
+            .with_error_message(Some(errors::message(&error)));
+    }
     let topics = asked.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|p| {
             PartitionData::default()
                 .with_partition_index(p.partition_index)
                 .with_error_code(error.code())
-                .with_error_message(Some(errors::message(&error)))
+                .with_error_message(message.clone())
         });
         TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
     });
@@ -220,6 +229,12 @@ mod tests {
         assert_eq!(error(&[(METADATA_TOPIC, &[0]), ("orders", &[0])], Some(&state())), unknown);
         assert_eq!(error(&[(METADATA_TOPIC, &[0])], None), ResponseError::NotLeaderOrFollower.code());
         assert_eq!(quorum(&ask(&[]), 2, Some(&state()), &image).topics.len(), 0);
+        let many: Vec<i32> = (0..1_000).collect();
+        for version in 0..=2 {
+            let refused = quorum(&ask(&[("orders", &many)]), version, Some(&state()), &image);
+            assert_eq!((refused.error_code, refused.topics.len()), (ResponseError::InvalidRequest.code(), 0));
+            refused.encode_body(version, &mut bytes::BytesMut::new()).expect("it can be said in this version");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
-use super::{Api, BoxFuture, Context, Outcome, Request, Session, versions};
+use super::compute::{LARGE_BYTES, aside};
+use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, versions};
 use crate::protocol::{HeaderError, decode_request_header};
 use crate::telemetry::ApiMetrics;
 
@@ -72,7 +73,21 @@ impl Service for Dispatcher {
             false if api.key == ApiKey::ApiVersions => versions::handle_unsupported,
             false => return Err(Refused::UnsupportedVersion { api: api.key, version: header.version }),
         };
-        let outcome = handler(&self.context, session, Request { header, body });
+        let is_large = body.len() >= LARGE_BYTES && api.key != ApiKey::Produce;
+        let request = Request { header, body };
+        let outcome = match is_large {
+            true => Box::pin(run_aside(handler, &self.context, session, request)),
+            // Produce is nearly all records, and looks after them itself.
+            false => handler(&self.context, session, request),
+        };
         Ok(Call { api: api.key, metrics: Arc::clone(metrics), outcome })
+    }
+}
+
+/// A large request costs time to decode and to answer, whatever it asks for.
+async fn run_aside(handler: Handler, context: &Arc<Context>, session: &mut Session, request: Request) -> Outcome {
+    match aside(async move { handler(context, session, request).await }).await {
+        Outcome::Later(rest) => Outcome::Later(Box::pin(aside(rest))),
+        outcome => outcome,
     }
 }

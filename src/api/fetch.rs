@@ -7,6 +7,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use millstream_core::fetch::{Answer, Ask, AskKey, Opened, Session as FetchSession, SessionRequest, TopicKey};
 use millstream_core::types::{LeaderEpoch, Offset};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
@@ -20,6 +21,10 @@ use crate::protocol::{CurrentLeader, FileRange, Part, RequestHeader, StrBytes, T
 const TOPIC_ID_FROM: i16 = 13;
 /// Longest that a fetch waits, whatever it asks for: it holds a place in the connection's line.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+/// Partitions that fetches of all connections may wait for: each takes some 200 bytes, where the request had 16 for it.
+/// Who finds no place does not wait, and is answered with what there is.
+const WAITED_FOR_MAX: usize = 1_000_000;
+static WAITED_FOR: Semaphore = Semaphore::const_new(WAITED_FOR_MAX);
 
 pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
     Box::pin(std::future::ready(start(context, &request)))
@@ -34,7 +39,7 @@ fn start(context: &Arc<Context>, request: &Request) -> Outcome {
     let budget = usize::try_from(asked.max_bytes).unwrap_or(0).min(context.fetch_bytes_max);
     let opened = context.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner).open(
         now(),
-        session_request(request.header.version, &asked),
+        session_request(request.header.version, asked),
         rand::random(),
     );
     let opened = match opened {
@@ -59,17 +64,26 @@ fn start(context: &Arc<Context>, request: &Request) -> Outcome {
     fetch.read(false);
     // More than fits will never come.
     let min_bytes = usize::try_from(min_bytes).unwrap_or(0).min(budget);
-    if max_wait <= 0 && !fetch.is_cold() || fetch.is_complete(min_bytes) {
+    let place = place(&WAITED_FOR, fetch.reads.len());
+    let may_wait = max_wait > 0 && place.is_some();
+    if !may_wait && !fetch.is_cold() || fetch.is_complete(min_bytes) {
         return reply(&request.header, fetch.respond());
     }
-    let wait = Duration::from_millis(u64::try_from(max_wait).unwrap_or(0)).min(WAIT_MAX);
+    let max_wait = u64::try_from(max_wait).ok().filter(|_| may_wait);
+    let wait = Duration::from_millis(max_wait.unwrap_or(0)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let header = request.header.clone();
     let mut stopping = context.stopping.clone();
     Outcome::Later(Box::pin(async move {
+        let _place = place;
         let fetch = fetch.complete(min_bytes, deadline, &mut stopping).await;
         reply(&header, fetch.respond())
     }))
+}
+
+/// A place for a fetch that waits for so many partitions.
+fn place(places: &Semaphore, partitions: usize) -> Option<SemaphorePermit<'_>> {
+    places.try_acquire_many(u32::try_from(partitions).ok()?).ok()
 }
 
 fn reply(header: &RequestHeader, body: FetchResponse) -> Outcome {
@@ -79,7 +93,7 @@ fn reply(header: &RequestHeader, body: FetchResponse) -> Outcome {
     }
 }
 
-fn session_request(version: i16, asked: &FetchRequest) -> SessionRequest {
+fn session_request(version: i16, asked: FetchRequest) -> SessionRequest {
     let by_id = version >= TOPIC_ID_FROM;
     let topic_key = |name: &str, id| if by_id { TopicKey::Id(id) } else { TopicKey::Name(name.into()) };
     let epoch = |e: i32| (e >= 0).then_some(LeaderEpoch(e));
@@ -307,5 +321,19 @@ impl PartitionRead {
                 Some(CurrentLeader { leader_id: node_id, leader_epoch: partition.leader_epoch().0 });
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_partitions_are_waited_for_and_no_more() {
+        let places = Semaphore::new(10);
+        let first = place(&places, 8);
+        assert!(first.is_some() && place(&places, 3).is_none() && place(&places, 2).is_some());
+        drop(first);
+        assert!(place(&places, 10).is_some() && place(&places, usize::MAX).is_none());
     }
 }

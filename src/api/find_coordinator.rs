@@ -22,8 +22,20 @@ const TRANSACTION: i8 = 1;
 /// milliseconds; some clients count every COORDINATOR_LOAD_IN_PROGRESS as a failure.
 const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A node as its clients know it, or why there is none. The text goes to clients that can show it.
-type Found<'a> = Result<(i32, &'a HostPort), (ResponseError, &'static str)>;
+/// Most keys of one request. A client with more groups asks again; one that asks for more is cut off, for a key of one
+/// byte makes a hundred bytes of work and an answer of thirty.
+const KEYS_MAX: usize = 100_000;
+
+/// A node as its clients know it.
+struct Node {
+    id: i32,
+    /// Shared by all rows.
+    host: StrBytes,
+    port: i32,
+}
+
+/// A node, or why there is none. The text goes to clients that can show it.
+type Found<'a> = Result<&'a Node, (ResponseError, &'static str)>;
 
 pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -32,7 +44,10 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let keys = if version < 4 { vec![asked.key.clone()] } else { asked.coordinator_keys.clone() };
+        let keys = if version < 4 { vec![asked.key] } else { asked.coordinator_keys };
+        if keys.len() > KEYS_MAX {
+            return Outcome::Close(format!("request: coordinators of {} keys at once", keys.len()));
+        }
         let ready = match asked.key_type {
             GROUP => with_coordinators(context).await,
             // Java's client and librdkafka give up at this code at once; at any other one of them tries again until
@@ -49,8 +64,10 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
                 context.groups.loaded(key, deadline).await;
             }
         }
+        let HostPort { host, port } = &session.listener.advertised;
+        let this = Node { id: context.node_id().0, host: StrBytes::from_string(host.clone()), port: i32::from(*port) };
         let found = keys.into_iter().map(|key| {
-            let node = ready.and_then(|()| find(context, session, &key));
+            let node = ready.and_then(|()| find(context, &this, &key));
             (key, node)
         });
         let body = to_wire(found.collect(), version);
@@ -73,9 +90,9 @@ async fn with_coordinators(context: &Context) -> Result<(), (ResponseError, &'st
     }
 }
 
-fn find<'a>(context: &Context, session: &'a Session, group: &str) -> Found<'a> {
+fn find<'a>(context: &Context, this: &'a Node, group: &str) -> Found<'a> {
     match context.groups.serves(group) {
-        Ok(()) => Ok((context.node_id().0, &session.listener.advertised)),
+        Ok(()) => Ok(this),
         Err(e) => Err((errors::of_coordinator_at_find(e), "the coordinator is not available")),
     }
 }
@@ -84,10 +101,7 @@ fn to_wire(found: Vec<(StrBytes, Found<'_>)>, version: i16) -> FindCoordinatorRe
     let mut rows = found.into_iter().map(|(key, node)| {
         let row = Coordinator::default().with_key(key);
         match node {
-            Ok((id, address)) => row
-                .with_node_id(BrokerId(id))
-                .with_host(StrBytes::from_string(address.host.clone()))
-                .with_port(i32::from(address.port)),
+            Ok(Node { id, host, port }) => row.with_node_id(BrokerId(*id)).with_host(host.clone()).with_port(*port),
             Err((error, message)) => row
                 .with_error_code(error.code())
                 .with_error_message(Some(StrBytes::from_static_str(message)))
@@ -110,14 +124,15 @@ fn to_wire(found: Vec<(StrBytes, Found<'_>)>, version: i16) -> FindCoordinatorRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::allocated::allocated_by;
     use crate::protocol::encode_response;
 
     #[test]
     fn a_node_and_an_error_are_said_in_every_version() {
-        let address = HostPort { host: "broker".to_owned(), port: 9092 };
+        let node = Node { id: 7, host: StrBytes::from_static_str("broker"), port: 9092 };
         for version in 0..=6 {
             let key = StrBytes::from_static_str("g");
-            let there = to_wire(vec![(key.clone(), Ok((7, &address)))], version);
+            let there = to_wire(vec![(key.clone(), Ok(&node))], version);
             let refused = to_wire(vec![(key, Err((ResponseError::InvalidRequest, "why")))], version);
             for body in [&there, &refused] {
                 encode_response(10, version, 1, body).unwrap();
@@ -134,5 +149,14 @@ mod tests {
                 assert_eq!((&*row.key, row.error_message.as_deref()), ("g", Some("why")));
             }
         }
+    }
+
+    #[test]
+    fn the_name_of_the_node_is_not_copied_for_each_key() {
+        let node = Node { id: 7, host: StrBytes::from_string("n".repeat(200)), port: 9092 };
+        let found = (0..KEYS_MAX).map(|_| (StrBytes::from_static_str("g"), Ok(&node))).collect();
+        let (body, allocated) = allocated_by(|| to_wire(found, 4));
+        assert_eq!(body.coordinators.len(), KEYS_MAX);
+        assert!(allocated < 200 * KEYS_MAX, "{allocated} bytes");
     }
 }

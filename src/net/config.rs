@@ -30,8 +30,8 @@ pub struct NetConfig {
     /// us. Small: clients that come all at once wait a second for their next attempt.
     pub backlog: u32,
     pub limits: ConnectionLimits,
-    /// Not a setting, 30 s: a request that stands still half sent for so long, and holds memory that others may wait
-    /// for, is cut off. Short: clients on bad lines are; long: few stalled clients hold up all large requests.
+    /// Not a setting, 30 s: a request that holds memory which others may wait for is cut off when so long no 64 KiB of
+    /// it arrive (and no eighth, of a larger one). Short: clients on bad lines are; long: few stalled clients hold up all large requests.
     pub stall_max: Duration,
     /// Connections that there may be whatever `limits` says: three quarters of the process's descriptors, so that
     /// there are some left for files.

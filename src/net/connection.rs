@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::frame::{Frame, FrameError, FrameReader};
-use super::memory::RequestMemory;
+use super::frame::{Frame, FrameError, FrameReader, Progress};
+use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, RequestMemory};
 use super::replies::{Pending, Replies, ReplyError};
 use crate::api::{Call, Refused, Service, Session};
 
@@ -42,7 +42,7 @@ pub(super) enum End {
     Client,
     #[error("nothing moved for too long")]
     Idle,
-    #[error("a request stood still half sent")]
+    #[error("a request stood still half sent, or nearly so")]
     Stalled,
     #[error("the node stops")]
     Stop,
@@ -95,6 +95,8 @@ struct Watch {
     /// Bytes in both directions until `moved_at`.
     moved: u64,
     moved_at: Instant,
+    /// Since when the client has not moved on with a frame that holds memory.
+    standing: Option<(Progress, Instant)>,
 }
 
 impl Connection {
@@ -112,7 +114,7 @@ impl Connection {
         let now = Instant::now();
         let first_look = now + shared.idle_max.unwrap_or(LOOK_AT_LEAST);
         let look = Box::pin(tokio::time::sleep_until(first_look.into()));
-        let watch = Watch { stop, stopping: false, look, moved: 0, moved_at: now };
+        let watch = Watch { stop, stopping: false, look, moved: 0, moved_at: now, standing: None };
         Self { shared, socket, session, reader, replies: Replies::default(), watch, api: None }
     }
 
@@ -161,8 +163,12 @@ impl Connection {
                 return Poll::Ready(Err(End::Stop));
             }
         } else if !self.replies.is_full() {
-            match self.reader.poll_frame(cx, &self.socket) {
-                Poll::Ready(Ok(frame)) => return Poll::Ready(Ok(frame)),
+            let free_bytes = FREE_BYTES.min(FREE_BYTES_OF_CONNECTION.saturating_sub(self.replies.free_bytes()));
+            match self.reader.poll_frame(cx, &self.socket, free_bytes) {
+                Poll::Ready(Ok(frame)) => {
+                    self.watch.standing = None;
+                    return Poll::Ready(Ok(frame));
+                }
                 Poll::Ready(Err(FrameError::End)) => return Poll::Ready(Err(End::Client)),
                 Poll::Ready(Err(FrameError::Io(e))) => return Poll::Ready(Err(End::Io(e))),
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(End::Frame(e))),
@@ -170,6 +176,8 @@ impl Connection {
             }
         }
         self.watch.note(self.reader.received() + self.replies.sent());
+        // One that is not read cannot move on.
+        self.watch.note_progress(self.reader.progress().filter(|_| !self.replies.is_full()));
         self.poll_look(cx).map(Err)
     }
 
@@ -204,26 +212,26 @@ impl Connection {
 
     /// Ends a connection on which nothing has moved, though the client could have moved it.
     fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Self { shared, reader, replies, watch, .. } = self;
+        let Self { shared, replies, watch, .. } = self;
         // A reply that we owe is our delay, not the client's.
         let waits_for_us = !replies.is_empty() && !replies.waits_for_client();
+        let stalled_at = watch.standing.map(|(_, since)| since + shared.stall_max);
         let idle_max = shared.idle_max.unwrap_or(LOOK_AT_LEAST);
-        let stalls = reader.holds_memory() && !replies.is_full();
-        let still_max = if stalls { shared.stall_max.min(idle_max) } else { idle_max };
-        if watch.look.deadline() > (watch.moved_at + still_max).into() {
-            watch.look.as_mut().reset((watch.moved_at + still_max).into());
+        let idle_at = watch.moved_at + idle_max;
+        let first = stalled_at.map_or(idle_at, |at| at.min(idle_at));
+        if watch.look.deadline() > first.into() {
+            watch.look.as_mut().reset(first.into());
         }
         while watch.look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let still = now.duration_since(watch.moved_at);
-            if stalls && still >= shared.stall_max {
+            if stalled_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(End::Stalled);
             }
-            if !waits_for_us && shared.idle_max.is_some_and(|idle_max| still >= idle_max) {
+            if !waits_for_us && shared.idle_max.is_some() && idle_at <= now {
                 return Poll::Ready(End::Idle);
             }
-            let next = if still < still_max { watch.moved_at + still_max } else { now + still_max };
-            watch.look.as_mut().reset(next.into());
+            let next = [stalled_at, Some(idle_at)].into_iter().flatten().filter(|at| *at > now).min();
+            watch.look.as_mut().reset(next.unwrap_or(now + idle_max).into());
         }
         Poll::Pending
     }
@@ -251,6 +259,16 @@ impl Watch {
         if moved != self.moved {
             self.moved = moved;
             self.moved_at = Instant::now();
+        }
+    }
+
+    /// Takes down when a client with a frame that holds memory last moved on. A byte now and then is no progress.
+    fn note_progress(&mut self, now: Option<Progress>) {
+        let is_still = |(before, _): &(Progress, Instant)| {
+            now.is_some_and(|now| now.received < before.received.saturating_add(before.step))
+        };
+        if !self.standing.as_ref().is_some_and(is_still) {
+            self.standing = now.map(|progress| (progress, Instant::now()));
         }
     }
 }

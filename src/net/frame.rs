@@ -15,6 +15,10 @@ const PREFIX_BYTES: usize = 4;
 const FIRST_BUFFER_BYTES: usize = FREE_BYTES;
 /// Less free space than this in a buffer is not worth a read.
 const SPARE_BYTES_MIN: usize = 1024;
+/// Bytes that a client which holds memory has to send within the time that it may stand still;
+const STEP_BYTES_MIN: usize = 64 * 1024;
+/// or this part of the frame, if that is more: a large frame keeps others waiting, and must come to its end.
+const STEPS_OF_FRAME: usize = 8;
 /// A frame's buffer is at most so many times what has arrived of it: three steps from 8 KiB to any size, with few
 /// bytes moved, and a client that only announces gets nothing.
 const GROWTH: usize = 16;
@@ -24,6 +28,15 @@ pub(super) struct Frame {
     /// Without the length prefix.
     pub bytes: Bytes,
     pub lease: Lease,
+}
+
+/// How far a client is with a frame that holds memory.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    /// Bytes that arrived since the connection began.
+    pub received: u64,
+    /// Bytes after which the client has moved on.
+    pub step: u64,
 }
 
 /// Why nothing more comes from a socket.
@@ -72,16 +85,25 @@ impl FrameReader {
         self.announced.is_some() || !self.buffer.is_empty()
     }
 
-    /// Whether a frame that the client has not finished holds memory that others may wait for.
-    pub(super) fn holds_memory(&self) -> bool {
-        self.announced.is_some() && self.lease.is_held() && !self.lease.is_waiting()
+    /// Set while a frame that the client has not finished holds memory that others may wait for.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let announced = self.announced.filter(|_| self.lease.is_held() && !self.lease.is_waiting())?;
+        let step = STEP_BYTES_MIN.max(announced / STEPS_OF_FRAME);
+        Some(Progress { received: self.received, step: u64::try_from(step).unwrap_or(u64::MAX) })
     }
 
-    /// The next whole frame. Keeps what it has when it must wait.
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<Result<Frame, FrameError>> {
+    /// The next whole frame. Keeps what it has when it must wait. `free_bytes`: a frame up to this size needs no
+    /// memory of the common store.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &TcpStream,
+        free_bytes: usize,
+    ) -> Poll<Result<Frame, FrameError>> {
         loop {
-            if let Some(frame) = self.take_frame()? {
-                return Poll::Ready(Ok(frame));
+            if let Some(len) = self.arrived_frame()? {
+                ready!(self.lease.poll_grow(cx, len, free_bytes));
+                return Poll::Ready(Ok(self.take_frame(len)));
             }
             ready!(self.poll_reserve(cx));
             match socket.try_read_buf(&mut self.buffer) {
@@ -99,8 +121,8 @@ impl FrameReader {
         }
     }
 
-    /// Splits a frame off what has arrived, without a copy.
-    fn take_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+    /// The length of the next frame once it is there.
+    fn arrived_frame(&mut self) -> Result<Option<usize>, FrameError> {
         let announced = match self.announced {
             Some(announced) => announced,
             None => {
@@ -111,13 +133,15 @@ impl FrameReader {
                 announced
             }
         };
-        if self.buffer.len() < announced {
-            return Ok(None);
-        }
+        Ok((self.buffer.len() >= announced).then_some(announced))
+    }
+
+    /// Splits a frame off what has arrived, without a copy.
+    fn take_frame(&mut self, len: usize) -> Frame {
         self.announced = None;
-        let bytes = self.buffer.split_to(announced).freeze();
+        let bytes = self.buffer.split_to(len).freeze();
         let lease = std::mem::replace(&mut self.lease, self.memory.lease());
-        Ok(Some(Frame { bytes, lease }))
+        Frame { bytes, lease }
     }
 
     fn check_prefix(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, FrameError> {
@@ -141,7 +165,7 @@ impl FrameReader {
             None if spare >= SPARE_BYTES_MIN => return Poll::Ready(()),
             None => FIRST_BUFFER_BYTES,
         };
-        ready!(self.lease.poll_grow(cx, capacity));
+        ready!(self.lease.poll_grow(cx, capacity, FREE_BYTES));
         let mut buffer = BytesMut::with_capacity(capacity);
         buffer.extend_from_slice(&self.buffer);
         self.buffer = buffer;
@@ -183,7 +207,7 @@ mod tests {
     }
 
     async fn next(reader: &mut FrameReader, socket: &TcpStream) -> Result<Frame, FrameError> {
-        std::future::poll_fn(|cx| reader.poll_frame(cx, socket)).await
+        std::future::poll_fn(|cx| reader.poll_frame(cx, socket, FREE_BYTES)).await
     }
 
     fn framed(body: &[u8]) -> Vec<u8> {
@@ -223,7 +247,8 @@ mod tests {
             sent += chunk;
             while reader.received() < u64::try_from(sent + PREFIX_BYTES).unwrap() {
                 server.readable().await.unwrap();
-                let polled = std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server).is_ready())).await;
+                let polled =
+                    std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server, FREE_BYTES).is_ready())).await;
                 assert!(!polled);
             }
             let capacity = reader.buffer.capacity();
@@ -237,7 +262,8 @@ mod tests {
         let mut reader = reader();
         client.write_all(&framed(b"hello")).await.unwrap();
         assert_eq!(next(&mut reader, &server).await.unwrap().bytes, b"hello"[..]);
-        let pending = std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server).is_pending())).await;
+        let pending =
+            std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server, FREE_BYTES).is_pending())).await;
         assert!(pending);
         assert_eq!(reader.buffer.capacity(), 0);
     }

@@ -1,7 +1,8 @@
 //! The bytes that requests may hold between their arrival and their answer, over all connections.
 //!
 //! A frame pays for the memory it takes as it takes it, that is, for what has arrived and not for what was announced.
-//! Small frames pay nothing, so that heartbeats pass while large requests wait. Frames that have begun and wait for
+//! Small frames pay nothing as long as few of them wait on their connection, so that heartbeats pass while large
+//! requests wait. Frames that have begun and wait for
 //! each other's memory would wait for ever: one of them at a time may go beyond the limit, and is cut off when it
 //! stops moving.
 
@@ -13,8 +14,10 @@ use std::task::{Context, Poll};
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Frames up to this size are free; each connection may hold a few.
+/// Frames up to this size are free;
 pub(super) const FREE_BYTES: usize = 8 * 1024;
+/// as long as those of a connection that are not answered yet are together no more than this.
+pub(super) const FREE_BYTES_OF_CONNECTION: usize = 64 * 1024;
 
 /// The memory of all requests of a node.
 pub(super) struct RequestMemory {
@@ -52,9 +55,14 @@ impl RequestMemory {
 }
 
 impl Lease {
-    /// Waits until the request may hold `bytes` in all.
-    pub(super) fn poll_grow(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<()> {
-        if bytes <= self.bytes.max(FREE_BYTES) || self.beyond.is_some() {
+    /// Waits until the request may hold `bytes` in all, of which none is to be paid for up to `free_bytes`.
+    pub(super) fn poll_grow(&mut self, cx: &mut Context<'_>, bytes: usize, free_bytes: usize) -> Poll<()> {
+        if bytes <= self.bytes.max(free_bytes) {
+            // It may have waited until now, when more became free: a place in line would keep others waiting.
+            self.waiting = None;
+            return Poll::Ready(());
+        }
+        if self.beyond.is_some() {
             self.count(bytes);
             return Poll::Ready(());
         }
@@ -100,10 +108,8 @@ impl Lease {
     }
 
     fn count(&mut self, bytes: usize) {
-        if bytes > self.bytes && bytes > FREE_BYTES {
-            self.memory.inflight.add(signed(bytes - self.bytes));
-            self.bytes = bytes;
-        }
+        self.memory.inflight.add(signed(bytes - self.bytes));
+        self.bytes = bytes;
     }
 }
 
@@ -141,7 +147,7 @@ mod tests {
     }
 
     fn grow(lease: &mut Lease, bytes: usize) -> bool {
-        lease.poll_grow(&mut Context::from_waker(Waker::noop()), bytes).is_ready()
+        lease.poll_grow(&mut Context::from_waker(Waker::noop()), bytes, FREE_BYTES).is_ready()
     }
 
     #[test]
@@ -163,6 +169,18 @@ mod tests {
         assert!(grow(&mut large, 10_000) && grow(&mut beyond, 20_000));
         assert!(grow(&mut memory.lease(), FREE_BYTES));
         assert_eq!(gauge.get(), 30_000);
+    }
+
+    #[test]
+    fn who_need_not_wait_any_more_leaves_the_line() {
+        let (memory, _) = memory(10_000);
+        let (mut large, mut beyond, mut small) = (memory.lease(), memory.lease(), memory.lease());
+        assert!(grow(&mut large, 10_000) && grow(&mut beyond, 20_000));
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(small.poll_grow(cx, 5_000, 0).is_pending(), "many wait on its connection");
+        assert!(small.poll_grow(cx, 5_000, FREE_BYTES).is_ready() && !small.is_waiting() && !small.is_held());
+        drop(large);
+        assert!(grow(&mut memory.lease(), 10_000), "all of it is there for the next");
     }
 
     #[test]

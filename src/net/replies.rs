@@ -48,6 +48,8 @@ pub(super) struct Replies {
     queue: VecDeque<Pending>,
     /// Requests and finished replies in the queue.
     bytes: usize,
+    /// Requests in the queue that hold no memory of the common store.
+    free_bytes: usize,
     outgoing: Outgoing,
     /// A reply that closes the connection stands in the queue: nothing after it counts.
     ends: bool,
@@ -58,6 +60,7 @@ pub(super) struct Replies {
 impl Replies {
     pub(super) fn push(&mut self, pending: Pending) {
         self.bytes += weight(&pending);
+        self.free_bytes += unpaid(&pending);
         self.ends |= matches!(pending.outcome, Outcome::Close(_));
         self.queue.push_back(pending);
     }
@@ -68,6 +71,11 @@ impl Replies {
             || self.closing.is_some()
             || self.queue.len() >= OUTSTANDING_MAX
             || self.bytes >= OUTSTANDING_BYTES_MAX
+    }
+
+    /// Bytes of requests that hold no memory of the common store.
+    pub(super) fn free_bytes(&self) -> usize {
+        self.free_bytes
     }
 
     /// Whether everything asked has been answered.
@@ -113,6 +121,7 @@ impl Replies {
             }
             let Some(done) = self.queue.pop_front() else { return };
             self.bytes -= weight(&done);
+            self.free_bytes -= unpaid(&done);
             self.finish(done);
         }
     }
@@ -142,4 +151,8 @@ fn weight(pending: &Pending) -> usize {
         Outcome::Later(_) => pending.request_bytes,
         Outcome::NoReply | Outcome::Close(_) => 0,
     }
+}
+
+fn unpaid(pending: &Pending) -> usize {
+    if pending.lease.is_held() { 0 } else { pending.request_bytes }
 }

@@ -2,6 +2,8 @@
 //!
 //! A request is a command byte, a correlation id and a payload; each reply carries the correlation id and a payload.
 
+mod memory;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -309,77 +311,6 @@ async fn a_client_that_reads_nothing_is_no_longer_read() {
     for id in 1..=900 {
         assert_eq!(deaf.receive().await.0, id);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_wait_for_the_memory_that_others_hold() {
-    let setup = start(&["request.memory.bytes=1048576"]);
-    let (mut one, mut two, mut three) = (setup.client().await, setup.client().await, setup.client().await);
-    let payload = vec![1; 1_000_000];
-    let (first, second) = (setup.switch(1), setup.switch(2));
-    one.send(LATER, 1, &payload).await;
-    setup.await_started(&[1]).await;
-    // The next goes beyond the limit, as one may; the third waits.
-    two.send(LATER, 2, &payload).await;
-    setup.await_started(&[1, 2]).await;
-    let third = tokio::spawn(async move {
-        three.send(ECHO, 3, &payload).await;
-        three.receive().await.0
-    });
-    // Small requests need no memory of the common store.
-    setup.client().await.echoes(4).await;
-    assert!(!third.is_finished());
-    setup.await_started(&[1, 2, 4]).await;
-    first.send(()).unwrap();
-    assert_eq!(one.receive().await.0, 1);
-    assert_eq!(third.await.unwrap(), 3);
-    second.send(()).unwrap();
-    assert_eq!(two.receive().await.0, 2);
-    eventually(|| setup.metrics.inflight_request_bytes.get() == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn announcements_take_no_memory_from_others() {
-    let setup = start(&["request.memory.bytes=1048576"]);
-    let mut lazy = Vec::new();
-    for _ in 0..40 {
-        let mut client = setup.client().await;
-        client.stream.write_all(&104_857_600_u32.to_be_bytes()).await.unwrap();
-        client.stream.write_all(&[0, 1, 2, 3]).await.unwrap();
-        lazy.push(client);
-    }
-    let mut client = setup.client().await;
-    client.send(ECHO, 1, &vec![1; 500_000]).await;
-    assert_eq!(client.receive().await.0, 1);
-    assert_eq!(setup.metrics.inflight_request_bytes.get(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_stalls_gives_its_memory_back() {
-    let setup = start_with(&["request.memory.bytes=1048576"], |config| config.stall_max = Duration::from_millis(300));
-    let payload = vec![1; 1_000_000];
-    let half = &request(ECHO, 1, &payload)[..600_000];
-    let mut stalled = Vec::new();
-    for _ in 0..3 {
-        let mut client = setup.client().await;
-        client.stream.write_all(half).await.unwrap();
-        stalled.push(client);
-    }
-    eventually(|| setup.metrics.inflight_request_bytes.get() > 600_000).await;
-    // Who sends on is served, at once or when the others are cut off.
-    let mut client = setup.client().await;
-    client.send(ECHO, 2, &payload).await;
-    assert_eq!(client.receive().await.0, 2);
-    for client in &mut stalled {
-        assert!(client.is_closed().await);
-    }
-    eventually(|| setup.closed("stalled") == 3 && setup.metrics.inflight_request_bytes.get() == 0).await;
-    // A small one holds no memory of the common store and may take its time.
-    let mut slow = setup.client().await;
-    slow.stream.write_all(&request(ECHO, 3, b"x")[..6]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    slow.stream.write_all(&request(ECHO, 3, b"x")[6..]).await.unwrap();
-    assert_eq!(slow.receive().await, (3, b"x".to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

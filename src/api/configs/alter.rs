@@ -61,6 +61,18 @@ pub fn handle_alter<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if is_too_much(asked.resources.iter().map(|resource| resource.configs.len())) {
+            let (code, message) = told(&Err(AlterError::TooMany));
+            let refused = asked.resources.into_iter().map(|of| {
+                AlterConfigsResourceResponse::default()
+                    .with_error_code(code)
+                    .with_error_message(message.clone())
+                    .with_resource_type(of.resource_type)
+                    .with_resource_name(of.resource_name)
+            });
+            let body = AlterConfigsResponse::default().with_responses(refused.collect());
+            return Outcome::reply(&request.header, &body);
+        }
         let alterations: Arc<[Alteration]> = asked.resources.iter().map(replacement).collect();
         let results = decide(context, &alterations, asked.validate_only, alter_configs).await;
         let responses = alterations.iter().zip(results).map(|(of, result)| {
@@ -87,6 +99,18 @@ pub fn handle_incremental<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if is_too_much(asked.resources.iter().map(|resource| resource.configs.len())) {
+            let (code, message) = told(&Err(AlterError::TooMany));
+            let refused = asked.resources.into_iter().map(|of| {
+                incremental::AlterConfigsResourceResponse::default()
+                    .with_error_code(code)
+                    .with_error_message(message.clone())
+                    .with_resource_type(of.resource_type)
+                    .with_resource_name(of.resource_name)
+            });
+            let body = IncrementalAlterConfigsResponse::default().with_responses(refused.collect());
+            return Outcome::reply(&request.header, &body);
+        }
         let validate_only = asked.validate_only;
         let alterations: Arc<[Alteration]> = asked.resources.iter().map(alteration).collect();
         let mut results = decide(context, &alterations, validate_only, incremental_alter_configs).await;
@@ -117,12 +141,13 @@ fn told(result: &Result<(), AlterError>) -> (i16, Option<StrBytes>) {
     }
 }
 
+/// Looked at before anything is copied. `changes`: of each resource.
+fn is_too_much(changes: impl ExactSizeIterator<Item = usize>) -> bool {
+    changes.len() > CHANGES_MAX || changes.sum::<usize>() > CHANGES_MAX
+}
+
 /// One result for each alteration. What is changed is in force on this node when this returns.
 async fn decide(context: &Context, wanted: &Arc<[Alteration]>, validate_only: bool, decide: Decide) -> Results {
-    let changes = wanted.iter().map(|alteration| alteration.changes.len()).sum::<usize>();
-    if wanted.len().max(changes) > CHANGES_MAX {
-        return wanted.iter().map(|_| Err(AlterError::TooMany)).collect();
-    }
     let settings = Arc::clone(&context.controller.published().settings);
     let request = Arc::clone(wanted);
     let decided = context.controller.change(move |image| decide(image, &settings, &request, validate_only)).await;

@@ -1,5 +1,6 @@
 //! DescribeConfigs: every setting with its value, where it comes from, and what it does (Kafka `ConfigHelper`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -12,15 +13,16 @@ use millstream_core::config::describe::ConfigEntry;
 use millstream_core::controller::{ResourceToDescribe, describe_configs, resource_type};
 
 use super::loggers;
+use crate::api::compute::compute;
 use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::controller::Published;
 use crate::protocol::StrBytes;
 
-/// Settings and synonyms that one answer may hold: all settings of some 15,000 topics. A few bytes of a request ask
-/// for many of an answer; what is asked for beyond is refused.
-const TOLD_MAX: usize = 500_000;
-/// From so many resources on the work is no longer done between other requests.
-const LONG_FROM: usize = 16;
+/// Bytes that one answer may hold: all settings of some 15,000 topics. A few bytes of a request ask for many of an
+/// answer; what is asked for beyond is refused.
+const TOLD_BYTES_MAX: usize = 32 << 20;
+/// About what one resource takes in an answer.
+const BYTES_PER_RESOURCE: usize = 4 << 10;
 
 /// What a client wants to know of each setting.
 #[derive(Clone, Copy)]
@@ -40,46 +42,52 @@ pub fn handle_describe<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        if asked.resources.len() < LONG_FROM {
-            return Outcome::reply(&request.header, &describe(context, &asked));
-        }
         let context = Arc::clone(context);
-        match tokio::task::spawn_blocking(move || describe(&context, &asked)).await {
-            Ok(body) => Outcome::reply(&request.header, &body),
-            Err(e) => Outcome::Close(format!("settings could not be described: {e}")),
-        }
+        let size_bytes = asked.resources.len().saturating_mul(BYTES_PER_RESOURCE);
+        compute(size_bytes, move || Outcome::reply(&request.header, &describe(&context, &asked))).await
     })
 }
 
 fn describe(context: &Context, asked: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let now = context.controller.published();
     let wanted = Wanted { synonyms: asked.include_synonyms, documentation: asked.include_documentation };
-    let results = within(TOLD_MAX, &asked.resources, |resource| match resource.resource_type {
+    let results = within(TOLD_BYTES_MAX, &asked.resources, |resource| match resource.resource_type {
         resource_type::BROKER_LOGGER => loggers::describe(context, resource),
         _ => of_settings(&now, resource, wanted),
     });
     DescribeConfigsResponse::default().with_results(results)
 }
 
-/// Describes resources one after the other until the answer is full.
+/// Describes resources one after the other until the answer is full. What is asked for twice is told once, for so do
+/// clients keep it.
 pub(super) fn within(
-    told_max: usize,
+    told_bytes_max: usize,
     resources: &[DescribeConfigsResource],
     describe: impl Fn(&DescribeConfigsResource) -> DescribeConfigsResult,
 ) -> Vec<DescribeConfigsResult> {
-    let mut room = Some(told_max);
+    let mut room = Some(told_bytes_max);
+    let mut seen = HashSet::new();
     let one = |resource: &DescribeConfigsResource| {
         let answer = room.and_then(|left| {
             let answer = describe(resource);
-            let told = answer.configs.iter().map(|config| 1 + config.synonyms.len()).sum();
-            room = left.checked_sub(told);
+            room = left.checked_sub(answer.configs.iter().map(size_bytes).sum());
             room.is_some().then_some(answer)
         });
         let answer = answer
             .unwrap_or_else(|| refused(ResponseError::InvalidRequest, &"More is asked for than one answer may hold."));
         answer.with_resource_type(resource.resource_type).with_resource_name(resource.resource_name.clone())
     };
-    resources.iter().map(one).collect()
+    let key =
+        |of: &DescribeConfigsResource| (of.resource_type, of.resource_name.clone(), of.configuration_keys.clone());
+    resources.iter().filter(|resource| seen.insert(key(resource))).map(one).collect()
+}
+
+/// About what a setting takes on the wire.
+fn size_bytes(config: &DescribeConfigsResourceResult) -> usize {
+    const FIXED: usize = 16;
+    let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+    let synonyms = config.synonyms.iter().map(|synonym| FIXED + synonym.name.len() + text(&synonym.value));
+    FIXED + config.name.len() + text(&config.value) + text(&config.documentation) + synonyms.sum::<usize>()
 }
 
 fn of_settings(now: &Published, resource: &DescribeConfigsResource, wanted: Wanted) -> DescribeConfigsResult {
