@@ -1,8 +1,11 @@
 //! The HTTP port for operators: metrics and health. Bound to this machine unless `admin.listener` says otherwise.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,6 +15,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::limits::Limited;
 use crate::config::HostPort;
 use crate::telemetry::Metrics;
 
@@ -26,7 +30,14 @@ pub struct Admin {
 pub struct BoundAdmin {
     listener: TcpListener,
     pub address: SocketAddr,
+    connections_max: usize,
+    life: Duration,
 }
+
+/// Connections at one time; the next wait. Scrapers and probes of a cluster are a handful.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may take, with all of its requests, and with nothing on it. Scrapers connect again.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// Takes the port. A host name is looked up.
 pub async fn bind(address: &HostPort) -> std::io::Result<BoundAdmin> {
@@ -35,7 +46,7 @@ pub async fn bind(address: &HostPort) -> std::io::Result<BoundAdmin> {
         host => TcpListener::bind((host, address.port)).await?,
     };
     let address = listener.local_addr()?;
-    Ok(BoundAdmin { listener, address })
+    Ok(BoundAdmin { listener, address, connections_max: CONNECTIONS_MAX, life: LIFE })
 }
 
 impl BoundAdmin {
@@ -45,7 +56,8 @@ impl BoundAdmin {
             // An error means that whoever could stop us is gone: that is a stop, too.
             drop(stop.wait_for(|stopping| *stopping).await);
         };
-        let served = axum::serve(self.listener, router(admin)).with_graceful_shutdown(stopped).await;
+        let listener = Limited::new(self.listener, self.connections_max, self.life);
+        let served = axum::serve(listener, router(admin)).with_graceful_shutdown(stopped).await;
         if let Err(e) = served {
             tracing::error!(error = %e, "admin port failed");
         }
@@ -102,5 +114,24 @@ mod tests {
         assert!(get(address, "/nowhere").await.starts_with("HTTP/1.1 404"));
         stop.send_replace(true);
         serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_holds_a_connection_loses_it_and_the_next_is_served() {
+        let bound = bind(&HostPort { host: "127.0.0.1".to_owned(), port: 0 }).await.unwrap();
+        let bound = BoundAdmin { connections_max: 1, life: Duration::from_millis(300), ..bound };
+        let address = bound.address;
+        let admin = Arc::new(Admin { metrics: Arc::new(Metrics::new()), ready: AtomicBool::new(false) });
+        let (_stop, stopping) = watch::channel(false);
+        let _serving = tokio::spawn(bound.serve(admin, stopping));
+        for sent in ["", "GET /metrics HTTP/1.1\r\nHost:", "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut held = TcpStream::connect(address).await.unwrap();
+            held.write_all(sent.as_bytes()).await.unwrap();
+            assert!(get(address, "/health/live").await.starts_with("HTTP/1.1 200"));
+            // There is one place, so this one was closed before.
+            let mut rest = Vec::new();
+            held.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest.starts_with(b"HTTP/1.1 200"), sent.ends_with("\r\n\r\n"));
+        }
     }
 }

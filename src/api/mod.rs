@@ -18,6 +18,7 @@ pub mod log_dirs;
 pub mod metadata;
 pub mod offsets;
 pub mod produce;
+pub mod sasl;
 pub mod topics;
 pub mod versions;
 
@@ -69,6 +70,7 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::SyncGroup, 0..=5, groups::handle_sync),
     Api::new(ApiKey::DescribeGroups, 0..=6, describe_groups::handle_describe),
     Api::new(ApiKey::ListGroups, 0..=5, describe_groups::handle_list),
+    Api::new(ApiKey::SaslHandshake, 0..=1, sasl::handle_handshake),
     Api::new(ApiKey::ApiVersions, 0..=4, versions::handle),
     Api::new(ApiKey::CreateTopics, 2..=7, topics::handle_create),
     Api::new(ApiKey::DeleteTopics, 1..=6, topics::handle_delete),
@@ -79,6 +81,7 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
     Api::new(ApiKey::DescribeLogDirs, 1..=5, log_dirs::handle),
+    Api::new(ApiKey::SaslAuthenticate, 0..=2, sasl::handle_authenticate),
     Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions),
     Api::new(ApiKey::DeleteGroups, 0..=2, describe_groups::handle_delete),
     Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental),

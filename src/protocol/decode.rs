@@ -52,9 +52,7 @@ impl<T: Request> RequestBody for T {
 
 /// Decodes a request body. Whatever the bytes are, no more memory is taken than the guard allows for their number.
 pub fn decode<T: RequestBody + Decode>(version: i16, body: Bytes) -> Result<T, DecodeError> {
-    if !T::GUARDED {
-        guard::check_request(T::KEY, version, &body)?;
-    }
+    let body = if T::GUARDED { body } else { guard::readable_request(T::KEY, version, body)? };
     T::decode_body(codec_version(T::KEY, version), body)
 }
 

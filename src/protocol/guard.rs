@@ -4,10 +4,12 @@
 //! the walk every announced count and length is known to be there, nulls stand only where the version allows them, and
 //! what decoding will allocate is in proportion to the frame. Knows no message's meaning.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 
 use super::decode::DecodeError;
-use super::reader::{Fault, Malformed, Reader};
+use super::reader::{Fault, Malformed, Reader, replace_what_is_no_text};
 use super::shape::{self, Api, Field, Kind, Struct, Versions};
 
 /// What an unknown tag costs the decoder: its share of a map's node.
@@ -20,22 +22,36 @@ pub fn check_request(api_key: i16, version: i16, body: &Bytes) -> Result<usize, 
     check(shape::request(api_key), api_key, version, body)
 }
 
+/// Checks a request's body and gives it as the decoder can read it: strings that are no UTF-8, over which it would fail,
+/// are made such in a copy.
+pub(super) fn readable_request(api_key: i16, version: i16, body: Bytes) -> Result<Bytes, DecodeError> {
+    let walk = walk(shape::request(api_key), api_key, version, &body)?;
+    Ok(walk.copy.map_or_else(|| body.clone(), BytesMut::freeze))
+}
+
 /// As `check_request`, for a response read by a client.
 pub fn check_response(api_key: i16, version: i16, body: &Bytes) -> Result<usize, DecodeError> {
     check(shape::response(api_key), api_key, version, body)
 }
 
 fn check(api: Option<&Api>, api_key: i16, version: i16, body: &Bytes) -> Result<usize, DecodeError> {
+    walk(api, api_key, version, body).map(|walk| walk.reader.position())
+}
+
+fn walk<'a>(api: Option<&Api>, api_key: i16, version: i16, body: &'a Bytes) -> Result<Walk<'a>, DecodeError> {
     let api = api.ok_or(DecodeError::UnknownApi(api_key))?;
     if !api.versions.contains(version) {
         return Err(DecodeError::UnsupportedVersion { api_key, version });
     }
-    let mut walk = Walk { reader: Reader::new(body, api.is_flexible(version)), version };
+    let mut walk = Walk { body, reader: Reader::new(body, api.is_flexible(version)), version, copy: None };
     walk.structure(&api.body)?;
-    Ok(walk.reader.position())
+    Ok(walk)
 }
 
 struct Walk<'a> {
+    body: &'a Bytes,
+    /// The body with its strings made UTF-8, when one is not.
+    copy: Option<BytesMut>,
     reader: Reader<'a>,
     version: i16,
 }
@@ -60,7 +76,7 @@ impl Walk<'_> {
         let present = match kind {
             Kind::Bool => self.reader.skip(1).map(|_| true)?,
             Kind::Fixed(len) => self.reader.skip(*len).map(|_| true)?,
-            Kind::String => self.reader.string_range()?.is_some(),
+            Kind::String => self.reader.string_range()?.map(|range| self.text(range)).is_some(),
             Kind::Bytes => self.reader.bytes_range()?.is_some(),
             Kind::Array(element) => match self.reader.nullable_array_len()? {
                 Some(len) => self.elements(len, element).map(|()| true)?,
@@ -75,6 +91,13 @@ impl Walk<'_> {
             Kind::Struct(shape) => self.structure(shape).map(|()| true)?,
         };
         if present || nullable { Ok(()) } else { self.reader.fail(Fault::Null) }
+    }
+
+    fn text(&mut self, range: Range<usize>) {
+        if std::str::from_utf8(&self.body[range.clone()]).is_err() {
+            let copy = self.copy.get_or_insert_with(|| BytesMut::from(&self.body[..]));
+            replace_what_is_no_text(&mut copy[range]);
+        }
     }
 
     fn elements(&mut self, len: usize, element: &Kind) -> Result<(), Malformed> {

@@ -227,10 +227,12 @@ impl<'a> Reader<'a> {
 
     pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Malformed> {
         let Some(range) = self.string_range()? else { return Ok(None) };
-        match StrBytes::from_utf8(self.body.slice(range)) {
-            Ok(string) => Ok(Some(string)),
-            Err(_) => self.fail(Fault::Utf8),
+        if let Ok(string) = StrBytes::from_utf8(self.body.slice(range.clone())) {
+            return Ok(Some(string));
         }
+        let mut text = self.body[range].to_vec();
+        replace_what_is_no_text(&mut text);
+        StrBytes::from_utf8(text.into()).map(Some).or_else(|_| self.fail(Fault::Utf8))
     }
 
     pub(super) fn string(&mut self) -> Result<StrBytes, Malformed> {
@@ -261,6 +263,18 @@ impl<'a> Reader<'a> {
     /// Everything after what was read.
     pub(super) fn rest(&self) -> Bytes {
         self.body.slice(self.at..)
+    }
+}
+
+/// Makes UTF-8 of any bytes, without a change of their number: each that is none becomes a `?`. (Kafka, too, reads on:
+/// its replacement character is longer.)
+pub(super) fn replace_what_is_no_text(bytes: &mut [u8]) {
+    let mut rest = bytes;
+    while let Err(e) = std::str::from_utf8(rest) {
+        let bad = e.error_len().unwrap_or(rest.len() - e.valid_up_to());
+        let (head, tail) = rest.split_at_mut(e.valid_up_to() + bad);
+        head[e.valid_up_to()..].fill(b'?');
+        rest = tail;
     }
 }
 
@@ -306,6 +320,20 @@ mod tests {
         assert_eq!(fault(&[0], |r| r.string(), true), Fault::Null);
         let long = [&[0x81, 0x80, 0x02][..], &[b'a'; 0x8000][..]].concat();
         assert_eq!(fault(&long, |r| r.string(), true), Fault::StringTooLong(0x8000));
-        assert_eq!(fault(&[2, 0xff], |r| r.string(), true), Fault::Utf8);
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced() {
+        for (bytes, text) in [
+            (&b"a\xffb"[..], "a?b"),
+            (b"\xc3\x28", "?("),
+            (b"\xe2\x82", "??"),
+            (b"\xe2\x82\xac\xf0\x9f\x98", "\u{20ac}???"),
+            (b"\xff\xfe", "??"),
+            (b"", ""),
+        ] {
+            let body: Bytes = [&[u8::try_from(bytes.len() + 1).unwrap()][..], bytes].concat().into();
+            assert_eq!(Reader::new(&body, true).string().as_deref(), Ok(text));
+        }
     }
 }

@@ -5,11 +5,15 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
-use kafka_protocol::protocol::Request;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FetchResponse, MetadataRequest, MetadataResponse, ProduceResponse, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::{Decodable, Request};
 
 use crate::harness::broker::Broker;
 use crate::harness::flex::Writer;
+use crate::harness::text;
 use crate::harness::topics::{self, name};
 use crate::harness::wire::{API_VERSIONS, software};
 
@@ -114,14 +118,27 @@ fn a_null_where_none_may_be_closes_the_connection() {
     assert_closed(&broker, "a null key", &[&header(10, 0)[..], &[0xff, 0xff]].concat());
 }
 
+/// It is read as other characters, which no topic has in its name.
 #[test]
-fn text_that_is_not_utf_8_does_no_harm() {
+fn text_that_is_not_utf_8_is_a_name_like_any_other() {
+    const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    const INVALID_TOPIC: i16 = 17;
     let broker = Broker::start();
     let mut wire = broker.wire();
-    wire.send_frame(&[&header(3, 1)[..], &[0, 0, 0, 1, 0, 2, 0xc3, 0x28]].concat());
-    // Kafka reads it as replacement characters and answers INVALID_TOPIC; to close is as good.
-    drop(wire.read_frame());
-    assert_eq!(broker.wire().call(API_VERSIONS, &software()).error_code, 0);
+    let bad = [0, 2, 0xc3, 0x28];
+    let correlation = wire.send_body(3, 1, 1, &[&[0, 0, 0, 1][..], &bad].concat());
+    let metadata = MetadataResponse::decode(&mut wire.receive_body(0, correlation), 1).expect("a response");
+    assert_eq!(metadata.topics[0].error_code, INVALID_TOPIC);
+    // One partition, of which nothing is known.
+    let produce = [&[0xff, 0xff, 0, 1, 0, 0, 0, 9, 0, 0, 0, 1][..], &bad, &[0, 0, 0, 1], &[0; 4], &[0; 4]].concat();
+    let correlation = wire.send_body(0, 3, 1, &produce);
+    let produced = ProduceResponse::decode(&mut wire.receive_body(0, correlation), 3).expect("a response");
+    assert_eq!(produced.responses[0].partition_responses[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
+    let head = [&[0xff; 4][..], &[0; 8], &[0, 0, 1, 0], &[0], &[0, 0, 0, 1]].concat();
+    let fetch = [&head[..], &bad, &[0, 0, 0, 1], &[0; 4], &[0; 8], &[0, 0, 1, 0]].concat();
+    let correlation = wire.send_body(1, 4, 1, &fetch);
+    let fetched = FetchResponse::decode(&mut wire.receive_body(0, correlation), 4).expect("a response");
+    assert_eq!(fetched.responses[0].partitions[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
 }
 
 /// Announced bytes cost nothing: memory grows with what arrives. (Kafka is served nobody any more after this.)
@@ -256,18 +273,21 @@ fn idle_connections_are_closed() {
     assert!(silent.is_closed(), "one that never said anything too");
 }
 
-/// SASL on a listener without it.
+/// SASL on a listener without it: an answer, and the connection goes on.
 #[test]
 fn sasl_is_refused_where_there_is_none() {
+    const ILLEGAL_SASL_STATE: i16 = 34;
     let broker = Broker::start();
     let mut wire = broker.wire();
-    if !wire.advertised().contains_key(&17) {
-        return;
+    for version in wire.versions::<SaslHandshakeRequest>() {
+        let request = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+        assert_eq!(wire.call(version, &request).error_code, ILLEGAL_SASL_STATE, "handshake {version}");
     }
-    let request =
-        kafka_protocol::messages::SaslHandshakeRequest::default().with_mechanism(crate::harness::text("PLAIN"));
-    const ILLEGAL_SASL_STATE: i16 = 34;
-    assert_eq!(wire.call(1, &request).error_code, ILLEGAL_SASL_STATE);
+    for version in wire.versions::<SaslAuthenticateRequest>() {
+        let request = SaslAuthenticateRequest::default().with_auth_bytes((&b"\0admin\0secret"[..]).into());
+        assert_eq!(wire.call(version, &request).error_code, ILLEGAL_SASL_STATE, "authenticate {version}");
+    }
+    assert_eq!(wire.call(API_VERSIONS, &software()).error_code, 0);
 }
 
 /// The request after a bad one on the same connection is never read.

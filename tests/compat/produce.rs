@@ -423,6 +423,16 @@ fn the_first_produce_to_an_auto_created_topic_succeeds_soon() {
     });
 }
 
+/// More cannot be in sync than there are (`Partition.effectiveMinIsr`, since Kafka 3.7).
+#[test]
+fn min_insync_replicas_is_at_most_the_number_of_replicas() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let topic = topics::topic_with(&mut wire, 1, &[("min.insync.replicas", "2")]);
+    let response = topics::produce(&mut wire, &topic, 0, Batch::of(&["acks=all"]).build());
+    assert_eq!((response.error_code, response.base_offset), (0, 0));
+}
+
 /// Requests on one connection are carried out in their order, without waiting for each other's flush.
 #[test]
 fn pipelined_produce_keeps_its_order() {
