@@ -14,14 +14,14 @@ use millstream_core::fetch::SessionCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, AUTO_CREATIONS_MAX, Context, Dispatcher};
+use crate::api::{APIS, Context, Dispatcher, OnDemand};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
@@ -151,7 +151,7 @@ impl Node {
             controller: Arc::clone(&rooms.controller),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
-            auto_creations: Arc::new(Semaphore::new(AUTO_CREATIONS_MAX)),
+            on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),
             listeners,

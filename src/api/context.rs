@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use millstream_core::fetch::SessionCache;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
 use crate::coordinator::Groups;
@@ -19,8 +20,7 @@ pub struct Context {
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
-    /// Requests whose missing topics are being created.
-    pub auto_creations: Arc<Semaphore>,
+    pub on_demand: OnDemand,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.
     pub fetch_bytes_max: usize,

@@ -43,13 +43,10 @@ async fn answer(context: Arc<Context>, listener: Arc<Listener>, request: Request
         First::ToCreate(missing) => (missing, asker.request.body.len()),
         First::ToList { size_bytes } => (Vec::new(), size_bytes),
     };
-    let context = Arc::clone(&asker.context);
-    let outcome = compute(size_bytes, move || asker.respond()).await;
-    // Answered as missing first, like Kafka: a client that looks whether its topic is deleted must not find it again.
     if !missing.is_empty() {
-        context.auto_create_later(missing);
+        asker.context.create_on_demand(missing).await;
     }
-    outcome
+    compute(size_bytes, move || asker.respond()).await
 }
 
 /// A request, and who answers it to whom. It is read again when something is to be done first: a million names take a
@@ -63,7 +60,7 @@ struct Asker {
 /// What becomes of a request when it is first read.
 enum First {
     Answered(Outcome),
-    /// These are created when it is answered.
+    /// These are created before it is answered.
     ToCreate(Vec<NewTopic>),
     /// All topics are wanted, in a response of about this size.
     ToList {
@@ -89,7 +86,8 @@ impl Asker {
             }
             Wanted::Names(names) if may_create => controller.look(|now| {
                 let is_on = now.settings.boolean("auto.create.topics.enable");
-                missing_topics(names.iter().map(|name| &**name).filter(|_| is_on), &now.image, &now.settings)
+                let may_be_made = |name: &&str| is_on && !self.context.on_demand.was_deleted(name);
+                missing_topics(names.iter().map(|name| &**name).filter(may_be_made), &now.image, &now.settings)
             }),
             Wanted::Names(_) | Wanted::Ids(_) => Vec::new(),
         };

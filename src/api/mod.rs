@@ -45,7 +45,7 @@ pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
 pub use session::{ClientSoftware, Session};
-pub use topic_creation::AUTO_CREATIONS_MAX;
+pub use topic_creation::OnDemand;
 
 /// A boxed future, as handlers return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,8 +1,9 @@
 //! Topics that come into being: because a client asks for it, or because it asks for what is not there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use millstream_core::config::BrokerConfig;
 use millstream_core::controller::{
@@ -10,6 +11,7 @@ use millstream_core::controller::{
     create_topics,
 };
 use millstream_core::types::{TopicId, TopicName};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Context, nodes};
@@ -20,7 +22,43 @@ const AUTO_CREATED_MAX: usize = 1_000;
 /// How long one waits for topics that it brings into being; they come later all the same.
 const AUTO_CREATION_WAIT: Duration = Duration::from_millis(500);
 /// Requests whose missing topics are being created at a time. Beyond: the client's next try does it.
-pub const AUTO_CREATIONS_MAX: usize = 16;
+const AUTO_CREATIONS_MAX: usize = 16;
+/// How long a name is not created on demand after its deletion: a client that looks whether its topic is gone must not
+/// find it again, and one that has not heard of it must not bring it back at once.
+const DELETED_FOR: Duration = Duration::from_secs(1);
+/// Deleted names that are remembered at a time.
+const DELETED_MAX: usize = 10_000;
+
+/// Topics that come into being because a client asks about them.
+pub struct OnDemand {
+    /// Requests whose missing topics are being created.
+    creations: Semaphore,
+    deleted: Mutex<HashMap<String, Instant>>,
+}
+
+impl Default for OnDemand {
+    fn default() -> Self {
+        Self { creations: Semaphore::new(AUTO_CREATIONS_MAX), deleted: Mutex::default() }
+    }
+}
+
+impl OnDemand {
+    fn deleted(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the topic was deleted a moment ago.
+    pub(super) fn was_deleted(&self, name: &str) -> bool {
+        self.deleted().get(name).is_some_and(|at| at.elapsed() < DELETED_FOR)
+    }
+
+    pub(super) fn note_deleted<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut deleted = self.deleted();
+        deleted.retain(|_, at| at.elapsed() < DELETED_FOR);
+        let room = DELETED_MAX.saturating_sub(deleted.len());
+        deleted.extend(names.take(room).map(|name| (name.to_owned(), Instant::now())));
+    }
+}
 
 /// What became of each name.
 pub(super) type Creations = Vec<(String, Result<CreatedTopic, CreateTopicError>)>;
@@ -47,13 +85,11 @@ impl Context {
         self.controller.change(decide).await
     }
 
-    /// Creates topics that a client asked about, behind its answer.
-    pub(super) fn auto_create_later(self: Arc<Self>, topics: Vec<NewTopic>) {
-        let Ok(permit) = self.auto_creations.clone().try_acquire_owned() else { return };
-        tokio::spawn(async move {
+    /// Creates topics that a client asked about, if not too many do so at the same time.
+    pub(super) async fn create_on_demand(&self, topics: Vec<NewTopic>) {
+        if let Ok(_permit) = self.on_demand.creations.try_acquire() {
             self.auto_create(topics).await;
-            drop(permit);
-        });
+        }
     }
 
     /// Creates topics that the broker needs, and waits a little for them.
@@ -164,6 +200,15 @@ mod tests {
         let broker = broker(&[("offsets.topic.num.partitions", "9999"), ("num.partitions", "2")]);
         let made = missing_topics(["__consumer_offsets", "t"].into_iter(), &Image::default(), &broker);
         assert_eq!(names(&made), ["__consumer_offsets"]);
+    }
+
+    #[test]
+    fn deleted_names_are_remembered_in_a_bounded_number() {
+        let on_demand = OnDemand::default();
+        let many: Vec<String> = (0..=DELETED_MAX).map(|n| format!("t{n}")).collect();
+        on_demand.note_deleted(many.iter().map(String::as_str));
+        assert!(on_demand.was_deleted("t0") && !on_demand.was_deleted("other"));
+        assert_eq!(on_demand.deleted().len(), DELETED_MAX);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{DescribeClusterRequest, DescribeTopicPartitionsRequest, MetadataRequest};
+use kafka_protocol::messages::{
+    DeleteTopicsRequest, DescribeClusterRequest, DescribeTopicPartitionsRequest, MetadataRequest,
+};
 use uuid::Uuid;
 
 use crate::harness::broker::{Broker, free_port};
@@ -120,6 +122,22 @@ fn metadata_of_an_unknown_topic_creates_it_only_when_allowed() {
     assert_eq!(made.partitions.len(), 4, "num.partitions");
     topics::await_topic(&mut wire, &topic, 4);
     assert_eq!(topics::write(&mut wire, &topic, 0, &["first"]), 0);
+}
+
+/// Whoever looks whether a topic is gone must not bring it back by that.
+#[test]
+fn a_topic_that_was_just_deleted_is_missing_first() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    let deletion = DeleteTopicsRequest::default().with_topic_names(vec![name(&topic)]).with_timeout_ms(10_000);
+    assert_eq!(wire.call(5, &deletion).responses[0].error_code, 0);
+    let first = wire.call(9, &by_name(&[&topic], true));
+    assert_eq!(first.topics[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
+    eventually("it is created for those who insist", || {
+        let response = wire.call(9, &by_name(&[&topic], true));
+        (response.topics[0].error_code == 0).then_some(())
+    });
 }
 
 #[test]
