@@ -24,6 +24,7 @@ use crate::admin::{self, Admin, BoundAdmin};
 use crate::api::{APIS, Context, Dispatcher, OnDemand};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
+use crate::partition::ScrubMetrics;
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
 
 /// What connections get to finish when the node stops.
@@ -143,6 +144,8 @@ impl Node {
         tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
         let listeners: Vec<_> = bound.iter().map(|bound| Arc::clone(&bound.listener)).collect();
         let rooms = Rooms::open(&config, &directory, &listeners).await?;
+        let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
+        rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
             config: Arc::clone(&config),

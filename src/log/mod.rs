@@ -29,9 +29,11 @@ mod recovery;
 mod retention;
 mod roll;
 mod scan;
+mod scrub;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timestamps;
 mod truncate;
 mod view;

@@ -11,6 +11,7 @@ mod log_config;
 mod open;
 mod read;
 mod registry;
+mod scrub;
 mod shard;
 mod waiters;
 
@@ -20,6 +21,7 @@ pub use handle::{Leadership, Partition};
 pub use open::Removed;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
 pub use registry::{OpenOutcome, Partitions, PartitionsConfig, ToOpen};
+pub use scrub::ScrubMetrics;
 pub use waiters::FetchWait;
 
 #[cfg(test)]

@@ -257,6 +257,29 @@ fn records(partition: &Partition) -> Vec<(i64, String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_finds_a_flipped_bit_in_a_closed_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true).await;
+    for n in 0..60 {
+        node.produce(0, batch(&format!("record {n}"), 2), Acks::All).await.unwrap();
+    }
+    let metrics = crate::telemetry::Metrics::new();
+    let scrub = ScrubMetrics::new(&metrics);
+    scrub.scrub(&node.partitions.all(), f64::MAX);
+    assert!(metrics.render().contains("millstream_corrupt_segments 0\n"));
+    let partition = dir.path().join("log").join(id(0).topic.to_string()).join("0");
+    let path = partition.join(format!("{:020}.log", 0));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() - 5;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    scrub.scrub(&node.partitions.all(), f64::MAX);
+    let text = metrics.render();
+    assert!(text.contains("millstream_corrupt_segments 1\n"), "{text}");
+    assert!(!text.contains("millstream_scrubbed_bytes_total 0\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_first_segment_is_missing_is_lost_and_stays_offline() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), true).await;

@@ -103,15 +103,18 @@ fn a_full_disk_is_freed_by_deleting_records() {
     if Broker::own(&[]).is_none() {
         return;
     }
-    let Some(disk) = SmallDisk::mount(128) else { return };
+    let Some(disk) = SmallDisk::mount(64) else { return };
     let mut broker = Broker::own_below(&disk.0, &[]);
     let mut wire = broker.wire();
     let topic = topics::topic_with(&mut wire, 1, &[("segment.bytes", "1048576")]);
-    let big = "x".repeat(500_000);
     let mut end = 0;
-    while topics::produce(&mut wire, &topic, 0, Batch::of(&[&big]).build()).error_code == 0 {
-        end += 1;
-        assert!(end < 1_000, "the disk never gets full");
+    // Large ones until they find no room, then small ones, to the last page.
+    for size in [500_000, 50_000, 1_000] {
+        let batch = Batch::of(&[&"x".repeat(size)]).build();
+        while topics::produce(&mut wire, &topic, 0, batch.clone()).error_code == 0 {
+            end += 1;
+            assert!(end < 10_000, "the disk never gets full");
+        }
     }
     let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(end);
     let deleted = DeleteRecordsTopic::default().with_name(topics::name(&topic)).with_partitions(vec![partition]);
@@ -119,7 +122,7 @@ fn a_full_disk_is_freed_by_deleting_records() {
     let response = wire.call(2, &request);
     assert_eq!(response.topics[0].partitions[0].error_code, 0, "{response:?}");
     let offset = eventually("the broker takes records again", || {
-        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&[&big]).build());
+        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&["after"]).build());
         (response.error_code == 0).then_some(response.base_offset)
     });
     assert_eq!(offset, end);

@@ -15,7 +15,6 @@ mod install;
 mod offset_map;
 mod output;
 mod run;
-mod throttle;
 
 use std::sync::Arc;
 

@@ -10,11 +10,12 @@ use millstream_core::types::{Offset, ProducerId};
 use super::super::error::{LostPlace, ReadError};
 use super::super::frame::{Frame, FrameError, SEGMENT_HEADER_LEN, SegmentHeader, describe_batch, parse_frame};
 use super::super::scan::FrameReader;
+use super::super::throttle::Throttle;
 use super::super::timestamps::INFLATED_MAX;
 use super::filter::{Filter, Kept};
 use super::offset_map::OffsetMap;
 use super::output::{Compacted, Finished, Output};
-use super::throttle::Throttle;
+
 use super::{CompactionJob, Source};
 
 /// What the first pass found.

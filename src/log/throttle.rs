@@ -1,4 +1,4 @@
-//! How fast a compaction may read and write (Kafka `Throttler`).
+//! How fast work in the background may read and write (Kafka `Throttler`).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Throttle {
 
 /// By how much `passed` bytes are ahead of their time.
 fn early(passed: u64, bytes_per_second_max: f64, elapsed: Duration) -> Duration {
-    // Infinite and absurd times are as good as an hour: whoever sets such a limit wants no compaction.
+    // Infinite and absurd times are as good as an hour: whoever sets such a limit wants none of it.
     let due = Duration::try_from_secs_f64(passed as f64 / bytes_per_second_max);
     due.unwrap_or(Duration::from_secs(3_600)).saturating_sub(elapsed)
 }
