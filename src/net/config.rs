@@ -16,7 +16,8 @@ pub struct NetConfig {
     /// `message.max.bytes`: producers fail; large: one request may take so much memory.
     pub frame_bytes_max: usize,
     /// `request.memory.bytes` (ours; Kafka's `queued.max.request.bytes` has no limit by default), bytes, default
-    /// 256 MiB, of all requests that are not answered yet. Small: large requests wait for each other.
+    /// 256 MiB, of all requests that are not answered yet, and as much again of replies that wait behind others. Small:
+    /// large requests wait for each other.
     pub request_memory_bytes: usize,
     /// `connections.max.idle.ms`, default 10 minutes; `None` (negative): for ever. Short: clients connect again and
     /// again; long: dead clients hold descriptors.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::frame::{Frame, FrameError, FrameReader, Progress};
-use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, RequestMemory};
+use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, ReplyMemory, RequestMemory};
 use super::replies::{Pending, Replies, ReplyError};
 use crate::api::{Call, Refused, Service, Session};
 
@@ -27,6 +27,7 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(3600);
 pub(super) struct Shared {
     pub service: Arc<dyn Service>,
     pub memory: Arc<RequestMemory>,
+    pub reply_memory: Arc<ReplyMemory>,
     /// `socket.request.max.bytes`.
     pub frame_bytes_max: usize,
     /// `connections.max.idle.ms`; `None`: for ever.
@@ -115,7 +116,8 @@ impl Connection {
         let first_look = now + shared.idle_max.unwrap_or(LOOK_AT_LEAST);
         let look = Box::pin(tokio::time::sleep_until(first_look.into()));
         let watch = Watch { stop, stopping: false, look, moved: 0, moved_at: now, standing: None };
-        Self { shared, socket, session, reader, replies: Replies::default(), watch, api: None }
+        let replies = Replies::new(Arc::clone(&shared.reply_memory));
+        Self { shared, socket, session, reader, replies, watch, api: None }
     }
 
     pub(super) fn session(&self) -> &Session {

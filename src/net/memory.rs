@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use prometheus::IntGauge;
@@ -24,6 +25,31 @@ pub(super) struct RequestMemory {
     free: Arc<Semaphore>,
     beyond: Arc<Semaphore>,
     inflight: IntGauge,
+}
+
+/// Bytes that finished replies hold until the socket has room for them, over all connections. Files count nothing.
+pub(super) struct ReplyMemory {
+    limit_bytes: usize,
+    held: AtomicUsize,
+}
+
+impl ReplyMemory {
+    /// `limit_bytes`: of all connections together. Beyond it no connection is read that holds more than a little.
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, held: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.limit_bytes
+    }
 }
 
 /// Memory that one request holds. Given back when dropped.

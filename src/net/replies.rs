@@ -8,15 +8,18 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::memory::Lease;
+use super::memory::{Lease, ReplyMemory};
 use super::outgoing::Outgoing;
 use crate::api::Outcome;
+use crate::protocol::Part;
 use crate::telemetry::ApiMetrics;
 
 /// Requests of one connection that are not answered yet. Full: the connection is not read.
 const OUTSTANDING_MAX: usize = 1_000;
 /// Bytes of those requests and of finished replies behind them. Full: the connection is not read.
 const OUTSTANDING_BYTES_MAX: usize = 32 << 20;
+/// Bytes of finished replies behind others that a connection may hold though those of all are too many.
+const HELD_BYTES_FREE: usize = 256 * 1024;
 /// Bytes that wait for the socket before the next finished reply is taken along. A client that does not read holds
 /// this much and one reply.
 const OUTGOING_BYTES_MAX: usize = 256 * 1024;
@@ -43,8 +46,10 @@ pub(super) enum ReplyError {
 }
 
 /// The queue, and what is on its way to the socket.
-#[derive(Default)]
 pub(super) struct Replies {
+    memory: Arc<ReplyMemory>,
+    /// Bytes in memory of finished replies in the queue.
+    held: usize,
     queue: VecDeque<Pending>,
     /// Requests and finished replies in the queue.
     bytes: usize,
@@ -58,9 +63,23 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    pub(super) fn new(memory: Arc<ReplyMemory>) -> Self {
+        Self {
+            memory,
+            held: 0,
+            queue: VecDeque::new(),
+            bytes: 0,
+            free_bytes: 0,
+            outgoing: Outgoing::default(),
+            ends: false,
+            closing: None,
+        }
+    }
+
     pub(super) fn push(&mut self, pending: Pending) {
         self.bytes += weight(&pending);
         self.free_bytes += unpaid(&pending);
+        self.hold(in_memory(&pending));
         self.ends |= matches!(pending.outcome, Outcome::Close(_));
         self.queue.push_back(pending);
     }
@@ -71,6 +90,18 @@ impl Replies {
             || self.closing.is_some()
             || self.queue.len() >= OUTSTANDING_MAX
             || self.bytes >= OUTSTANDING_BYTES_MAX
+            // It is read again when its own replies leave: nobody has to wake it for others'.
+            || self.held >= HELD_BYTES_FREE && self.memory.is_spent()
+    }
+
+    fn hold(&mut self, bytes: usize) {
+        self.held += bytes;
+        self.memory.hold(bytes);
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.held -= bytes;
+        self.memory.give_back(bytes);
     }
 
     /// Bytes of requests that hold no memory of the common store.
@@ -118,8 +149,11 @@ impl Replies {
                 self.bytes -= front.request_bytes;
                 front.outcome = outcome;
                 self.bytes += weight(front);
+                let held = in_memory(front);
+                self.hold(held);
             }
             let Some(done) = self.queue.pop_front() else { return };
+            self.give_back(in_memory(&done));
             self.bytes -= weight(&done);
             self.free_bytes -= unpaid(&done);
             self.finish(done);
@@ -142,6 +176,19 @@ impl Replies {
         }
         drop(done.lease);
     }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.memory.give_back(self.held);
+    }
+}
+
+/// Bytes of a finished reply but for its files.
+fn in_memory(pending: &Pending) -> usize {
+    let Outcome::Reply(response) = &pending.outcome else { return 0 };
+    let bytes = |part: &Part| if matches!(part, Part::Bytes(_)) { part.len() } else { 0 };
+    response.parts().iter().map(bytes).sum()
 }
 
 /// What an entry of the queue holds, in bytes.

@@ -11,7 +11,7 @@ use super::bind::Bound;
 use super::config::NetConfig;
 use super::connection::Shared;
 use super::limits::{Counts, LimitsHandle};
-use super::memory::RequestMemory;
+use super::memory::{ReplyMemory, RequestMemory};
 use super::notices::Notices;
 use crate::api::Service;
 use crate::telemetry::Metrics;
@@ -37,6 +37,7 @@ impl Server {
         let shared = Arc::new(Shared {
             service,
             memory: RequestMemory::new(config.request_memory_bytes, metrics.inflight_request_bytes.clone()),
+            reply_memory: Arc::new(ReplyMemory::new(config.request_memory_bytes)),
             frame_bytes_max: config.frame_bytes_max,
             idle_max: config.idle_max,
             stall_max: config.stall_max,

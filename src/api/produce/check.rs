@@ -26,6 +26,8 @@ const INFLATE_FACTOR_MAX: usize = 100;
 const INFLATED_BYTES_MAX: usize = 256 << 20;
 /// so many times its size is more.
 const INFLATE_FACTOR_OF_REQUEST: usize = 16;
+/// From this size on batches are looked at off the workers though none is compressed: four milliseconds' work.
+const LARGE_PLAIN_BYTES: usize = 4 << 20;
 /// Bytes that are inflated between other requests: about a millisecond's work.
 const INFLATED_INLINE_MAX: usize = 1 << 20;
 
@@ -65,7 +67,7 @@ impl Checked {
         size_bytes: usize,
     ) -> Self {
         let check = Check { version, acks, now: now() };
-        if size_bytes < LARGE_BYTES || !is_any_compressed(&asked) {
+        if size_bytes < LARGE_BYTES || size_bytes < LARGE_PLAIN_BYTES && !is_any_compressed(&asked) {
             let mut budget = Budget::new(INFLATED_INLINE_MAX);
             let checked = check.request(context, &asked, &mut budget);
             if !budget.is_overdrawn() {
@@ -255,16 +257,13 @@ mod tests {
             ],
         };
         let kept = last_of_each(&asked);
-        let kept: Vec<(&str, Vec<(i32, &[u8])>)> = kept
-            .iter()
-            .map(|(topic, partitions)| {
-                let TopicRef::Name(name) = topic else { panic!("a name") };
-                (name.as_str(), partitions.iter().map(|p| (p.index, p.records.as_deref().unwrap())).collect())
-            })
-            .collect();
+        let kept = kept.iter().map(|(topic, partitions)| {
+            let TopicRef::Name(name) = topic else { panic!("a name") };
+            partitions.iter().map(|p| (name.as_str(), p.index, p.records.as_deref().unwrap())).collect::<Vec<_>>()
+        });
         assert_eq!(
-            kept,
-            [("a", vec![(0, &b"a0 again"[..]), (1, b"a1 again"), (2, b"a2")]), ("b", vec![(1, &b"b1"[..])])]
+            kept.collect::<Vec<_>>(),
+            [vec![("a", 0, &b"a0 again"[..]), ("a", 1, b"a1 again"), ("a", 2, b"a2")], vec![("b", 1, &b"b1"[..])]]
         );
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::{ECHO, LATER, SILENT, eventually, request, start, start_with};
+use super::{ECHO, LARGE, LATER, SILENT, eventually, request, start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_wait_for_the_memory_that_others_hold() {
@@ -115,4 +115,38 @@ async fn small_requests_that_wait_are_free_only_while_they_are_few() {
     assert_eq!(greedy.receive().await.0, 0);
     greedy.echoes(100).await;
     eventually(|| setup.metrics.inflight_request_bytes.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_that_wait_stop_the_reading_of_those_that_hold_many() {
+    let setup = start_with(&[], |config| config.request_memory_bytes = 1_000_000);
+    let (mut one, mut two, mut other) = (setup.client().await, setup.client().await, setup.client().await);
+    let (first, second) = (setup.switch(0), setup.switch(100));
+    let size = 100_000_u32.to_be_bytes();
+    let started = || setup.fake.started.lock().unwrap().len();
+    one.send(LATER, 0, b"").await;
+    for id in 1..=50 {
+        one.send(LARGE, id, &size).await;
+    }
+    // Ten are too much for all together.
+    eventually(|| started() >= 11).await;
+    other.echoes(-1).await;
+    assert_eq!(started(), 12);
+    // A connection of its own may have three behind one that waits.
+    two.send(LATER, 100, b"").await;
+    for id in 101..=150 {
+        two.send(LARGE, id, &size).await;
+    }
+    eventually(|| started() >= 16).await;
+    other.echoes(-1).await;
+    assert_eq!(started(), 17);
+    second.send(()).unwrap();
+    for id in 100..=150 {
+        assert_eq!(two.receive().await.0, id);
+    }
+    drop(two);
+    first.send(()).unwrap();
+    for id in 0..=50 {
+        assert_eq!(one.receive().await.0, id);
+    }
 }
