@@ -111,6 +111,19 @@ fn deletion_on_a_full_disk_begins_with_what_needs_no_room() {
 }
 
 #[test]
+fn what_is_deleted_makes_room_for_closing_the_active_segment() {
+    let mut f = Fixture::new(LogConfig { segment_bytes: 500, ..LogConfig::default() });
+    for _ in 0..4 {
+        f.produce(&batch(1, 300, NOW));
+    }
+    let used: u64 = fs::read_dir(f.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().blocks() * 512).sum();
+    let _full = set(&f.path(), Fault::Quota(used));
+    let (end, last) = (f.log().next_offset(), f.log().last_index());
+    f.log().delete_segments_below(end, last).unwrap();
+    assert_eq!((f.files().len(), f.log().first_offset()), (1, end));
+}
+
+#[test]
 fn a_log_that_is_emptied_is_on_disk_before_its_old_segments_go() {
     let mut f = Fixture::new(LogConfig::default());
     f.produce(&batch(1, 300, NOW));
