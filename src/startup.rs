@@ -25,6 +25,7 @@ use crate::api::{APIS, Context, Dispatcher, OnDemand};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::ScrubMetrics;
+use crate::store::StoreError;
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
 
 /// What connections get to finish when the node stops.
@@ -66,7 +67,9 @@ impl StartError {
                 }
                 DirectoryError::Io { .. } | DirectoryError::InUse { .. } => ExitCode::from(1),
             },
-            Self::Rooms(RoomsError::Io(_) | RoomsError::Controller(_)) => ExitCode::from(1),
+            Self::Rooms(RoomsError::Io(_) | RoomsError::Controller(_) | RoomsError::Store(StoreError::NoSpace(_))) => {
+                ExitCode::from(1)
+            }
             Self::Rooms(_) => ExitCode::from(2),
             Self::Bind(_) | Self::Admin { .. } | Self::Io(_) => ExitCode::from(1),
         }
