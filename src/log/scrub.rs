@@ -20,7 +20,7 @@ impl LogView {
     /// what retention and compaction take away meanwhile is passed over.
     pub fn scrub(&self, bytes_per_second_max: f64, on_read: &mut dyn FnMut(u64)) -> Vec<LostPlace> {
         let segments = self.segments().clone();
-        let throttle = Throttle::new(bytes_per_second_max);
+        let throttle = Throttle::new(bytes_per_second_max, Default::default());
         let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
         closed.iter().filter_map(|segment| check(segment, &throttle, on_read)).collect()
     }

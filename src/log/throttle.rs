@@ -1,6 +1,8 @@
 //! How fast work in the background may read and write (Kafka `Throttler`).
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A shorter sleep is not worth the waking.
@@ -11,11 +13,17 @@ pub(super) struct Throttle {
     bytes_per_second_max: f64,
     began: Instant,
     passed: Cell<u64>,
+    cancelled: Arc<AtomicBool>,
 }
 
 impl Throttle {
-    pub(super) fn new(bytes_per_second_max: f64) -> Self {
-        Self { bytes_per_second_max, began: Instant::now(), passed: Cell::new(0) }
+    /// `cancelled`: set by others when the work is not wanted any more.
+    pub(super) fn new(bytes_per_second_max: f64, cancelled: Arc<AtomicBool>) -> Self {
+        Self { bytes_per_second_max, began: Instant::now(), passed: Cell::new(0), cancelled }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
     /// Bytes were read or written: sleeps when they came too early.

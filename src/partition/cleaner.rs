@@ -2,6 +2,7 @@
 //! is due and take the result in.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -47,8 +48,8 @@ impl CleanerConfig {
 }
 
 /// As long as one is there a compaction has files in the partition's directory, and a halted replica is not opened
-/// again: it would take a finished output for the log's, and delete what it stands for.
-pub(super) type Compacting = Arc<()>;
+/// again: it would take a finished output for the log's, and delete what it stands for. Set: it shall end.
+pub(super) type Compacting = Arc<AtomicBool>;
 
 /// A compaction that a shard gives out.
 pub(super) struct Due {
@@ -192,7 +193,7 @@ impl Shard {
             let Some(job) = group.log().compaction_plan(limits) else { continue };
             if dirtiest.as_ref().is_none_or(|best| job.dirty_ratio() > best.job.dirty_ratio()) {
                 let producers = owned.producers.last_offsets();
-                let (id, incarnation, compacting) = (*id, owned.incarnation, Compacting::default());
+                let (id, incarnation, compacting) = (*id, owned.incarnation, job.cancelled());
                 dirtiest = Some(Due { id, incarnation, job, producers, compacting });
             }
         }
@@ -206,6 +207,13 @@ impl Shard {
             self.compacting.insert(due.id, Arc::downgrade(&due.compacting));
         }
         answer(reply, dirtiest);
+    }
+
+    /// Nobody will take its result.
+    pub(super) fn cancel_compaction(&self, id: PartitionId) {
+        if let Some(compacting) = self.compacting.get(&id).and_then(Weak::upgrade) {
+            compacting.store(true, Ordering::Relaxed);
+        }
     }
 
     fn sync_checkpoint(&mut self, id: PartitionId) -> bool {
@@ -231,6 +239,6 @@ impl Shard {
 }
 
 /// Whether a compaction has files in the partition's directory.
-pub(super) fn is_compacting(compacting: &HashMap<PartitionId, Weak<()>>, id: PartitionId) -> bool {
+pub(super) fn is_compacting(compacting: &HashMap<PartitionId, Weak<AtomicBool>>, id: PartitionId) -> bool {
     compacting.get(&id).is_some_and(|compacting| compacting.strong_count() > 0)
 }

@@ -103,6 +103,7 @@ impl Shard {
         owned.shared.waiters.changed();
         self.unsaved.remove(&id);
         self.halted.remove(&id);
+        self.cancel_compaction(id);
         self.has_opened(id);
         Removed::Done
     }

@@ -1,6 +1,7 @@
 //! The loop that owns partitions.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ pub(super) struct Shard {
     pub unsaved: HashSet<PartitionId>,
     pub halted: HashSet<PartitionId>,
     /// Compactions under way.
-    pub compacting: HashMap<PartitionId, Weak<()>>,
+    pub compacting: HashMap<PartitionId, Weak<AtomicBool>>,
     pub incarnations: u64,
     /// Openings to be answered when all of their partitions lead.
     pub openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
@@ -309,6 +310,7 @@ impl Shard {
         owned.refuse_all(AppendError::Storage);
         self.unsaved.remove(&id);
         self.halted.insert(id);
+        self.cancel_compaction(id);
         self.has_opened(id);
     }
 
@@ -351,6 +353,7 @@ impl Owned {
 
     pub fn refuse_all(&mut self, error: AppendError) {
         let log_start = self.shared.log_start();
+        self.uncommitted_bytes = 0;
         for parked in self.parked.drain(..) {
             parked.reply.finish(Err(error.clone()), log_start);
         }

@@ -17,6 +17,7 @@ mod output;
 mod run;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use millstream_core::types::{Offset, PartitionId, RaftIndex, Timestamp};
 
@@ -57,6 +58,7 @@ pub struct CompactionJob {
     first_dirty: Offset,
     clean_bytes: u64,
     dirty_bytes: u64,
+    cancelled: Arc<AtomicBool>,
 }
 
 pub(super) struct Source {
@@ -75,6 +77,11 @@ impl CompactionJob {
     /// Share of the bytes that were never compacted, 0 to 1: the dirtiest log goes first.
     pub fn dirty_ratio(&self) -> f64 {
         self.dirty_bytes as f64 / (self.clean_bytes + self.dirty_bytes).max(1) as f64
+    }
+
+    /// Set, it lets `run` end early.
+    pub fn cancelled(&self) -> Arc<AtomicBool> {
+        self.cancelled.clone()
     }
 
     /// Bytes that will be read at least.
@@ -110,6 +117,7 @@ impl Log {
             first_dirty,
             clean_bytes,
             dirty_bytes,
+            cancelled: Arc::default(),
         };
         let overdue = sources.iter().filter(is_dirty).any(|closed| self.is_overdue(&closed.meta, limits.now));
         (overdue || job.dirty_ratio() > self.config.min_cleanable_dirty_ratio.share()).then_some(job)

@@ -30,9 +30,10 @@ struct Mapped {
 impl CompactionJob {
     /// Reads the dirty part for its keys, then writes all sources anew without what is superseded. `producers`: the last
     /// offset of the last batch of each live producer. Memory: the map, and a batch. After an error nothing has
-    /// changed; `Corrupt`: a source is damaged, and the replica is to be halted.
+    /// changed; `Corrupt`: a source is damaged, and the replica is to be halted; `Gone`: so is a source, or it was
+    /// cancelled.
     pub fn run(self, producers: &HashMap<ProducerId, Offset>) -> Result<Compacted, ReadError> {
-        let throttle = Throttle::new(self.limits.bytes_per_second_max);
+        let throttle = Throttle::new(self.limits.bytes_per_second_max, self.cancelled.clone());
         let mapped = self.map_keys(&throttle)?;
         let sources = &self.sources[..mapped.sources];
         let mut done = Compacted {
@@ -220,6 +221,9 @@ fn each_batch(
     let mut reader = FrameReader::new(&file, source.meta.length);
     let mut position = SEGMENT_HEADER_LEN;
     while position < source.meta.length {
+        if throttle.is_cancelled() {
+            return Err(ReadError::Gone { base_offset: segment.base_offset() });
+        }
         let bytes = reader.frame(position).map_err(io_error)?.map_err(|e| segment.corrupt(position, &e))?;
         throttle.pass(bytes.len());
         match parse_frame(bytes).map_err(|e| segment.corrupt(position, &e))? {

@@ -10,8 +10,8 @@ use super::super::cleaner::{Cleaned, Done, Due};
 use super::super::registry::Shared;
 use super::super::shard::{Ask, MAILBOX_MAX, Shard, system_clock, tell_flushed};
 use super::*;
-use crate::log::Dirty;
 use crate::log::faults::{Fault, set};
+use crate::log::{Dirty, ReadError};
 
 const BALLAST: u64 = 1 << 20;
 
@@ -54,6 +54,14 @@ async fn fill_compacted(node: &Node) {
     }
 }
 
+async fn plan(node: &Node) -> Due {
+    let (reply, due) = oneshot::channel();
+    let config = CleanerConfig::of(&BrokerConfig::default());
+    let ask = Ask::PlanCompaction { config, except: HashSet::new(), reply };
+    node.partitions.shard(id(0)).send(ask).await.ok().unwrap();
+    due.await.unwrap().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_halted_replica_is_not_opened_again_while_its_compaction_has_files_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -61,11 +69,7 @@ async fn a_halted_replica_is_not_opened_again_while_its_compaction_has_files_the
     assert_eq!(open(&node, 0..2, true).await, 0);
     fill_compacted(&node).await;
     let before = records(&node.get(0));
-    let (reply, due) = oneshot::channel();
-    let config = CleanerConfig::of(&BrokerConfig::default());
-    let shard = node.partitions.shard(id(0));
-    shard.send(Ask::PlanCompaction { config, except: HashSet::new(), reply }).await.ok().unwrap();
-    let Due { id: due, incarnation, job, producers, compacting } = due.await.unwrap().unwrap();
+    let Due { id: due, incarnation, job, producers, compacting } = plan(&node).await;
     assert_eq!(due, id(0));
     let compacted = job.run(&producers).unwrap();
     {
@@ -78,12 +82,47 @@ async fn a_halted_replica_is_not_opened_again_while_its_compaction_has_files_the
     eventually("the other partition leads again", || node.get(1).is_leading()).await;
     assert_eq!(node.get(0).leadership(), Leadership::Offline);
     let (reply, installed) = oneshot::channel();
+    let shard = node.partitions.shard(id(0));
     let done = Box::new(Done { id: due, incarnation, compacted, compacting });
     shard.send(Ask::InstallCompacted { done, reply }).await.ok().unwrap();
     assert!(!installed.await.unwrap());
     eventually("the partition leads again", || node.get(0).is_leading()).await;
     assert_eq!(records(&node.get(0)), before);
-    assert!(matches!(node.partitions.compact_one(&config, &HashSet::new()).await, Cleaned::One));
+    let config = CleanerConfig::of(&BrokerConfig::default());
+    assert_eq!(node.partitions.compact_one(&config, &HashSet::new()).await, Cleaned::One);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_compaction_of_a_halted_replica_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    open(&node, 0..1, true).await;
+    fill_compacted(&node).await;
+    let Due { job, producers, compacting, .. } = plan(&node).await;
+    {
+        let _broken = set(dir.path(), Fault::Write(Errno::EIO));
+        assert_eq!(node.produce(0, batch("lost", 1), Acks::All).await, Err(AppendError::Storage));
+    }
+    assert!(matches!(job.run(&producers), Err(ReadError::Gone { .. })));
+    drop(compacting);
+    eventually("the partition leads again", || node.get(0).is_leading()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_replica_refuses_however_much_was_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = node(dir.path());
+    open(&node, 0..1, true).await;
+    let _broken = set(dir.path(), Fault::Write(Errno::EIO));
+    let bytes = batch(&"x".repeat(1_000_000), 1);
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let ticket = Ticket::new(40, None);
+    let place =
+        |place| Append { id: id(0), header, bytes: bytes.clone(), acks: Acks::All, ticket: ticket.clone(), place };
+    node.partitions.append((0..39).map(place).collect()).await;
+    node.partitions.append(vec![place(39)]).await;
+    tokio::time::timeout(Duration::from_secs(20), ticket.completed()).await.unwrap();
+    assert!(ticket.take().into_iter().all(|outcome| outcome.is_some_and(|outcome| outcome.is_err())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
