@@ -27,7 +27,8 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| {
     let memory = std::path::Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let root = tempfile::TempDir::new_in(parent).expect("temporary directory");
-    let dir = DataDir::open(root.path(), FlushConfig::default()).expect("data directory");
+    let dir =
+        DataDir::open(root.path(), FlushConfig { ballast_bytes: 0, ..FlushConfig::default() }).expect("data directory");
     let start = LogStart { next_index: RaftIndex(2), prev_term: RaftTerm(1), base_offset: Offset(0) };
     let mut log = Log::create(&dir, partition(), LogConfig::default(), start).expect("log");
     for (term, batches) in [(1, 3), (4, 2)] {
