@@ -194,6 +194,10 @@ pub struct TopicConsume {
     /// Only these partitions
     #[arg(short, long = "partition", value_name = "N,..", value_delimiter = ',')]
     pub partitions: Vec<i32>,
+    /// Joins this consumer group: reads what the group hands out, from where it was, and commits what is printed; --from
+    /// is for partitions without a committed offset
+    #[arg(short, long, value_name = "GROUP", conflicts_with = "partitions")]
+    pub group: Option<String>,
     /// Waits for more records at the end
     #[arg(long)]
     pub follow: bool,

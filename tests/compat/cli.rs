@@ -8,21 +8,19 @@ use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::{BINARY, Broker};
 use crate::harness::client::config;
 use crate::harness::{eventually, now_ms, topics, unique};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
-
 /// How a command ended.
-struct Done {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs `millstream ARGS` to its end.
-fn run(args: &[&str], input: &str) -> Done {
+pub fn run(args: &[&str], input: &str) -> Done {
     let mut command = Command::new(BINARY);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
@@ -40,13 +38,13 @@ fn cli_with_input(broker: &Broker, args: &[&str], input: &str) -> Done {
     run(&args, input)
 }
 
-fn cli(broker: &Broker, args: &[&str]) -> Done {
+pub fn cli(broker: &Broker, args: &[&str]) -> Done {
     cli_with_input(broker, args, "")
 }
 
 /// The standard output of a command that must not fail.
 #[track_caller]
-fn shown(broker: &Broker, args: &[&str]) -> String {
+pub fn shown(broker: &Broker, args: &[&str]) -> String {
     let done = cli(broker, args);
     assert_eq!(done.code, Some(0), "{args:?}: {}", done.stderr);
     done.stdout
@@ -54,13 +52,13 @@ fn shown(broker: &Broker, args: &[&str]) -> String {
 
 /// The same for a program.
 #[track_caller]
-fn json(broker: &Broker, args: &[&str]) -> Value {
+pub fn json(broker: &Broker, args: &[&str]) -> Value {
     let args: Vec<_> = args.iter().copied().chain(["--format", "json"]).collect();
     serde_json::from_str(&shown(broker, &args)).expect("one JSON document")
 }
 
 #[track_caller]
-fn produce(broker: &Broker, args: &[&str], input: &str) {
+pub fn produce(broker: &Broker, args: &[&str], input: &str) {
     let args: Vec<_> = ["topic", "produce"].iter().chain(args).copied().collect();
     let done = cli_with_input(broker, &args, input);
     assert_eq!(done.code, Some(0), "{args:?}: {}", done.stderr);
@@ -287,7 +285,7 @@ fn cli_group_with_members_is_shown_and_left_alone() {
     fails(&broker, &["group", "delete", &group], 1, &["NON_EMPTY_GROUP", "stop its consumers"]);
 }
 
-fn json_if_done(broker: &Broker, args: &[&str]) -> Option<Value> {
+pub fn json_if_done(broker: &Broker, args: &[&str]) -> Option<Value> {
     let args: Vec<_> = args.iter().copied().chain(["--format", "json"]).collect();
     let done = cli(broker, &args);
     if done.code == Some(0) { serde_json::from_str(&done.stdout).ok() } else { None }

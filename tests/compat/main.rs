@@ -3,6 +3,7 @@
 
 mod absent_members;
 mod cli;
+mod cli_group;
 mod clients;
 mod cluster;
 mod configs;

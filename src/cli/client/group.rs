@@ -1,6 +1,7 @@
 //! Consumer groups as an onlooker sees them: coordinator, committed offsets, resets.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -23,6 +24,16 @@ pub struct CommittedOffset {
     pub offset: i64,
     pub metadata: String,
 }
+
+/// In whose name offsets are committed.
+#[derive(Clone, Copy, Debug)]
+pub struct Committer<'a> {
+    pub member: &'a str,
+    pub generation: i32,
+}
+
+/// Whoever is no member, for a group without members.
+const ONLOOKER: Committer<'static> = Committer { member: "", generation: -1 };
 
 impl Client {
     /// The broker that coordinates a group.
@@ -55,11 +66,26 @@ impl Client {
         R: Request + Send + Sync,
         R::Response: Send,
     {
+        self.ask_coordinator_waiting(group, build, code_of, Duration::ZERO).await
+    }
+
+    /// The same with a request that the coordinator itself may keep waiting for so long.
+    pub async fn ask_coordinator_waiting<R>(
+        &self,
+        group: &str,
+        build: impl Fn(i16) -> R + Send + Sync,
+        code_of: impl Fn(&R::Response) -> i16,
+        wait: Duration,
+    ) -> Result<R::Response, ClientError>
+    where
+        R: Request + Send + Sync,
+        R::Response: Send,
+    {
         use ResponseError::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
         let mut retry = self.retry();
         loop {
             let coordinator = self.coordinator(group).await?;
-            match self.broker(coordinator.id, &build).await {
+            match self.broker_waiting(coordinator.id, &build, wait).await {
                 Ok(response) => match ResponseError::try_from_code(code_of(&response)) {
                     Some(error @ (CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)) => {
                         retry.after(ClientError::Response { error, message: None }).await?;
@@ -91,7 +117,17 @@ impl Client {
         group: &str,
         offsets: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, Result<(), ClientError>>, ClientError> {
-        let request = offset_commit(group, offsets);
+        self.commit_offsets_as(group, offsets, ONLOOKER).await
+    }
+
+    /// The same in the name of a member.
+    pub async fn commit_offsets_as(
+        &self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+        by: Committer<'_>,
+    ) -> Result<BTreeMap<TopicPartition, Result<(), ClientError>>, ClientError> {
+        let request = offset_commit(group, offsets, by);
         let code = |response: &OffsetCommitResponse| {
             response
                 .topics
@@ -184,7 +220,7 @@ fn offsets_of(response: OffsetFetchResponse) -> Result<BTreeMap<TopicPartition, 
     Ok(offsets)
 }
 
-fn offset_commit(group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> OffsetCommitRequest {
+fn offset_commit(group: &str, offsets: &BTreeMap<TopicPartition, i64>, by: Committer<'_>) -> OffsetCommitRequest {
     let mut topics: BTreeMap<&TopicName, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, offset) in offsets {
         let row = OffsetCommitRequestPartition::default()
@@ -199,6 +235,7 @@ fn offset_commit(group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> Offset
     };
     OffsetCommitRequest::default()
         .with_group_id(text(group).into())
-        .with_generation_id_or_member_epoch(-1)
+        .with_generation_id_or_member_epoch(by.generation)
+        .with_member_id(text(by.member))
         .with_topics(topics.into_iter().map(topic).collect())
 }

@@ -23,7 +23,7 @@ pub use cluster::{Broker, Cluster, PartitionState, TopicState};
 use connection::Connection;
 pub use connection::Timeouts;
 pub use errors::{ClientError, name as error_name};
-pub use group::CommittedOffset;
+pub use group::{CommittedOffset, Committer};
 pub use offsets::{Isolation, OffsetQuery};
 
 /// Longest wait for a connection: brokers that are up accept at once.

@@ -7,6 +7,8 @@ mod list;
 mod members;
 mod reset;
 
+pub use assignment::read_assignment;
+
 use super::args::{GroupAction, GroupCommand};
 use super::failure::Stop;
 

@@ -3,21 +3,27 @@
 //! A task for every leader fetches and decodes; this one prints. A task whose leader is lost gives its partitions
 //! back, to be asked of the next leader.
 
+mod assign;
 mod decode;
 mod fetch;
+mod in_group;
+mod member;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::{self, BufWriter, Stdout, Write};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::types::{Timestamp, TopicPartition};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use self::fetch::{Chunk, Cursor, FetchFailure, Left, fetch_from};
+use self::member::{Member, Standing};
 use crate::cli::args::TopicConsume;
 use crate::cli::client::{Client, ClientError, Isolation, Retry};
 use crate::cli::failure::{Doing, Failure, Stop};
@@ -30,19 +36,48 @@ use crate::cli::resolve::{Place, resolve};
 const CHUNKS_MAX: usize = 8;
 /// Bytes gathered before a write.
 const OUTPUT_BUFFER: usize = 256 << 10;
+/// How often a member tells its group that it is there, and what it has printed.
+const KEEP_UP_EVERY: Duration = Duration::from_secs(1);
+
+/// What is read, and what the command is called when it fails.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    client: &'a Arc<Client>,
+    names: &'a [String],
+    isolation: Isolation,
+    what: &'a str,
+}
+
+/// Why reading came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All is read, or as much as was asked for, or a signal came.
+    Read,
+    /// The group deals anew.
+    Rebalance,
+}
+
+/// Ends reading early.
+type Stopped<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
 pub async fn run(client: &Arc<Client>, format: Format, args: TopicConsume) -> Result<(), Stop> {
     let names: Vec<_> = args.topics.iter().map(ToString::to_string).collect();
     let what = format!("cannot consume {}", names.join(", "));
     let partitions = partitions(client, &args, &names, &what).await?;
-    let cursors = cursors(client, &args, &partitions, &what).await?;
     let mut printer = Printer {
         out: BufWriter::with_capacity(OUTPUT_BUFFER, io::stdout()),
-        format: if format == Format::Json { None } else { Some(args.print) },
+        format: if format == Format::Json { None } else { Some(args.print.clone()) },
         left: args.count,
     };
-    consume(client, cursors, &names, args.isolation.into(), &mut printer, &what).await?;
-    printer.out.flush()?;
+    let reader = Reader { client, names: &names, isolation: args.isolation.into(), what: &what };
+    match &args.group {
+        Some(group) => in_group::run(client, &args, group, reader, &mut printer).await?,
+        None => {
+            let cursors = cursors(client, &args, &partitions, &what).await?;
+            consume(reader, cursors, false, &mut printer, None, pin!(std::future::pending())).await?;
+        }
+    }
+    printer.flush()?;
     Ok(())
 }
 
@@ -77,26 +112,40 @@ async fn cursors(
     partitions: &[TopicPartition],
     what: &str,
 ) -> Result<Vec<Cursor>, Stop> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-    let now = Timestamp(i64::try_from(now).unwrap_or(i64::MAX));
-    let isolation: Isolation = args.isolation.into();
-    let starts = resolve(client, partitions, args.from, isolation, now).await.doing(what)?;
-    let mut ends = match (args.to, args.follow) {
-        (_, true) => BTreeMap::new(),
-        (Some(to), false) => resolve(client, partitions, to, isolation, now).await.doing(what)?,
-        (None, false) => resolve(client, partitions, Position::End, isolation, now).await.doing(what)?,
-    };
+    let starts = resolve(client, partitions, args.from, args.isolation.into(), now()).await.doing(what)?;
+    let ends = ends(client, args, partitions, what).await?;
     let mut cursors = Vec::new();
     for (partition, start) in starts {
         let start = start.doing(format!("{what}: partition {partition}"))?;
         note_where_it_begins(&partition, start);
-        let end = match ends.remove(&partition) {
-            Some(end) => Some(end.doing(format!("{what}: partition {partition}"))?.offset),
-            None => None,
-        };
+        let end = ends.get(&partition).copied();
         cursors.push(Cursor::new(partition, start.offset, end));
     }
     Ok(cursors)
+}
+
+/// Where reading stops; nowhere with `--follow`.
+async fn ends(
+    client: &Arc<Client>,
+    args: &TopicConsume,
+    partitions: &[TopicPartition],
+    what: &str,
+) -> Result<BTreeMap<TopicPartition, i64>, Stop> {
+    if args.follow {
+        return Ok(BTreeMap::new());
+    }
+    let to = args.to.unwrap_or(Position::End);
+    let mut ends = BTreeMap::new();
+    for (partition, end) in resolve(client, partitions, to, args.isolation.into(), now()).await.doing(what)? {
+        let end = end.doing(format!("{what}: partition {partition}"))?;
+        ends.insert(partition, end.offset);
+    }
+    Ok(ends)
+}
+
+fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    Timestamp(i64::try_from(now).unwrap_or(i64::MAX))
 }
 
 fn note_where_it_begins(partition: &TopicPartition, place: Place) {
@@ -107,35 +156,32 @@ fn note_where_it_begins(partition: &TopicPartition, place: Place) {
     }
 }
 
+/// Reads until all is done; if it `waits`, there may be more to come for a group though there is nothing to read.
 async fn consume(
-    client: &Arc<Client>,
+    reader: Reader<'_>,
     mut cursors: Vec<Cursor>,
-    names: &[String],
-    isolation: Isolation,
+    waits: bool,
     printer: &mut Printer,
-    what: &str,
-) -> Result<(), Stop> {
+    mut member: Option<&mut Member>,
+    mut stopped: Stopped<'_>,
+) -> Result<Ended, Stop> {
+    let Reader { client, what, .. } = reader;
     cursors.retain(|cursor| !cursor.is_done());
     let (chunks, mut printed) = mpsc::channel(CHUNKS_MAX);
     let fetchers = JoinSet::new();
-    let mut reading = Reading {
-        client,
-        names,
-        isolation,
-        what,
-        chunks,
-        fetchers,
-        waiting: cursors,
-        lost: None,
-        retry: client.retry(),
-    };
+    let mut reading = Reading { reader, chunks, fetchers, waiting: cursors, lost: None, retry: client.retry() };
     let mut wake = Some(Instant::now());
-    while printer.left != Some(0) && !(reading.is_done() && printed.is_empty()) {
+    let mut keep_up = interval(KEEP_UP_EVERY);
+    keep_up.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while printer.left != Some(0) && (waits || !(reading.is_done() && printed.is_empty())) {
         tokio::select! {
             Some(chunk) = printed.recv() => {
-                printer.chunk(&chunk)?;
+                let next = printer.chunk(&chunk)?;
+                if let (Some(member), Some(next)) = (&mut member, next) {
+                    member.printed(&chunk.partition, next);
+                }
                 if printed.is_empty() {
-                    printer.out.flush()?;
+                    printer.flush()?;
                 }
                 reading.retry = client.retry();
             }
@@ -144,20 +190,26 @@ async fn consume(
                 wake = None;
                 reading.route().await?;
             }
+            _ = keep_up.tick(), if member.is_some() => {
+                printer.flush()?;
+                if let Some(member) = &mut member
+                    && member.keep_up().await.doing(what)? == Standing::Rejoin
+                {
+                    return Ok(Ended::Rebalance);
+                }
+            }
+            () = &mut stopped => break,
         }
         if wake.is_none() && !reading.waiting.is_empty() {
             wake = Some(reading.next_try()?);
         }
     }
-    Ok(())
+    Ok(Ended::Read)
 }
 
 /// Who fetches what.
 struct Reading<'a> {
-    client: &'a Arc<Client>,
-    names: &'a [String],
-    isolation: Isolation,
-    what: &'a str,
+    reader: Reader<'a>,
     chunks: mpsc::Sender<Chunk>,
     fetchers: JoinSet<Result<Left, FetchFailure>>,
     /// Not fetched at the moment: their leader is not known, or was lost.
@@ -174,7 +226,8 @@ impl Reading<'_> {
 
     /// Looks up the leaders of what waits, and starts a fetcher for each.
     async fn route(&mut self) -> Result<(), Stop> {
-        let cluster = self.client.cluster(Some(self.names)).await.doing(self.what)?;
+        let Reader { client, names, isolation, what } = self.reader;
+        let cluster = client.cluster(Some(names)).await.doing(what)?;
         let mut routes: BTreeMap<i32, Vec<Cursor>> = BTreeMap::new();
         for cursor in std::mem::take(&mut self.waiting) {
             match cluster.leader(cursor.partition.topic.as_str(), cursor.partition.partition) {
@@ -187,8 +240,8 @@ impl Reading<'_> {
             }
         }
         for (leader, cursors) in routes {
-            let client = Arc::clone(self.client);
-            self.fetchers.spawn(fetch_from(client, leader, cursors, self.isolation, self.chunks.clone()));
+            let fetching = fetch_from(Arc::clone(client), leader, cursors, isolation, self.chunks.clone());
+            self.fetchers.spawn(fetching);
         }
         Ok(())
     }
@@ -224,8 +277,8 @@ impl Reading<'_> {
 
     fn failure(&self, partition: Option<&TopicPartition>, error: &ClientError) -> Stop {
         let what = match partition {
-            Some(partition) => format!("{}: partition {partition}", self.what),
-            None => self.what.to_owned(),
+            Some(partition) => format!("{}: partition {partition}", self.reader.what),
+            None => self.reader.what.to_owned(),
         };
         Failure::of(what, error).into()
     }
@@ -240,15 +293,22 @@ struct Printer {
 }
 
 impl Printer {
-    fn chunk(&mut self, chunk: &Chunk) -> io::Result<()> {
+    /// Gives the offset after the last record that was printed.
+    fn chunk(&mut self, chunk: &Chunk) -> io::Result<Option<i64>> {
+        let mut next = None;
         for record in &chunk.records {
             if self.left == Some(0) {
                 break;
             }
             self.record(&chunk.partition, record)?;
             self.left = self.left.map(|left| left - 1);
+            next = Some(record.offset + 1);
         }
-        Ok(())
+        Ok(next)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     fn record(&mut self, from: &TopicPartition, record: &ConsumedRecord) -> io::Result<()> {
