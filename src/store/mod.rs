@@ -16,7 +16,9 @@ use std::path::Path;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 use millstream_core::types::PartitionId;
-use rocksdb::{DB, DBRawIteratorWithThreadMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedIndexType, DB, DBRawIteratorWithThreadMode, Options, PrefixRange, ReadOptions, WriteBatch, WriteOptions,
+};
 pub use synced_end::SyncedEnd;
 
 /// Kinds of keys. Numbers reach the disk: never reused.
@@ -30,6 +32,9 @@ mod kind {
     pub const COORDINATOR: u8 = 7;
     pub const COORDINATOR_APPLIED: u8 = 8;
 }
+
+/// Bytes that a scan reads at a time.
+const SCAN_READAHEAD: usize = 256 << 10;
 
 /// How long a write must last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +113,14 @@ impl Store {
         table.set_block_cache(&rocksdb::Cache::new_lru_cache(8 << 20));
         table.set_bloom_filter(10.0, false);
         table.set_cache_index_and_filter_blocks(true);
+        // In small parts, of which the cache holds those in use: whole ones of large files would push each other out, and
+        // be read again for every key.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(16 << 10);
+        table.set_block_size(16 << 10);
+        table.set_pin_top_level_index_and_filter(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         options.set_block_based_table_factory(&table);
         options.set_compression_type(rocksdb::DBCompressionType::None);
         Ok(Self {
@@ -138,7 +151,12 @@ impl Store {
         prefix: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut it: DBRawIteratorWithThreadMode<'_, DB> = self.db.raw_iterator();
+        let mut options = ReadOptions::default();
+        // Each is read once, at a start: the cache is for others.
+        options.fill_cache(false);
+        options.set_readahead_size(SCAN_READAHEAD);
+        options.set_iterate_range(PrefixRange(prefix));
+        let mut it: DBRawIteratorWithThreadMode<'_, DB> = self.db.raw_iterator_opt(options);
         it.seek(prefix);
         while let Some((key, value)) = it.item() {
             let Some(rest) = key.strip_prefix(prefix) else { break };
