@@ -2,6 +2,7 @@
 
 mod chores;
 mod follow;
+mod gauges;
 mod group_topic;
 mod rooms;
 
@@ -149,6 +150,7 @@ impl Node {
         let rooms = Rooms::open(&config, &directory, &listeners).await?;
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
+        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups);
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
             config: Arc::clone(&config),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use millstream_core::coordinator::group::{Command, GroupConfig, Reply, ReplyToken};
+use millstream_core::coordinator::group::{Command, GroupConfig, GroupCounts, Reply, ReplyToken};
 use millstream_core::types::{PartitionId, TopicId, TopicName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -143,6 +143,21 @@ impl Groups {
         let Some(mut loaded) = loaded else { return };
         // Not in time, or ended: the coordinator itself says what is the matter.
         drop(tokio::time::timeout_at(deadline, loaded.wait_for(|loaded| *loaded)).await);
+    }
+
+    /// What the coordinators of this node hold; those that load count nothing.
+    pub async fn counts(&self) -> GroupCounts {
+        let mailboxes: Vec<_> = self.read().coordinators.values().map(|c| c.mailbox.clone()).collect();
+        let mut counts = GroupCounts::default();
+        for mailbox in mailboxes {
+            let (reply, counted) = oneshot::channel();
+            if mailbox.send(Ask::Count(reply)).await.is_ok()
+                && let Ok(counted) = counted.await
+            {
+                counts.add(&counted);
+            }
+        }
+        counts
     }
 
     /// Puts a command to the coordinator of a partition; waits only for room in its mailbox.

@@ -132,6 +132,8 @@ impl Runtime {
     fn refuse(&mut self, ask: Option<Ask>, error: CoordinatorError) -> Result<(), Ended> {
         match ask.ok_or(Ended)? {
             Ask::Call { reply, .. } => answer(reply, Err(error)),
+            // There is nothing to count.
+            Ask::Count(_) => {}
             Ask::TopicsDeleted(topics) => self.put_off.push(Command::TopicsDeleted { topics, after: None }),
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use millstream_core::coordinator::group::{
-    Applied, Command, EncodedRecord, Record, Reply, ReplyToken, Shard, TimerChange, TimerKey,
+    Applied, Command, EncodedRecord, GroupCounts, Record, Reply, ReplyToken, Shard, TimerChange, TimerKey,
 };
 use millstream_core::coordinator::timers::Timers;
 use millstream_core::record::{BatchBuilder, BatchHeader};
@@ -35,6 +35,7 @@ pub(super) type ReplyTo = oneshot::Sender<Result<Reply, CoordinatorError>>;
 pub(super) enum Ask {
     Call { command: Box<dyn FnOnce(ReplyToken) -> Command + Send>, reply: ReplyTo },
     TopicsDeleted(Arc<[(TopicName, TopicId)]>),
+    Count(oneshot::Sender<GroupCounts>),
 }
 
 /// Something appended, until it is committed.
@@ -117,6 +118,10 @@ impl Serving {
                 self.carry_out(command(token), Some(token)).await
             }
             Ask::TopicsDeleted(topics) => self.carry_out(Command::TopicsDeleted { topics, after: None }, None).await,
+            Ask::Count(reply) => {
+                let _gone: Result<(), _> = reply.send(self.shard.counts());
+                Ok(())
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::handle::Partition;
 use super::log_config::log_config;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
-use crate::log::DataDir;
+use crate::log::{DataDir, FlushStats};
 use crate::raft::{self, RecoverError, Recovered};
 use crate::store::{self, Durability, Store, StoreError};
 use crate::telemetry::spawn_essential;
@@ -154,6 +154,11 @@ impl Partitions {
     /// Every partition, in no order.
     pub fn all(&self) -> Vec<Arc<Partition>> {
         self.map.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// What flushing took so far.
+    pub fn flush_stats(&self) -> FlushStats {
+        self.shared.dir.flush_stats()
     }
 
     pub(super) fn shards(&self) -> &[mpsc::Sender<Ask>] {

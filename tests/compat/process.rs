@@ -1,10 +1,15 @@
 //! The process: its start and its end, its data directory, its settings, its admin port.
 
+use std::collections::BTreeSet;
+
 use tempfile::TempDir;
 
+use crate::groups::{coordinator, stable};
 use crate::harness::broker::{Broker, Refusal, run_refused};
 use crate::harness::topics;
 use crate::harness::wire::{API_VERSIONS, software};
+use crate::harness::{eventually, unique};
+use crate::offsets::commit;
 
 #[test]
 fn the_admin_port_tells_health_and_metrics() {
@@ -22,6 +27,43 @@ fn the_admin_port_tells_health_and_metrics() {
         let value = line.rsplit(' ').next().expect("a value");
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
+}
+
+/// Every metric is described, and those of the rooms count.
+#[test]
+fn metrics_are_described_and_count() {
+    let Some(broker) = Broker::own(&[]) else { return };
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 3);
+    for round in 1..=2_u32 {
+        let before = broker.metric("millstream_flush_rounds_total");
+        topics::write(&mut wire, &topic, 0, &["counted"]);
+        assert!(broker.metric("millstream_flush_rounds_total") > before, "round {round}");
+    }
+    assert!(broker.metric("millstream_flush_submissions_total") >= broker.metric("millstream_flush_rounds_total"));
+    assert!(broker.metric("millstream_flush_busy_seconds_total") > 0.0);
+    let (member, _) = stable(&mut wire, &unique("group"), None);
+    assert!(!member.is_empty());
+    assert_eq!(broker.metric("millstream_partitions_offline"), 0.0);
+    assert!(broker.metric("millstream_partitions") >= 3.0 + 8.0, "and those of the groups");
+    let name = unique("committed");
+    coordinator(&mut wire, &name);
+    assert_eq!(wire.call(8, &commit(&name, &topic, 1, 5)).topics[0].partitions[0].error_code, 0);
+    eventually("groups and offsets are counted", || {
+        let counts = [broker.metric("millstream_groups"), broker.metric("millstream_committed_offsets")];
+        (counts == [2.0, 1.0]).then_some(())
+    });
+    drop(broker.wire());
+    let closed = || (broker.metric("millstream_connections_closed_total") > 0.0).then_some(());
+    eventually("a closed connection is counted", closed);
+    let (_, shown) = broker.get("/metrics");
+    assert!(shown.contains("millstream_groups{state=\"Stable\"} 1\n"), "{shown}");
+    let described = include_str!("../../docs/METRICS.md");
+    let shown: BTreeSet<&str> =
+        shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let described: BTreeSet<&str> =
+        described.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(shown, described);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! ListGroups and DescribeGroups.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::command::{DescribeGroups, ListGroups};
@@ -11,7 +13,36 @@ use super::state::ClassicGroup;
 /// Kafka's name for groups of this protocol (`GroupType`).
 const CLASSIC: &str = "classic";
 
+/// How much a shard holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Every state, also without groups.
+    pub groups: BTreeMap<GroupState, usize>,
+    /// Committed offsets.
+    pub offsets: usize,
+}
+
+impl GroupCounts {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Self) {
+        for (state, count) in &other.groups {
+            *self.groups.entry(*state).or_default() += count;
+        }
+        self.offsets += other.offsets;
+    }
+}
+
 impl Shard {
+    /// Counts everything: for metrics, not for every command.
+    pub fn counts(&self) -> GroupCounts {
+        let mut counts = GroupCounts { groups: GroupState::ALL.map(|state| (state, 0)).into(), offsets: 0 };
+        for group in self.groups.values() {
+            *counts.groups.entry(group.classic.state()).or_default() += 1;
+            counts.offsets += group.offsets.len();
+        }
+        counts
+    }
+
     pub(super) fn list_groups(&self, list: &ListGroups) -> Decision {
         let is_listed = |filter: &[String], name: &str| {
             filter.is_empty() || filter.iter().any(|wanted| wanted.trim().eq_ignore_ascii_case(name))

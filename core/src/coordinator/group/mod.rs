@@ -34,6 +34,7 @@ pub use command::{
 };
 pub use config::GroupConfig;
 pub use decision::Decision;
+pub use describe::GroupCounts;
 pub use ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
     TEXT_LEN_MAX, TextTooLong,

@@ -212,7 +212,7 @@ pub struct DescribedMember {
 }
 
 /// A classic group's state (`ClassicGroupState`). A group that is not there counts as "Dead".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupState {
     Empty,
     PreparingRebalance,

@@ -51,11 +51,6 @@ impl Shard {
         self.groups.len()
     }
 
-    /// Committed offsets in memory. Counts them all: for metrics, not for every command.
-    pub fn offset_count(&self) -> usize {
-        self.groups.values().map(|group| group.offsets.len()).sum()
-    }
-
     /// What `command` leads to. Changes nothing. `now` is the time of day, for records; timers are relative.
     pub fn decide(&self, now: Timestamp, command: &Command) -> Decision {
         match command {

@@ -138,14 +138,14 @@ fn a_long_work_is_cut_into_passes() {
         let commit = commit(&mut world, id, (0..7_000).map(|at| partition(at, "")).collect());
         world.run(&Command::OffsetCommit(commit));
     }
-    assert_eq!(world.shard.offset_count(), 21_000);
+    assert_eq!(world.shard.counts().offsets, 21_000);
     let topic = (TopicName::new("t").unwrap(), TopicId::ZERO);
     let command = Command::TopicsDeleted { topics: [topic].into(), after: None };
     let decision = world.shard.decide(world.now(), &command);
     assert_eq!(decision.records.len(), 14_000);
     assert!(!decision.atomic && decision.again.is_some());
     assert_eq!(world.run(&command).len(), 21_000);
-    assert_eq!(world.shard.offset_count(), 0);
+    assert_eq!(world.shard.counts().offsets, 0);
     // The groups have nothing left: the next expiry removes them.
     let events = world.pass(world.config.expiry_interval_ms);
     assert!(events.iter().all(|event| matches!(event, Event::Logged(Record::GroupMetadata { value: None, .. }))));
