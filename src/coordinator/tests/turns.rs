@@ -54,11 +54,16 @@ fn timers_fire_however_many_ask() {
     let node = Node::start(dir.path(), true);
     let Reply::JoinGroup(Ok(_)) = node.ask("group", join("group", None, "m1", 1)) else { panic!("joins") };
     let stop = Arc::new(AtomicBool::new(false));
+    // More work to carry out than to ask for: the mailbox is never empty.
     for _ in 0..4 {
         let (groups, stop) = (node.groups.clone(), stop.clone());
         node.runtime.spawn(async move {
+            let describe = |token| {
+                let groups = (0..1_000).map(|_| group("nobody")).collect();
+                Command::DescribeGroups(DescribeGroups { token, groups })
+            };
             while !stop.load(Ordering::Relaxed) {
-                drop(groups.ask_for("group", fetch("group", 0)).await);
+                drop(groups.ask_for("group", describe).await);
             }
         });
     }
