@@ -89,6 +89,11 @@ fn is_any_compressed(asked: &ProduceRequest) -> bool {
 /// Of several batches for one partition the last counts, and each partition is answered once: Kafka keeps them in a
 /// map (`KafkaApis.handleProduceRequest`).
 pub(super) fn last_of_each(asked: &ProduceRequest) -> Vec<(&TopicRef, Vec<&ProducePartition>)> {
+    if let [topic] = &asked.topics[..]
+        && let [partition] = &topic.partitions[..]
+    {
+        return vec![(&topic.topic, vec![partition])];
+    }
     let mut topics: Vec<(&TopicRef, Vec<&ProducePartition>)> = Vec::with_capacity(asked.topics.len());
     let mut topic_places = HashMap::new();
     let mut places = HashMap::new();
