@@ -25,10 +25,15 @@ pub(super) struct Ballast {
 }
 
 impl Ballast {
-    /// Made at once; where there is no room for it the disk counts as full.
-    pub fn new(dir: &Path, size_bytes: u64) -> io::Result<Self> {
+    /// Made at once; where there is no room for it the disk counts as full, and where it had been given up, there must
+    /// be as much beside it.
+    pub fn new(dir: &Path, size_bytes: u64, is_newborn: bool) -> io::Result<Self> {
         let ballast =
             Self { path: dir.join(NAME), size_bytes, is_spent: AtomicBool::new(false), changing: Mutex::new(()) };
+        if !is_newborn && !ballast.path.exists() && !ballast.has_room() {
+            ballast.give_up();
+            return Ok(ballast);
+        }
         match ballast.make() {
             Err(e) if is_no_space(&e) => ballast.give_up(),
             made => made?,
@@ -52,7 +57,9 @@ impl Ballast {
             return;
         }
         error!(path = %self.path.display(), "no space left on the device: nothing is taken until there is");
-        if let Err(e) = fs::remove_file(&self.path) {
+        if let Err(e) = fs::remove_file(&self.path)
+            && e.kind() != io::ErrorKind::NotFound
+        {
             warn!(path = %self.path.display(), error = %e, "ballast could not be given up");
         }
     }
@@ -77,16 +84,35 @@ impl Ballast {
     }
 
     fn has_room(&self) -> bool {
+        self.has_room_beside(0)
+    }
+
+    pub fn has_room_beside(&self, bytes: u64) -> bool {
         let dir = self.path.parent().unwrap_or(&self.path);
         let free =
             |status: nix::sys::statvfs::Statvfs| status.blocks_available().saturating_mul(status.fragment_size());
         match statvfs(dir) {
-            Ok(status) => free(status) >= 2 * self.size_bytes,
+            Ok(status) => free(status) >= bytes.saturating_add(2 * self.size_bytes),
             Err(e) => {
                 warn!(path = %dir.display(), error = %e, "free space is not known");
                 false
             }
         }
+    }
+}
+
+/// Gives up the ballast of a data directory that is not open. False when there is none.
+///
+/// # Errors
+/// It could not be removed.
+pub fn give_up_ballast(dir: &Path) -> io::Result<bool> {
+    match fs::remove_file(dir.join(NAME)) {
+        Ok(()) => {
+            error!(path = %dir.display(), "no space left on the device: the ballast is given up");
+            Ok(true)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -103,7 +129,7 @@ mod tests {
     fn it_is_given_up_on_a_full_disk_and_made_again_when_there_is_room() {
         let dir = tempfile::tempdir().unwrap();
         let taken = || fs::metadata(dir.path().join(NAME)).map_or(0, |meta| meta.blocks() * 512);
-        let ballast = Ballast::new(dir.path(), SIZE).unwrap();
+        let ballast = Ballast::new(dir.path(), SIZE, true).unwrap();
         assert_eq!((taken(), ballast.is_spent()), (SIZE, false));
         ballast.give_up();
         assert_eq!((taken(), ballast.is_spent()), (0, true));
@@ -120,7 +146,7 @@ mod tests {
     fn a_disk_that_is_full_at_the_start_counts_as_full() {
         let dir = tempfile::tempdir().unwrap();
         let full = set(dir.path(), Fault::Room(0));
-        let ballast = Ballast::new(dir.path(), SIZE).unwrap();
+        let ballast = Ballast::new(dir.path(), SIZE, true).unwrap();
         assert!(ballast.is_spent());
         drop(full);
         ballast.make_again();

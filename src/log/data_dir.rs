@@ -37,6 +37,7 @@ impl DataDir {
     /// Opens or makes the directory and starts the flusher. Fails when `flush.method=filesystem` is asked of a kernel
     /// before 5.8.
     pub fn open(path: &Path, flush: FlushConfig) -> io::Result<Arc<Self>> {
+        let is_newborn = !path.join(LOG).exists();
         fs::create_dir_all(path.join(LOG))?;
         fs::create_dir_all(path.join(TRASH))?;
         let root = Arc::new(File::open(path)?);
@@ -48,7 +49,7 @@ impl DataDir {
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let handles = Arc::new(HandleCache::new(flush.open_files_max.min(fd_share()), flush.index_bytes_max));
-        let ballast = Ballast::new(path, flush.ballast_bytes)?;
+        let ballast = Ballast::new(path, flush.ballast_bytes, is_newborn)?;
         let flusher = Flusher::start(root.clone(), flush, syncfs_tells_errors)?;
         Ok(Arc::new(Self { path: path.to_owned(), root, flusher, handles, ballast, trashed: AtomicU64::new(0) }))
     }
@@ -62,6 +63,11 @@ impl DataDir {
     /// No room was found, and there is not enough of it again.
     pub fn is_full(&self) -> bool {
         self.ballast.is_spent()
+    }
+
+    /// Whether there is room for so many bytes and the ballast twice beside them.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        !self.is_full() && self.ballast.has_room_beside(bytes)
     }
 
     /// Looks whether a full disk has room again. To be called now and then; it may block for a moment.

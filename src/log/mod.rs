@@ -40,6 +40,7 @@ mod view;
 mod walk;
 mod writer;
 
+pub use ballast::give_up_ballast;
 pub use compaction::{Compacted, CompactionJob, CompactionLimits};
 pub use config::{FlushConfig, FlushMethod, LogConfig, Ratio};
 pub use data_dir::DataDir;
@@ -52,6 +53,7 @@ pub use flusher::{Dirty, FlushStats};
 pub use io::faults;
 pub use meta::{Checkpoint, MetaError, SegmentMeta};
 pub use recovery::{Known, Opened};
+pub use scrub::Scrub;
 pub use timestamps::FoundTimestamp;
 pub use view::{LogView, Slice};
 pub use writer::{Log, LogEvent, LogStart};

@@ -2,9 +2,8 @@
 //!
 //! A frame pays for the memory it takes as it takes it, that is, for what has arrived and not for what was announced.
 //! Small frames pay nothing as long as few of them wait on their connection, so that heartbeats pass while large
-//! requests wait. Frames that have begun and wait for
-//! each other's memory would wait for ever: one of them at a time may go beyond the limit, and is cut off when it
-//! stops moving.
+//! requests wait. Frames that have begun and wait for each other's memory would wait for ever: one of them at a time
+//! may go beyond the limit, and is cut off when it stops moving.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +26,8 @@ pub(super) struct RequestMemory {
     inflight: IntGauge,
 }
 
-/// Bytes that finished replies hold until the socket has room for them, over all connections. Files count nothing.
+/// Bytes that finished replies hold while they wait behind others, over all connections. Files count nothing, nor does
+/// the one reply of each connection that is on its way to the socket.
 pub(super) struct ReplyMemory {
     limit_bytes: usize,
     held: AtomicUsize,

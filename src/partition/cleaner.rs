@@ -133,6 +133,11 @@ impl Partitions {
             }
         }
         let Some(Due { id, incarnation, job, producers, compacting }) = dirtiest else { return Cleaned::Nothing };
+        // It may write as much as it reads. What room there is else is for others.
+        if !self.has_room_for(job.size_bytes()) {
+            tracing::warn!(partition = %id, "no room for a compaction, it is tried again later");
+            return Cleaned::Later(id);
+        }
         // The mark goes with the work: it goes on when nobody waits for it any more.
         let ran = tokio::task::spawn_blocking(move || (job.run(&producers), compacting)).await;
         let (ran, compacting) = ran.expect("compaction does not panic");

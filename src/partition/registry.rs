@@ -156,6 +156,11 @@ impl Partitions {
         self.map.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Whether the disk has room for so many bytes, and more than a little beside them.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        self.shared.dir.has_room_for(bytes)
+    }
+
     /// What flushing took so far.
     pub fn flush_stats(&self) -> FlushStats {
         self.shared.dir.flush_stats()

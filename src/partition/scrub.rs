@@ -4,10 +4,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{io, thread};
 
+use millstream_core::types::PartitionId;
 use prometheus::{IntCounter, IntGauge};
 
 use super::handle::Partition;
 use super::registry::Partitions;
+use crate::log::Scrub;
 use crate::telemetry::Metrics;
 
 /// How long it rests before each pass.
@@ -31,14 +33,24 @@ impl ScrubMetrics {
         this
     }
 
-    /// One pass over all.
-    pub(super) fn scrub(&self, partitions: &[Arc<Partition>], bytes_per_second_max: f64) {
+    /// One pass over the partitions. None of them is held while its files are read: one that is deleted gives its room
+    /// back at once. `find`: `None` for one that is gone.
+    pub(super) fn scrub(
+        &self,
+        ids: &[PartitionId],
+        find: impl Fn(PartitionId) -> Option<Arc<Partition>>,
+        bytes_per_second_max: f64,
+    ) {
+        let scrub = Scrub::new(bytes_per_second_max);
         let mut corrupt = 0;
-        for partition in partitions {
-            let Some(view) = partition.view() else { continue };
-            for place in view.scrub(bytes_per_second_max, &mut |bytes| self.read_bytes.inc_by(bytes)) {
-                tracing::error!(partition = %partition.name, %place, "damaged segment");
-                corrupt += 1;
+        for id in ids {
+            let found = find(*id).and_then(|p| Some((p.name.clone(), p.view()?.closed_segments())));
+            let Some((name, segments)) = found else { continue };
+            for segment in segments {
+                if let Some(place) = scrub.check(&segment, &mut |bytes| self.read_bytes.inc_by(bytes)) {
+                    tracing::error!(partition = %name, %place, "damaged segment");
+                    corrupt += 1;
+                }
             }
         }
         self.corrupt_segments.set(corrupt);
@@ -63,6 +75,8 @@ fn repeat(partitions: &Weak<Partitions>, bytes_per_second_max: f64, metrics: &Sc
     loop {
         thread::sleep(REST);
         let Some(all) = partitions.upgrade().map(|partitions| partitions.all()) else { return };
-        metrics.scrub(&all, bytes_per_second_max);
+        let ids: Vec<PartitionId> = all.iter().map(|partition| partition.id).collect();
+        drop(all);
+        metrics.scrub(&ids, |id| partitions.upgrade()?.get(id), bytes_per_second_max);
     }
 }

@@ -265,7 +265,9 @@ async fn a_scrub_finds_a_flipped_bit_in_a_closed_segment() {
     }
     let metrics = crate::telemetry::Metrics::new();
     let scrub = ScrubMetrics::new(&metrics);
-    scrub.scrub(&node.partitions.all(), f64::MAX);
+    let ids: Vec<PartitionId> = node.partitions.all().iter().map(|p| p.id).collect();
+    let find = |id| node.partitions.get(id);
+    scrub.scrub(&ids, find, f64::MAX);
     assert!(metrics.render().contains("millstream_corrupt_segments 0\n"));
     let partition = dir.path().join("log").join(id(0).topic.to_string()).join("0");
     let path = partition.join(format!("{:020}.log", 0));
@@ -273,7 +275,7 @@ async fn a_scrub_finds_a_flipped_bit_in_a_closed_segment() {
     let at = bytes.len() - 5;
     bytes[at] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    scrub.scrub(&node.partitions.all(), f64::MAX);
+    scrub.scrub(&ids, find, f64::MAX);
     let text = metrics.render();
     assert!(text.contains("millstream_corrupt_segments 1\n"), "{text}");
     assert!(!text.contains("millstream_scrubbed_bytes_total 0\n"), "{text}");

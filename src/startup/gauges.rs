@@ -65,7 +65,10 @@ impl Measured {
             busy: Counter::with_opts(opts("flush_busy_seconds_total", "Time in which the disk was synced."))
                 .expect("names are constants"),
             partitions: gauge("partitions", "Partitions of this node."),
-            offline: gauge("partitions_offline", "Partitions that cannot be used: their files are damaged or lost."),
+            offline: gauge(
+                "partitions_offline",
+                "Partitions that cannot be used: their files are damaged, lost, or in want of room.",
+            ),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{chores, group_topic};
 use crate::config::{Config, DataDirectory, Listener};
 use crate::controller::{self, Controller, ControllerError, LoadError};
 use crate::coordinator::Groups;
-use crate::log::{DataDir, FlushConfig, FlushMethod};
+use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Partitions, PartitionsConfig};
 use crate::store::{Store, StoreError};
 
@@ -82,7 +82,12 @@ impl Rooms {
 
 fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
     let path: &Path = directory.path();
-    let store = Store::open(&path.join("kv"))?;
+    let kv = path.join("kv");
+    let store = match Store::open(&kv) {
+        // What the ballast is for: RocksDB writes a file when it is opened after a crash.
+        Err(StoreError::NoSpace(_)) if give_up_ballast(path)? => Store::open(&kv)?,
+        opened => opened?,
+    };
     match store.directory_id()? {
         Some(id) if id == directory.directory_id() => {}
         None => store.set_directory_id(directory.directory_id())?,

@@ -132,6 +132,36 @@ fn a_full_disk_is_freed_by_deleting_records() {
     assert_eq!(topics::values(&mut broker.wire(), &topic, 0, end).len(), 1);
 }
 
+/// RocksDB writes a file when it is opened after a kill: the ballast makes room for that.
+#[test]
+fn a_broker_starts_on_a_disk_that_others_have_filled() {
+    if Broker::own(&[]).is_none() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let mut broker = Broker::own_below(&disk.0, &[]);
+    let topic = topics::topic(&mut broker.wire(), 1);
+    assert_eq!(topics::write(&mut broker.wire(), &topic, 0, &["before"]), 0);
+    broker.kill();
+    let path = disk.0.join("others");
+    let mut others = std::fs::File::create(&path).expect("a file");
+    for size in [1 << 20, 4096, 1] {
+        while others.write_all(&vec![0; size]).is_ok() {}
+    }
+    broker.restart();
+    let mut wire = broker.wire();
+    topics::await_topic(&mut wire, &topic, 1);
+    assert_eq!(topics::values(&mut wire, &topic, 0, 0), ["before"]);
+    let refused = topics::produce(&mut wire, &topic, 0, Batch::of(&["refused"]).build());
+    assert_eq!(refused.error_code, KAFKA_STORAGE_ERROR);
+    std::fs::remove_file(&path).expect("removed");
+    drop(others);
+    eventually("the broker takes records again", || {
+        let response = topics::produce(&mut wire, &topic, 0, Batch::of(&["after"]).build());
+        (response.error_code == 0).then_some(())
+    });
+}
+
 /// The only segment of the only partition of a topic.
 fn segment(broker: &Broker, topic: &str) -> PathBuf {
     let id = topics::topic_id(&mut broker.wire(), topic);

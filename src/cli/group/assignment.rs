@@ -28,6 +28,8 @@ pub fn read_assignment(mut bytes: &[u8]) -> Option<Vec<TopicPartition>> {
         }
     }
     partitions.sort();
+    // Dealt by whichever member leads the group.
+    partitions.dedup();
     Some(partitions)
 }
 
