@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
 use millstream_core::replica::{
-    BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, HardState, OWN_EMPTY, OWN_TRIM_PREFIX, Replica, Start,
+    BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, OWN_EMPTY, OWN_TRIM_PREFIX, Replica, Start,
 };
 use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex};
 
@@ -53,18 +53,7 @@ impl RecoverError {
 pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, peer: PeerId) -> Result<Recovered, RecoverError> {
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
     let log = Log::create(dir, id, config, start)?;
-    let replica = Replica::new(Start {
-        peer,
-        voters: vec![peer],
-        learners: Vec::new(),
-        hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
-        before_first: BIRTH,
-        last: BIRTH,
-        terms: Vec::new(),
-        applied: BIRTH.0,
-        unapplied: Vec::new(),
-        seed: peer.0,
-    });
+    let replica = Replica::new(Start::newborn(peer, vec![peer], peer.0));
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
         log_start: Offset::ZERO,
@@ -126,26 +115,14 @@ fn entry_kind(frame: &ScannedFrame<'_>) -> Result<EntryKind, EntryDataError> {
     }
 }
 
-/// Reads a replica back. A log that was never begun is begun.
-pub fn recover(
-    dir: &Arc<DataDir>,
-    store: &Store,
-    id: PartitionId,
-    config: LogConfig,
-    peer: PeerId,
-) -> Result<Recovered, RecoverError> {
+/// What the store keeps of a replica: where its log stood, where it starts, and the fold of the entries up to there.
+fn saved(store: &Store, id: PartitionId) -> Result<(Known, Offset, Fold), RecoverError> {
     let known_segments = store.segments(id)?;
     let segments: Result<_, _> = known_segments.iter().map(|bytes| log::SegmentMeta::decode(bytes)).collect();
     let stored = store.checkpoint(id)?;
     let checkpoint = match &stored {
         Some(c) => Some(log::Checkpoint::decode(&c.log).map_err(|_| RecoverError::Checkpoint)?),
         None => None,
-    };
-    let known = Known {
-        // What does not decode is rebuilt from the segments themselves.
-        segments: segments.unwrap_or_default(),
-        checkpoint,
-        synced_end: store.synced_end(id)?.map(|end| end.last_index.next()),
     };
     let (log_start, applied, epochs, producers) = match stored {
         Some(mut c) => {
@@ -157,7 +134,24 @@ pub fn recover(
         }
         None => (Offset::ZERO, BIRTH.0, LeaderEpochs::default(), Producers::default()),
     };
-    let mut fold = Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None };
+    let known = Known {
+        // What does not decode is rebuilt from the segments themselves.
+        segments: segments.unwrap_or_default(),
+        checkpoint,
+        synced_end: store.synced_end(id)?.map(|end| end.last_index.next()),
+    };
+    Ok((known, log_start, Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None }))
+}
+
+/// Reads a replica back. A log that was never begun is begun.
+pub fn recover(
+    dir: &Arc<DataDir>,
+    store: &Store,
+    id: PartitionId,
+    config: LogConfig,
+    peer: PeerId,
+) -> Result<Recovered, RecoverError> {
+    let (known, log_start, mut fold) = saved(store, id)?;
     let Opened { log, events } = match Log::open(dir, id, config.clone(), known, &mut |frame| fold.frame(frame)) {
         Ok(opened) => opened,
         Err(log::OpenError::Newborn) => return create(dir, id, config, peer),
@@ -173,19 +167,16 @@ pub fn recover(
         let path = dir.path().join("log").join(id.topic.to_string()).join(id.partition.to_string());
         return Err(RecoverError::Lost(log::LostPlace { path, position: 0, reason }));
     }
-    let hard_state = store.hard_state(id)?.unwrap_or_default();
-    let first_index = log.first_index();
-    let before_first = RaftIndex(first_index.0 - 1);
-    let before_first_term = log.term_at(before_first).unwrap_or(BIRTH.1);
+    let before_first = RaftIndex(log.first_index().0 - 1);
     let replica = Replica::new(Start {
         peer,
         voters: vec![peer],
         learners: Vec::new(),
-        hard_state,
-        before_first: (before_first, before_first_term),
+        hard_state: store.hard_state(id)?.unwrap_or_default(),
+        before_first: (before_first, log.term_at(before_first).unwrap_or(BIRTH.1)),
         last: (log.last_index(), log.last_term()),
         terms: fold.epochs.starts().iter().map(|start| (start.term, start.start_index)).collect(),
-        applied,
+        applied: fold.applied,
         unapplied: fold.unapplied,
         seed: peer.0,
     });

@@ -61,6 +61,24 @@ pub struct Start {
     pub seed: u64,
 }
 
+impl Start {
+    /// A replica of a newborn group, with an empty log.
+    pub fn newborn(peer: PeerId, voters: Vec<PeerId>, seed: u64) -> Self {
+        Self {
+            peer,
+            voters,
+            learners: Vec::new(),
+            hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
+            before_first: BIRTH,
+            last: BIRTH,
+            terms: Vec::new(),
+            applied: BIRTH.0,
+            unapplied: Vec::new(),
+            seed,
+        }
+    }
+}
+
 /// What must be done, in this order: `append` to the log (from its first index on what the log holds is void) and
 /// `hard_state` to the store, both synced before `persisted(number)` is called. `messages` may leave at once,
 /// `persisted_messages` when everything up to `number` is on disk; `committed` may be applied at once.

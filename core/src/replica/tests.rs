@@ -2,18 +2,7 @@ use super::*;
 use crate::types::Offset;
 
 fn newborn() -> Replica {
-    Replica::new(Start {
-        peer: PeerId(1),
-        voters: vec![PeerId(1)],
-        learners: Vec::new(),
-        hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
-        before_first: BIRTH,
-        last: BIRTH,
-        terms: Vec::new(),
-        applied: BIRTH.0,
-        unapplied: Vec::new(),
-        seed: 1,
-    })
+    Replica::new(Start::newborn(PeerId(1), vec![PeerId(1)], 1))
 }
 
 fn batch(base: i64) -> EntryKind {
@@ -97,18 +86,7 @@ fn entry_data_round_trips_and_refuses_the_unknown() {
 }
 
 fn peers(peer: u64) -> Replica {
-    Replica::new(Start {
-        peer: PeerId(peer),
-        voters: vec![PeerId(1), PeerId(2), PeerId(3)],
-        learners: Vec::new(),
-        hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
-        before_first: BIRTH,
-        last: BIRTH,
-        terms: Vec::new(),
-        applied: BIRTH.0,
-        unapplied: Vec::new(),
-        seed: peer,
-    })
+    Replica::new(Start::newborn(PeerId(peer), vec![PeerId(1), PeerId(2), PeerId(3)], peer))
 }
 
 /// Lets three replicas talk until nothing is left to say; every disk is fast.
