@@ -34,7 +34,7 @@ impl Context {
         let known = (epoch.0 > 0).then_some(epoch);
         match leadership {
             Leadership::Leading => Lead::Here(epoch),
-            Leadership::Starting => Lead::Nobody(known),
+            Leadership::Starting | Leadership::Following => Lead::Nobody(known),
             Leadership::Offline => Lead::Offline(known),
         }
     }

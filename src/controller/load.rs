@@ -40,7 +40,9 @@ pub(super) async fn load(
     let name = TopicPartition { topic, partition: 0 };
     // Retention never touches it: nothing that is applied is read again, and all of it is small.
     let config = TopicConfig { retention_ms: None, ..TopicConfig::default() };
-    let to_open = ToOpen { id: METADATA_PARTITION, name, config: Arc::new(config), newborn: false };
+    let voters = vec![partitions.identity().peer];
+    let to_open =
+        ToOpen { id: METADATA_PARTITION, name, config: Arc::new(config), newborn: false, voters, preferred: true };
     if let Some(failed) = partitions.open(vec![to_open]).await.into_iter().find_map(|o| o.failed) {
         return Err(LoadError::Offline(failed.to_string()));
     }

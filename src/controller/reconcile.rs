@@ -74,6 +74,8 @@ impl Reconciler {
             name: TopicPartition { topic: topic.name.clone(), partition: id.partition },
             config: config.clone(),
             newborn,
+            voters: vec![self.partitions.identity().peer],
+            preferred: true,
         })
         .collect()
     }

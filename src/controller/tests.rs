@@ -4,20 +4,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
-use millstream_core::types::PeerId;
+use millstream_core::types::{NodeId, PeerId};
 use nix::errno::Errno;
 
 use super::*;
 use crate::log::faults::{Fault, set};
 use crate::log::{DataDir, FlushConfig};
-use crate::partition::{Partitions, PartitionsConfig};
+use crate::partition::{Identity, Partitions, PartitionsConfig};
 use crate::store::Store;
 
 async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
     let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
     let data = DataDir::open(dir, FlushConfig { ballast_bytes: 1 << 20, ..FlushConfig::default() }).unwrap();
     let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
-    let partitions = Partitions::start(data, store.clone(), PeerId(1), config);
+    let partitions =
+        Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     let started = start(Start { partitions, store: store.clone(), settings: BrokerConfig::default() }).await;
     (started.unwrap(), store)
 }

@@ -131,6 +131,7 @@ impl Groups {
         let coordinator = followed.coordinators.get(&partition).ok_or(CoordinatorError::NotCoordinator)?;
         match coordinator.partition.leadership() {
             Leadership::Leading => Ok(()),
+            Leadership::Following => Err(CoordinatorError::NotCoordinator),
             Leadership::Starting | Leadership::Offline => Err(CoordinatorError::NotAvailable),
         }
     }

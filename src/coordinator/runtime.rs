@@ -92,7 +92,9 @@ impl Runtime {
         loop {
             match self.partition.leadership() {
                 Leadership::Leading => return Ok(()),
-                Leadership::Starting => self.refuse_for(LOOK_AFTER, CoordinatorError::LoadInProgress).await?,
+                Leadership::Starting | Leadership::Following => {
+                    self.refuse_for(LOOK_AFTER, CoordinatorError::LoadInProgress).await?
+                }
                 Leadership::Offline => self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await?,
             }
         }

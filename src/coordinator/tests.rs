@@ -11,12 +11,12 @@ use millstream_core::coordinator::group::{
     JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberId, OffsetCommit, OffsetFetch, Protocol,
     ProtocolName, ProtocolType, Reply, ReplyToken, SyncGroup,
 };
-use millstream_core::types::{Offset, PartitionId, PeerId, TopicId, TopicName, TopicPartition};
+use millstream_core::types::{NodeId, Offset, PartitionId, PeerId, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
 use crate::log::{DataDir, FlushConfig};
-use crate::partition::{Partitions, PartitionsConfig, ToOpen};
+use crate::partition::{Identity, Partitions, PartitionsConfig, ToOpen};
 use crate::store::{Batch, Durability, Store};
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(50));
@@ -51,12 +51,15 @@ impl Node {
             let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
             let data = DataDir::open(dir, FlushConfig::default()).unwrap();
             let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
-            let partitions = Partitions::start(data, store.clone(), PeerId(1), config);
+            let partitions =
+                Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
             let to_open = |partition| ToOpen {
                 id: id(partition),
                 name: TopicPartition { topic: TopicName::new("__consumer_offsets").unwrap(), partition },
                 config: Arc::new(TopicConfig::default()),
                 newborn,
+                voters: vec![PeerId(1)],
+                preferred: true,
             };
             let outcomes = partitions.open((0..COUNT).map(to_open).collect()).await;
             assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");

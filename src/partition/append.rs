@@ -229,7 +229,7 @@ impl Owned {
         let group = match (&mut self.group, leading) {
             (Some(group), Leadership::Leading) => group,
             (_, Leadership::Offline) | (None, _) => return Err(AppendError::Storage),
-            (Some(_), Leadership::Starting) => return Err(AppendError::NotLeader),
+            (Some(_), Leadership::Starting | Leadership::Following) => return Err(AppendError::NotLeader),
         };
         let log_start = self.shared.log_start();
         if header.is_idempotent()

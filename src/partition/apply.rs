@@ -88,7 +88,7 @@ impl Shard {
         let shared = &owned.shared;
         let refused = match shared.leadership() {
             Leadership::Offline => Some(AppendError::Storage),
-            Leadership::Starting => Some(AppendError::NotLeader),
+            Leadership::Starting | Leadership::Following => Some(AppendError::NotLeader),
             Leadership::Leading if offset > shared.high_watermark() => Some(AppendError::OffsetOutOfRange),
             Leadership::Leading => None,
         };

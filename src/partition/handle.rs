@@ -1,5 +1,6 @@
 //! A partition as everybody sees it: who leads, how far one may read, and where to send appends.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +9,7 @@ use millstream_core::config::TopicConfig;
 use millstream_core::partition::{LeaderEpochs, ProducerSnapshot};
 use millstream_core::record::BatchHeader;
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::append::{AppendError, Appended, InternalAppend};
 use super::shard::Ask;
@@ -21,6 +22,8 @@ pub enum Leadership {
     /// Elected or to be elected; its first entry is not yet applied.
     Starting,
     Leading,
+    /// Another replica leads, or nobody does.
+    Following,
     /// Its log failed or is damaged: KAFKA_STORAGE_ERROR.
     Offline,
 }
@@ -34,6 +37,7 @@ pub struct Partition {
     /// None before the log is open. A replica that is opened again brings a new one.
     view: ArcSwapOption<LogView>,
     leadership: AtomicU8,
+    leadership_changed: Notify,
     leader_epoch: AtomicI32,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
@@ -56,6 +60,7 @@ impl Partition {
             config: ArcSwap::new(config),
             view: ArcSwapOption::empty(),
             leadership: AtomicU8::new(Leadership::Starting as u8),
+            leadership_changed: Notify::new(),
             leader_epoch: AtomicI32::new(0),
             log_start: AtomicI64::new(0),
             high_watermark: AtomicI64::new(0),
@@ -69,7 +74,22 @@ impl Partition {
         match self.leadership.load(Ordering::Acquire) {
             0 => Leadership::Starting,
             1 => Leadership::Leading,
+            2 => Leadership::Following,
             _ => Leadership::Offline,
+        }
+    }
+
+    /// Ends when `leadership` is another than this, and gives it. Of several changes in a row the last.
+    pub async fn leadership_other_than(&self, known: Leadership) -> Leadership {
+        loop {
+            let mut changed = pin!(self.leadership_changed.notified());
+            // From here on a change is not missed.
+            changed.as_mut().enable();
+            let now = self.leadership();
+            if now != known {
+                return now;
+            }
+            changed.await;
         }
     }
 
@@ -135,7 +155,9 @@ impl Partition {
     }
 
     pub(super) fn set_leadership(&self, leadership: Leadership) {
-        self.leadership.store(leadership as u8, Ordering::Release);
+        if self.leadership.swap(leadership as u8, Ordering::AcqRel) != leadership as u8 {
+            self.leadership_changed.notify_waiters();
+        }
     }
 
     pub(super) fn set_epochs(&self, epoch: LeaderEpoch, epochs: &LeaderEpochs) {

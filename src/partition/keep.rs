@@ -231,7 +231,7 @@ impl Shard {
         for id in self.halted.clone() {
             let Some(owned) = self.owned.get(&id).filter(|_| !is_compacting(&self.compacting, id)) else { continue };
             let shared = &self.shared;
-            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), shared.peer) {
+            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), shared.identity.peer) {
                 Ok(recovered) => opened.push((id, recovered)),
                 Err(e) if e.is_final() => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "partition is damaged and stays offline");

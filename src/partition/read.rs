@@ -100,7 +100,7 @@ impl Partition {
     fn leading_view(&self) -> Result<Arc<LogView>, ReadRefused> {
         match self.leadership() {
             Leadership::Leading => self.view().ok_or(ReadRefused::NotLeader),
-            Leadership::Starting => Err(ReadRefused::NotLeader),
+            Leadership::Starting | Leadership::Following => Err(ReadRefused::NotLeader),
             Leadership::Offline => Err(ReadRefused::Storage),
         }
     }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use bytes::Bytes;
 use millstream_core::config::TopicConfig;
-use millstream_core::types::{PartitionId, PeerId, Timestamp, TopicPartition};
+use millstream_core::types::{NodeId, PartitionId, PeerId, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::append::Append;
 use super::handle::Partition;
+use super::leaders::Leaders;
 use super::log_config::log_config;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
@@ -36,11 +39,37 @@ pub struct PartitionsConfig {
     pub producer_id_expiration_ms: i64,
 }
 
+/// What others know this node by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the node's disk, in every raft group.
+    pub peer: PeerId,
+    pub node: NodeId,
+}
+
+/// What goes from the partitions of one node to those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Post {
+    /// Raft's heartbeats and votes: they never wait behind batches.
+    Urgent,
+    /// Raft's other messages, batches beside them.
+    Raft,
+    /// Who leads what.
+    Leaders,
+}
+
+/// Takes post to another node, its parts in a row; never waits. False: it is lost, which raft makes good.
+pub type Outlet = Arc<dyn Fn(NodeId, Post, Vec<Bytes>) -> bool + Send + Sync>;
+
 /// What every shard uses.
 pub(super) struct Shared {
     pub dir: Arc<DataDir>,
     pub store: Arc<Store>,
-    pub peer: PeerId,
+    pub identity: Identity,
+    pub outlet: Option<Outlet>,
+    /// The node of each disk there ever was.
+    pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
+    pub leaders: Leaders,
     pub clock: fn() -> Timestamp,
     /// `producer.id.expiration.ms`; may change while the node runs.
     pub producer_id_expiration_ms: AtomicI64,
@@ -116,6 +145,10 @@ pub struct ToOpen {
     pub config: Arc<TopicConfig>,
     /// Never opened before: there is nothing to recover.
     pub newborn: bool,
+    /// The replicas that the group is born with: a newborn one starts with them.
+    pub voters: Vec<PeerId>,
+    /// This node is to lead when it can.
+    pub preferred: bool,
 }
 
 /// How an opening went.
@@ -128,9 +161,26 @@ pub struct OpenOutcome {
 
 impl Partitions {
     /// Starts the shards as tasks of the present runtime.
-    pub fn start(dir: Arc<DataDir>, store: Arc<Store>, peer: PeerId, config: PartitionsConfig) -> Arc<Self> {
+    /// `outlet`: the way to other nodes, if there are any.
+    pub fn start(
+        dir: Arc<DataDir>,
+        store: Arc<Store>,
+        identity: Identity,
+        outlet: Option<Outlet>,
+        config: PartitionsConfig,
+    ) -> Arc<Self> {
         let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
-        let shared = Arc::new(Shared { dir, store, peer, clock: system_clock, producer_id_expiration_ms });
+        let peers = ArcSwap::from_pointee(HashMap::from([(identity.peer, identity.node)]));
+        let shared = Arc::new(Shared {
+            dir,
+            store,
+            identity,
+            outlet,
+            peers,
+            leaders: Leaders::default(),
+            clock: system_clock,
+            producer_id_expiration_ms,
+        });
         let start = |_| {
             let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
             let task = spawn_essential("partitions", Shard::new(shared.clone(), mailbox).run());
@@ -145,6 +195,20 @@ impl Partitions {
             hasher: RandomState::new(),
             uncommitted: Arc::new(Semaphore::new(UNCOMMITTED_KIB_MAX)),
         })
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    /// Who leads which partition of the cluster.
+    pub fn leaders(&self) -> &Leaders {
+        &self.shared.leaders
+    }
+
+    /// The node of each disk there ever was: to be told before a partition with such replicas is opened.
+    pub fn set_peers(&self, peers: HashMap<PeerId, NodeId>) {
+        self.shared.peers.store(Arc::new(peers));
     }
 
     pub fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
@@ -350,9 +414,9 @@ impl Partitions {
 fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
     let config = log_config(&partition.config);
     let recovered = if partition.newborn {
-        raft::create(&shared.dir, partition.id, config, shared.peer)
+        raft::create(&shared.dir, partition.id, config, shared.identity.peer)
     } else {
-        raft::recover(&shared.dir, &shared.store, partition.id, config, shared.peer)
+        raft::recover(&shared.dir, &shared.store, partition.id, config, shared.identity.peer)
     };
     (partition, recovered)
 }

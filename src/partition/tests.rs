@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_core::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use millstream_core::record::{BatchBuilder, BatchHeader, RecordIter, batch_body};
-use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition};
+use millstream_core::types::{
+    LeaderEpoch, NodeId, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition,
+};
 use uuid::Uuid;
 
 use super::*;
@@ -24,6 +26,8 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
         name,
         config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }),
         newborn,
+        voters: vec![PeerId(1)],
+        preferred: true,
     }
 }
 
@@ -39,7 +43,7 @@ impl Node {
         let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
         let data = DataDir::open(dir, FlushConfig::default()).unwrap();
         let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
-        let partitions = Partitions::start(data, store, PeerId(1), config);
+        let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
         let outcomes = partitions.open((0..3).map(|p| to_open(p, newborn)).collect()).await;
         assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
         Self { partitions }
@@ -295,7 +299,7 @@ async fn a_log_whose_first_segment_is_missing_is_lost_and_stays_offline() {
     let store = Arc::new(Store::open(&dir.path().join("kv")).unwrap());
     let data = DataDir::open(dir.path(), FlushConfig::default()).unwrap();
     let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
-    let partitions = Partitions::start(data, store, PeerId(1), config);
+    let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     let outcomes = partitions.open((0..3).map(|p| to_open(p, false)).collect()).await;
     let failed: Vec<i32> = outcomes.iter().filter(|o| o.failed.is_some()).map(|o| o.id.partition).collect();
     assert_eq!(failed, [0], "{outcomes:?}");

@@ -15,7 +15,7 @@ use crate::config::{Config, DataDirectory, Listener};
 use crate::controller::{self, Controller, ControllerError, LoadError};
 use crate::coordinator::Groups;
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
-use crate::partition::{CleanerConfig, Partitions, PartitionsConfig};
+use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
 use crate::store::{Store, StoreError};
 
 /// The peer id of the node that forms a cluster alone.
@@ -58,7 +58,8 @@ impl Rooms {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let partitions_config =
             PartitionsConfig { shards, producer_id_expiration_ms: broker.integer("producer.id.expiration.ms") };
-        let partitions = Partitions::start(dir, store.clone(), FIRST_PEER, partitions_config);
+        let identity = Identity { peer: FIRST_PEER, node: broker.node_id() };
+        let partitions = Partitions::start(dir, store.clone(), identity, None, partitions_config);
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
         let controller =
             controller::start(controller::Start { partitions: partitions.clone(), store, settings: broker.clone() })

@@ -20,7 +20,18 @@ fn node(dir: &Path) -> (Node, Arc<Store>) {
     let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
     let data = DataDir::open(dir, FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
     let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
-    (Node { partitions: Partitions::start(data, store.clone(), PeerId(1), config) }, store)
+    (
+        Node {
+            partitions: Partitions::start(
+                data,
+                store.clone(),
+                Identity { peer: PeerId(1), node: NodeId(1) },
+                None,
+                config,
+            ),
+        },
+        store,
+    )
 }
 
 async fn open(node: &Node, partitions: std::ops::Range<i32>, newborn: bool) -> usize {
@@ -232,7 +243,10 @@ async fn a_full_mailbox_holds_up_no_flush() {
     let shared = Arc::new(Shared {
         dir: DataDir::open(dir.path(), FlushConfig::default()).unwrap(),
         store: Arc::new(Store::open(&dir.path().join("kv")).unwrap()),
-        peer: PeerId(1),
+        identity: Identity { peer: PeerId(1), node: NodeId(1) },
+        outlet: None,
+        peers: Default::default(),
+        leaders: Default::default(),
         clock: system_clock,
         producer_id_expiration_ms: 0.into(),
     });
@@ -252,7 +266,8 @@ async fn no_more_than_16_mib_of_a_partition_wait_for_their_commit() {
     let store = Arc::new(Store::open(&dir.path().join("kv2")).unwrap());
     let data = DataDir::open(dir.path(), FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
     let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
-    node.partitions = Partitions::start(data.clone(), store, PeerId(1), config);
+    node.partitions =
+        Partitions::start(data.clone(), store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     open(&node, 0..1, true).await;
     node.partitions.set_config(id(0), Arc::new(TopicConfig::default())).await;
     // The flusher is held, so nothing commits.

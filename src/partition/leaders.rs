@@ -1,0 +1,92 @@
+//! Who leads which partition of the cluster. Leaders announce it themselves (`announce`); nothing of it is on disk.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId};
+use tokio::sync::watch;
+
+/// What a leader says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderInfo {
+    pub node: NodeId,
+    pub epoch: LeaderEpoch,
+    /// The nodes whose replicas are caught up, the leader's own included, by id.
+    pub isr: Vec<NodeId>,
+}
+
+/// The leaders of all partitions, as far as they are known here. The higher epoch wins: what is told of a partition
+/// never goes back.
+#[derive(Debug)]
+pub struct Leaders {
+    map: RwLock<HashMap<PartitionId, LeaderInfo>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Leaders {
+    fn default() -> Self {
+        Self { map: RwLock::default(), changes: watch::channel(0).0 }
+    }
+}
+
+impl Leaders {
+    /// Who leads a partition, or led it last. It may have died since.
+    pub fn get(&self, id: PartitionId) -> Option<LeaderInfo> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A number that grows with every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes what leaders say; what is older than what is known is passed over. Gives how many were news.
+    pub(super) fn note(&self, told: impl IntoIterator<Item = (PartitionId, LeaderInfo)>) -> usize {
+        let mut news = 0;
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, info) in told {
+            let known = map.get(&id);
+            if known.is_none_or(|known| known.epoch < info.epoch || known.epoch == info.epoch && *known != info) {
+                map.insert(id, info);
+                news += 1;
+            }
+        }
+        drop(map);
+        if news > 0 {
+            self.changes.send_modify(|version| *version += 1);
+        }
+        news
+    }
+
+    /// The partition is gone.
+    pub(super) fn forget(&self, id: PartitionId) {
+        self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::types::TopicId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_higher_epoch_wins_and_the_same_may_change_its_followers() {
+        let leaders = Leaders::default();
+        let changes = leaders.changes();
+        let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
+        let info = |node, epoch, isr: &[i32]| LeaderInfo {
+            node: NodeId(node),
+            epoch: LeaderEpoch(epoch),
+            isr: isr.iter().map(|n| NodeId(*n)).collect(),
+        };
+        assert_eq!(leaders.note([(id, info(1, 5, &[1]))]), 1);
+        assert_eq!(leaders.note([(id, info(1, 5, &[1, 2]))]), 1);
+        assert_eq!(leaders.note([(id, info(1, 5, &[1, 2])), (id, info(2, 4, &[2]))]), 0);
+        assert_eq!(leaders.get(id), Some(info(1, 5, &[1, 2])));
+        assert_eq!(*changes.borrow(), 2);
+        leaders.forget(id);
+        assert_eq!(leaders.get(id), None);
+    }
+}
