@@ -215,7 +215,8 @@ async fn append(
     }
     let bytes = builder.finish();
     let header = BatchHeader::parse(&bytes).expect("it was built here");
-    let (appended, committed) = partition.append_metadata(header, bytes).await?;
+    let epoch = partition.leading_epoch().ok_or(AppendError::NotLeader)?;
+    let (appended, committed) = partition.append_metadata(epoch, header, bytes).await?;
     Ok((Offset(appended.last_offset.0 + 1), committed))
 }
 

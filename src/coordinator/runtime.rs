@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use millstream_core::coordinator::group::{Command, GroupConfig, Shard};
+use millstream_core::types::LeaderEpoch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -56,7 +57,7 @@ impl Runtime {
 
     /// From a load to the next.
     async fn live(&mut self) -> Result<(), Ended> {
-        self.wait_for_leadership().await?;
+        let epoch = self.wait_for_leadership().await?;
         let shard = match self.load().await? {
             Ok(shard) => shard,
             Err(e) => {
@@ -66,7 +67,7 @@ impl Runtime {
         };
         self.failures = 0;
         self.is_loaded.send_replace(true);
-        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard);
+        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard, epoch);
         match unwinding(self.serve(&mut serving)).await {
             Some(Ok(())) => return Err(Ended),
             Some(Err(Lost(e))) => self.failed(&e.to_string()),
@@ -88,10 +89,13 @@ impl Runtime {
         }
     }
 
-    async fn wait_for_leadership(&mut self) -> Result<(), Ended> {
+    async fn wait_for_leadership(&mut self) -> Result<LeaderEpoch, Ended> {
         loop {
+            if let Some(epoch) = self.partition.leading_epoch() {
+                return Ok(epoch);
+            }
             match self.partition.leadership() {
-                Leadership::Leading => return Ok(()),
+                Leadership::Leading => {}
                 Leadership::Starting | Leadership::Following => {
                     self.refuse_for(LOOK_AFTER, CoordinatorError::LoadInProgress).await?
                 }

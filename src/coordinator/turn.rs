@@ -12,7 +12,7 @@ use millstream_core::coordinator::group::{
 };
 use millstream_core::coordinator::timers::Timers;
 use millstream_core::record::{BatchBuilder, BatchHeader};
-use millstream_core::types::{Offset, Timestamp, TopicId, TopicName};
+use millstream_core::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -60,6 +60,8 @@ pub(super) struct Serving {
     partition: Arc<Partition>,
     store: Arc<Store>,
     shard: Shard,
+    /// Of the leadership that the state was loaded under.
+    epoch: LeaderEpoch,
     timers: Timers<TimerKey>,
     started: Instant,
     last_token: u64,
@@ -71,11 +73,12 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub fn new(partition: Arc<Partition>, store: Arc<Store>, shard: Shard) -> Self {
+    pub fn new(partition: Arc<Partition>, store: Arc<Store>, shard: Shard, epoch: LeaderEpoch) -> Self {
         Self {
             partition,
             store,
             shard,
+            epoch,
             timers: Timers::default(),
             started: Instant::now(),
             last_token: 0,
@@ -199,7 +202,7 @@ impl Serving {
         }
         let bytes = builder.finish();
         let header = BatchHeader::parse(&bytes).expect("it was built here");
-        let (appended, committed) = self.partition.append_internal(header, bytes).await.map_err(Lost)?;
+        let (appended, committed) = self.partition.append_internal(self.epoch, header, bytes).await.map_err(Lost)?;
         self.in_flight.push_back(InFlight { committed, next_offset: appended.last_offset.plus(1), content });
         Ok(())
     }

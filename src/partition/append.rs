@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use millstream_core::partition::{Admission, BatchSequence, ProducerError};
 use millstream_core::record::BatchHeader;
-use millstream_core::types::{Offset, PartitionId};
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::handle::Leadership;
@@ -65,6 +65,8 @@ pub struct Append {
 /// A batch that the broker made itself.
 pub struct InternalAppend {
     pub id: PartitionId,
+    /// Of the leadership that it was decided under.
+    pub epoch: LeaderEpoch,
     pub header: BatchHeader,
     pub bytes: Bytes,
     /// What is kept free on a full disk is for this one, too.
@@ -189,8 +191,11 @@ impl Shard {
     }
 
     pub(super) fn append_internal(&mut self, append: InternalAppend) {
-        let InternalAppend { id, header, bytes, last_room, placed, committed } = append;
+        let InternalAppend { id, epoch, header, bytes, last_room, placed, committed } = append;
         let outcome = match self.owned.get_mut(&id) {
+            Some(owned) if owned.shared.is_leading() && owned.shared.leader_epoch() != epoch => {
+                Err(AppendError::NotLeader)
+            }
             Some(owned) => owned.admit(&header, bytes, &self.shared.dir, last_room).map(|(appended, _)| {
                 let parked = Parked { last_offset: appended.last_offset, reply: Reply::Internal(committed) };
                 owned.parked.push_back(parked);

@@ -102,6 +102,15 @@ impl Partition {
         LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
     }
 
+    /// The epoch in which this node leads. It may be over by the time it is looked at: what is appended under it is
+    /// refused then.
+    pub fn leading_epoch(&self) -> Option<LeaderEpoch> {
+        // Before the leadership: a step-down is told before the next epoch is there, so an epoch that is read goes
+        // with this leadership or an older one.
+        let epoch = self.leader_epoch();
+        self.is_leading().then_some(epoch)
+    }
+
     /// The topic's settings in force.
     pub fn config(&self) -> Arc<TopicConfig> {
         self.config.load_full()
@@ -182,34 +191,38 @@ impl Partition {
 
     // Asks to the shard.
 
-    /// Appends a batch that this broker made (coordinators, metadata). Its place is taken when this returns; the
-    /// receiver ends when it is committed. An error of the receiver: the node stops.
+    /// Appends a batch that this broker made (coordinators, metadata), if this node still leads in `epoch`: what was
+    /// decided on an earlier state of the log must not come after what another leader appended. Its place is taken
+    /// when this returns; the receiver ends when it is committed. An error of the receiver: the node stops.
     pub async fn append_internal(
         &self,
+        epoch: LeaderEpoch,
         header: BatchHeader,
         bytes: bytes::Bytes,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
-        self.append_into(header, bytes, false).await
+        self.append_into(epoch, header, bytes, false).await
     }
 
     /// As `append_internal`, for what must be possible on a full disk, too: the deletion of a topic makes room.
     pub async fn append_metadata(
         &self,
+        epoch: LeaderEpoch,
         header: BatchHeader,
         bytes: bytes::Bytes,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
-        self.append_into(header, bytes, true).await
+        self.append_into(epoch, header, bytes, true).await
     }
 
     async fn append_into(
         &self,
+        epoch: LeaderEpoch,
         header: BatchHeader,
         bytes: bytes::Bytes,
         last_room: bool,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
         let (placed, place) = oneshot::channel();
         let (done, committed) = oneshot::channel();
-        let ask = InternalAppend { id: self.id, header, bytes, last_room, placed, committed: done };
+        let ask = InternalAppend { id: self.id, epoch, header, bytes, last_room, placed, committed: done };
         self.send(Ask::AppendInternal(Box::new(ask))).await?;
         let appended = place.await.map_err(|_| AppendError::NotLeader)??;
         Ok((appended, committed))

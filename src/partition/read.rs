@@ -201,17 +201,21 @@ impl Partition {
         Ok(self.with_epochs(|e| e.end_offset_for(epoch, end)))
     }
 
-    /// Reads batches as bytes, checked by the caller: for coordinators that load their partition. May wait for the disk.
+    /// Reads committed batches as bytes, checked by the caller, on whatever replica: for what is folded from the log.
+    /// May wait for the disk.
     pub fn read_bytes(&self, from: Offset, max_bytes: usize) -> Result<bytes::Bytes, ReadRefused> {
-        let ask = ReadAsk {
-            from,
-            max_bytes,
-            at_least_one: true,
-            current_epoch: None,
-            last_fetched_epoch: None,
-            may_block: true,
+        let view = match self.leadership() {
+            Leadership::Offline => return Err(ReadRefused::Storage),
+            _ => self.view().ok_or(ReadRefused::NotLeader)?,
         };
-        let Some(slice) = self.read(&ask)?.slice else { return Ok(bytes::Bytes::new()) };
+        let (log_start, end) = (self.log_start(), self.read_end());
+        if from < log_start || from > end {
+            return Err(ReadRefused::OutOfRange { log_start, log_end: self.log_end(), high_watermark: end });
+        }
+        if from == end {
+            return Ok(bytes::Bytes::new());
+        }
+        let slice = view.read(from, end, max_bytes, true).map_err(|e| self.refuse(e, end))?;
         let mut bytes = vec![0; slice.len];
         let read = std::os::unix::fs::FileExt::read_exact_at(&*slice.file, &mut bytes, slice.position);
         read.map_err(|e| {
