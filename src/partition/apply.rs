@@ -33,6 +33,8 @@ impl Shard {
                 }
                 EntryKind::TrimPrefix(offset) => sum.log_start = sum.log_start.max(Some(offset)),
                 EntryKind::Empty => sum.elected |= entry.term == group.term(),
+                // The replica has seen to it.
+                EntryKind::ConfChange(_) | EntryKind::ConfSettled => {}
             }
         }
         group.applied(last);

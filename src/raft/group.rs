@@ -203,7 +203,7 @@ impl Group {
                     next_offset = next_offset.plus(i64::from(d.count));
                     Payload::Batch { base_offset: d.base_offset, bytes: self.take_proposed(&entry) }
                 }
-                EntryKind::Empty | EntryKind::TrimPrefix(_) => {
+                EntryKind::Empty | EntryKind::TrimPrefix(_) | EntryKind::ConfChange(_) | EntryKind::ConfSettled => {
                     let (entry_type, data) = entry.kind.own_frame().expect("not a batch");
                     Payload::Own { entry_type, data }
                 }

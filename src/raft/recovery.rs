@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
-use millstream_core::replica::{
-    BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, OWN_EMPTY, OWN_TRIM_PREFIX, Replica, Start,
-};
+use millstream_core::replica::{BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, Membership, Replica, Start};
 use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex};
 
 use super::Group;
@@ -103,9 +101,7 @@ impl Fold {
 fn entry_kind(frame: &ScannedFrame<'_>) -> Result<EntryKind, EntryDataError> {
     let d = &frame.descriptor;
     match d.own_kind {
-        Some(OWN_EMPTY) => Ok(EntryKind::Empty),
-        Some(OWN_TRIM_PREFIX) => EntryKind::decode(frame.bytes),
-        Some(other) => Err(EntryDataError { len: frame.bytes.len(), kind: Some(other) }),
+        Some(entry_type) => EntryKind::of_own_frame(entry_type, frame.bytes),
         None => Ok(EntryKind::Batch(BatchDescriptor {
             base_offset: d.base_offset,
             count: i32::try_from(d.count).map_err(|_| EntryDataError { len: frame.bytes.len(), kind: None })?,
@@ -170,8 +166,8 @@ pub fn recover(
     let before_first = RaftIndex(log.first_index().0 - 1);
     let replica = Replica::new(Start {
         peer,
-        voters: vec![peer],
-        learners: Vec::new(),
+        membership: Membership::of_voters([peer]),
+        membership_index: BIRTH.0,
         hard_state: store.hard_state(id)?.unwrap_or_default(),
         before_first: (before_first, log.term_at(before_first).unwrap_or(BIRTH.1)),
         last: (log.last_index(), log.last_term()),

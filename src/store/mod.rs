@@ -8,6 +8,7 @@ mod checkpoint;
 mod coordinator;
 mod hard_state;
 mod identity;
+mod membership;
 mod metadata;
 mod segments;
 mod synced_end;
@@ -31,6 +32,7 @@ mod kind {
     pub const METADATA: u8 = 6;
     pub const COORDINATOR: u8 = 7;
     pub const COORDINATOR_APPLIED: u8 = 8;
+    pub const MEMBERSHIP: u8 = 9;
 }
 
 /// Bytes that a scan reads at a time.
@@ -176,7 +178,8 @@ impl Store {
 
     /// Adds to `batch` the deletion of all that is kept about a partition.
     pub fn forget_partition(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
-        for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED] {
+        for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED, kind::MEMBERSHIP]
+        {
             batch.inner.delete(partition_key(kind, id));
         }
         self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))?;

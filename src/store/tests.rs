@@ -1,5 +1,5 @@
 use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
-use millstream_core::replica::HardState;
+use millstream_core::replica::{HardState, Membership};
 use millstream_core::types::{
     Offset, PartitionId, PeerId, ProducerEpoch, ProducerId, RaftIndex, RaftTerm, Sequence, Timestamp, TopicId,
 };
@@ -40,6 +40,7 @@ fn what_is_written_is_found_after_a_reopen() {
     let (a, b) = (id(1, 0), id(1, 1));
     let hard_state = HardState { term: RaftTerm(3), vote: PeerId(1), commit: RaftIndex(77) };
     let end = SyncedEnd { last_index: RaftIndex(9), next_offset: Offset(70) };
+    let membership = Membership { learners: vec![PeerId(7)], ..Membership::of_voters([PeerId(1), PeerId(2)]) };
     {
         let store = Store::open(dir.path()).unwrap();
         store.set_directory_id(Uuid::from_u128(42)).unwrap();
@@ -47,6 +48,7 @@ fn what_is_written_is_found_after_a_reopen() {
         batch.put_hard_state(a, &hard_state);
         batch.put_checkpoint(a, &checkpoint());
         batch.put_synced_end(a, end);
+        batch.put_membership(a, &membership, RaftIndex(9));
         batch.put_segment(a, Offset(256), b"second");
         batch.put_segment(a, Offset(0), b"first");
         batch.put_segment(b, Offset(0), b"other");
@@ -64,6 +66,8 @@ fn what_is_written_is_found_after_a_reopen() {
     assert_eq!(store.hard_state(b).unwrap(), None);
     assert_eq!(store.checkpoint(a).unwrap(), Some(checkpoint()));
     assert_eq!(store.synced_end(a).unwrap(), Some(end));
+    assert_eq!(store.membership(a).unwrap(), Some((membership, RaftIndex(9))));
+    assert_eq!(store.membership(b).unwrap(), None);
     assert_eq!(store.segments(a).unwrap(), [b"first".to_vec(), b"second".to_vec()]);
     assert_eq!(store.metadata().unwrap(), (Offset(12), vec![(b"topic".to_vec(), b"value".to_vec())]));
     assert_eq!(store.coordinator_applied(a).unwrap(), Offset(5));
@@ -80,6 +84,7 @@ fn what_is_written_is_found_after_a_reopen() {
     store.forget_partition(&mut batch, a).unwrap();
     store.write(batch, Durability::Buffered).unwrap();
     assert_eq!(store.checkpoint(a).unwrap(), None);
+    assert_eq!(store.membership(a).unwrap(), None);
     assert!(store.segments(a).unwrap().is_empty());
     assert_eq!(store.segments(b).unwrap().len(), 1);
 }
@@ -89,7 +94,7 @@ fn damaged_values_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let mut batch = Batch::default();
-    for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED] {
+    for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED, kind::MEMBERSHIP] {
         batch.inner.put(partition_key(kind, id(1, 0)), b"short");
     }
     batch.inner.put([kind::IDENTITY], b"short");
@@ -99,6 +104,7 @@ fn damaged_values_are_errors() {
     assert!(store.checkpoint(id(1, 0)).is_err());
     assert!(store.synced_end(id(1, 0)).is_err());
     assert!(store.coordinator_applied(id(1, 0)).is_err());
+    assert!(store.membership(id(1, 0)).is_err());
     assert!(store.directory_id().is_err());
     assert!(store.metadata().is_err());
 }

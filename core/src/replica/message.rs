@@ -3,7 +3,7 @@
 
 use raft::eraftpb;
 
-use super::entry::{Entry, EntryDataError, EntryKind};
+use super::entry::{Entry, EntryDataError, EntryKind, entry_data, raft_entry};
 use crate::types::{PeerId, RaftIndex, RaftTerm};
 
 /// Entries that one message may hold; raft is told to send fewer.
@@ -15,8 +15,9 @@ const CONTEXT_MAX: usize = 64;
 /// Type, to, from, term, log term, index, commit, commit term, request snapshot, reject hint, priority, reject, lengths.
 const FIXED_LEN: usize = 1 + 10 * 8 + 1 + 4 + 4;
 
-/// Types that travel, by their number on the wire. Never reused. Snapshots go another way.
-const KINDS: [(u8, eraftpb::MessageType); 10] = {
+/// Types that travel, by their number on the wire. Never reused. Snapshots go another way; reads are asked of leaders
+/// only, whose heartbeats carry the question.
+const KINDS: [(u8, eraftpb::MessageType); 9] = {
     use eraftpb::MessageType::*;
     [
         (1, MsgAppend),
@@ -28,7 +29,6 @@ const KINDS: [(u8, eraftpb::MessageType); 10] = {
         (7, MsgHeartbeat),
         (8, MsgHeartbeatResponse),
         (9, MsgTimeoutNow),
-        (10, MsgReadIndex),
     ]
 };
 
@@ -75,6 +75,10 @@ impl Message {
         self.0.msg_type == eraftpb::MessageType::MsgHeartbeat
     }
 
+    pub(super) fn is_timeout_now(&self) -> bool {
+        self.0.msg_type == eraftpb::MessageType::MsgTimeoutNow
+    }
+
     /// The entries that it brings, in order.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, EntryDataError>> + '_ {
         self.0.entries.iter().map(Entry::from_raft)
@@ -99,7 +103,7 @@ impl Message {
         for e in &m.entries {
             out.extend_from_slice(&e.index.to_be_bytes());
             out.extend_from_slice(&e.term.to_be_bytes());
-            put_bytes(&mut out, "entry data", &e.data, ENTRY_DATA_MAX)?;
+            put_bytes(&mut out, "entry data", entry_data(e), ENTRY_DATA_MAX)?;
         }
         Ok(out)
     }
@@ -132,7 +136,7 @@ impl Message {
             let (index, term) = (take_u64(bytes)?, take_u64(bytes)?);
             let data = take_bytes(bytes, "entry data", ENTRY_DATA_MAX)?;
             EntryKind::decode(data)?;
-            m.entries.push(eraftpb::Entry { index, term, data: data.to_vec().into(), ..Default::default() });
+            m.entries.push(raft_entry(index, term, data.to_vec()));
         }
         if bytes.is_empty() { Ok(Self(m)) } else { Err(MessageError::Length) }
     }

@@ -4,12 +4,20 @@
 //! (term, index). One entry is one record batch, or one of raft's own, which takes no offset. No clock and no random
 //! numbers but those given: the same calls have the same effects.
 
+mod conf_change;
 mod entry;
+mod members;
+mod membership;
 mod message;
 mod state;
 mod timeout;
 
-pub use entry::{BatchDescriptor, Entry, EntryDataError, EntryKind, OWN_CONF_CHANGE, OWN_EMPTY, OWN_TRIM_PREFIX};
+pub use conf_change::{ConfChange, PeerChange};
+pub use entry::{
+    BatchDescriptor, Entry, EntryDataError, EntryKind, OWN_CONF_CHANGE, OWN_CONF_SETTLED, OWN_EMPTY, OWN_TRIM_PREFIX,
+};
+pub use members::{ConfChangeError, Progress};
+pub use membership::{Membership, MembershipError};
 pub use message::{Message, MessageError};
 use raft::{Config, RawNode, StateRole};
 use state::LogState;
@@ -43,8 +51,10 @@ pub struct HardState {
 #[derive(Clone, Debug)]
 pub struct Start {
     pub peer: PeerId,
-    pub voters: Vec<PeerId>,
-    pub learners: Vec<PeerId>,
+    pub membership: Membership,
+    /// Index of the entry that made it; conf changes up to there are not applied again. Not above `last`: a log that
+    /// ends before it has lost something.
+    pub membership_index: RaftIndex,
     pub hard_state: HardState,
     /// Index and term of the entry before the first in the log.
     pub before_first: (RaftIndex, RaftTerm),
@@ -62,12 +72,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// A replica of a newborn group, with an empty log.
+    /// A replica of a newborn group, with an empty log. It need not be one of the voters: then it follows as soon as
+    /// it is a member, from the first entry on.
     pub fn newborn(peer: PeerId, voters: Vec<PeerId>, seed: u64) -> Self {
         Self {
             peer,
-            voters,
-            learners: Vec::new(),
+            membership: Membership::of_voters(voters),
+            membership_index: BIRTH.0,
             hard_state: HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 },
             before_first: BIRTH,
             last: BIRTH,
@@ -77,11 +88,26 @@ impl Start {
             seed,
         }
     }
+
+    /// A replica that joins a group which has gone on without it: it has nothing, and gets a snapshot first.
+    pub fn empty(peer: PeerId, seed: u64) -> Self {
+        let nothing = (RaftIndex(0), RaftTerm(0));
+        Self {
+            membership: Membership::default(),
+            membership_index: nothing.0,
+            hard_state: HardState::default(),
+            before_first: nothing,
+            last: nothing,
+            applied: nothing.0,
+            ..Self::newborn(peer, Vec::new(), seed)
+        }
+    }
 }
 
 /// What must be done, in this order: `append` to the log (from its first index on what the log holds is void) and
 /// `hard_state` to the store, both synced before `persisted(number)` is called. `messages` may leave at once,
-/// `persisted_messages` when everything up to `number` is on disk; `committed` may be applied at once.
+/// `persisted_messages` when everything up to `number` is on disk; `membership` is to be stored, and `committed` may
+/// be applied at once.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub number: u64,
@@ -92,6 +118,11 @@ pub struct Effects {
     pub messages: Vec<Message>,
     pub persisted_messages: Vec<Message>,
     pub committed: Vec<Entry>,
+    /// What the last conf change in `committed` made, and its index. To be stored, together and unsynced, before any
+    /// applied index of `committed` is.
+    pub membership: Option<(RaftIndex, Membership)>,
+    /// Answers to `read_index`: what was asked under `number` or below may be read once `index` is applied.
+    pub reads: Vec<Read>,
     /// Entries to be read off the log and given to `fetched`.
     pub fetches: Vec<Fetch>,
 }
@@ -102,6 +133,13 @@ pub struct Fetch {
     pub low: RaftIndex,
     /// Not included. Fewer entries than asked for are enough.
     pub high: RaftIndex,
+}
+
+/// How far a reader must wait to see all that was committed when it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    pub number: u64,
+    pub index: RaftIndex,
 }
 
 /// The proposal was refused: this replica does not lead.
@@ -129,6 +167,12 @@ pub enum StepError {
 pub struct Replica {
     node: RawNode<LogState>,
     timeout: Timeout,
+    /// It was to stand for election and could not yet.
+    wants_to_stand: bool,
+    /// Term and membership for which this leader proposed the entry that says they are settled.
+    settled: (RaftTerm, RaftIndex),
+    /// Number of the last `read_index`.
+    reads: u64,
 }
 
 impl Replica {
@@ -152,21 +196,43 @@ impl Replica {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let timeout = Timeout::new(start.seed, ELECTION_TICKS);
         let node = RawNode::new(&config, LogState::new(start), &logger).expect("the state given is consistent");
-        let mut replica = Self { node, timeout };
+        let settled = (RaftTerm(0), RaftIndex(0));
+        let mut replica = Self { node, timeout, wants_to_stand: false, settled, reads: 0 };
         replica.timeout.hold(&mut replica.node.raft);
         replica
     }
 
-    /// Stands for election. A sole voter has won when this returns; its effects say so.
+    /// Stands for election, or does so as soon as all is applied and on disk that must be. A sole voter has won then;
+    /// its effects say so.
     pub fn campaign(&mut self) {
-        self.node.campaign().expect("a local message is never refused");
-        self.timeout.hold(&mut self.node.raft);
+        self.wants_to_stand = true;
+        self.stand();
     }
 
-    /// A tenth of a second has passed. A sole voter needs no ticks.
-    pub fn tick(&mut self) {
-        self.node.tick();
+    fn stand(&mut self) {
+        if !self.wants_to_stand || !self.may_stand() {
+            return;
+        }
+        self.node.campaign().expect("a local message is never refused");
         self.timeout.hold(&mut self.node.raft);
+        // Raft refuses while a conf change is committed and not yet applied.
+        self.wants_to_stand = self.node.raft.state == StateRole::Follower && self.node.raft.promotable();
+    }
+
+    /// A sole voter wins as soon as it stands: only with all that it has on disk.
+    fn may_stand(&self) -> bool {
+        let raft = &self.node.raft;
+        let is_sole = self.membership().is_sole_voter(self.peer());
+        raft.state == StateRole::Leader || !is_sole || raft.raft_log.persisted == raft.raft_log.last_index()
+    }
+
+    /// A tenth of a second has passed. A sole voter that leads needs no ticks, unless its membership is not settled.
+    pub fn tick(&mut self) {
+        if self.may_stand() {
+            self.node.tick();
+            self.timeout.hold(&mut self.node.raft);
+        }
+        self.settle();
     }
 
     /// Takes what another replica says.
@@ -186,10 +252,18 @@ impl Replica {
         if message.is_heartbeat() && message.term() >= self.term() && message.commit() > last {
             return Err(StepError::Lost { commit: message.commit(), last });
         }
+        if message.is_timeout_now() && !self.may_stand() {
+            return Ok(());
+        }
         // What raft refuses here is of a peer that it does not know.
         drop(self.node.step(message.0));
         self.timeout.hold(&mut self.node.raft);
+        self.wants_to_stand &= self.leader().is_none();
         Ok(())
+    }
+
+    pub fn peer(&self) -> PeerId {
+        PeerId(self.node.raft.id)
     }
 
     pub fn is_leader(&self) -> bool {
@@ -228,6 +302,30 @@ impl Replica {
         self.node.transfer_leader(to.0);
     }
 
+    /// To whom the leadership is being handed.
+    pub fn leader_transferee(&self) -> Option<PeerId> {
+        self.node.raft.lead_transferee.map(PeerId)
+    }
+
+    /// Asks the others whether this replica still leads; `reads` of some effects has the answer. What was asked before
+    /// a change of term gets none.
+    ///
+    /// # Errors
+    /// Also of a leader that has not committed anything in its term: it cannot know yet what is committed.
+    pub fn read_index(&mut self) -> Result<u64, NotLeader> {
+        if !self.is_leader() || !self.node.raft.commit_to_current_term() {
+            return Err(NotLeader { term: self.term() });
+        }
+        self.reads += 1;
+        self.node.read_index(self.reads.to_be_bytes().to_vec());
+        Ok(self.reads)
+    }
+
+    /// What was sent to the peer since it was last heard of may be lost.
+    pub fn report_unreachable(&mut self, peer: PeerId) {
+        self.node.report_unreachable(peer.0);
+    }
+
     /// What is to be done now, if anything.
     pub fn effects(&mut self) -> Option<Effects> {
         if !self.node.has_ready() {
@@ -237,21 +335,28 @@ impl Replica {
         let mut ready = self.node.ready();
         let decode = |e: raft::eraftpb::Entry| Entry::from_raft(&e).expect("raft gives back what was proposed");
         let append: Vec<Entry> = ready.take_entries().into_iter().map(decode).collect();
-        let committed = ready.take_committed_entries().into_iter().map(decode).collect();
+        let committed: Vec<Entry> = ready.take_committed_entries().into_iter().map(decode).collect();
         let hard_state = ready.hs().map(|hs| HardState {
             term: RaftTerm(hs.term),
             vote: PeerId(hs.vote),
             commit: RaftIndex(hs.commit),
         });
-        let effects = Effects {
+        let number_of = |asked: &raft::ReadState| asked.request_ctx.as_slice().try_into().map(u64::from_be_bytes);
+        let read = |asked: &raft::ReadState| Read {
+            number: number_of(asked).expect("asked here, by number"),
+            index: RaftIndex(asked.index),
+        };
+        let mut effects = Effects {
             number: ready.number(),
             // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
             must_sync_hard_state: ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs)),
             hard_state,
             messages: ready.take_messages().into_iter().map(Message).collect(),
             persisted_messages: ready.take_persisted_messages().into_iter().map(Message).collect(),
+            reads: ready.read_states().iter().map(read).collect(),
             committed,
             append,
+            membership: None,
             fetches: self.node.store().fetches(),
         };
         self.node.mut_store().append(&effects.append);
@@ -259,12 +364,14 @@ impl Replica {
             self.node.mut_store().set_hard_state(hs.clone());
         }
         self.node.advance_append_async(ready);
+        effects.membership = self.change_membership(&effects.committed);
         Some(effects)
     }
 
     /// Everything of the effects up to `number` is on disk.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        self.stand();
     }
 
     /// The entries from `low` on that effects asked for; some of them are enough.
@@ -279,6 +386,8 @@ impl Replica {
     pub fn applied(&mut self, index: RaftIndex) {
         self.node.advance_apply_to(index.0);
         self.node.mut_store().applied(index);
+        self.stand();
+        self.settle();
     }
 }
 

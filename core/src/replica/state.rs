@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::eraftpb::{ConfState, Entry as RaftEntry, HardState, Snapshot};
+use raft::eraftpb::{Entry as RaftEntry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::{Entry, Fetch, Start};
+use super::{Entry, EntryKind, Fetch, Membership, Start};
 use crate::types::RaftIndex;
 
 /// Asks of raft for one place of the log that are remembered. One that is dropped is asked again with the next
@@ -16,7 +16,9 @@ const WAITING_MAX: usize = 16;
 /// The log as raft sees it. Entries up to `applied` are not kept: what a follower still needs of them is fetched.
 pub(super) struct LogState {
     hard_state: HardState,
-    conf_state: ConfState,
+    membership: Membership,
+    /// Index of the entry that made the membership.
+    membership_index: RaftIndex,
     /// Index and term of the entry before the first.
     before_first: (u64, u64),
     /// Index of the entry before `tail`.
@@ -52,10 +54,9 @@ impl LogState {
         let raised = last_term > start.hard_state.term.0;
         hard_state.term = start.hard_state.term.0.max(last_term).max(start.before_first.1.0);
         hard_state.vote = if raised { 0 } else { start.hard_state.vote.0 };
-        hard_state.commit = start.applied.0.max(start.hard_state.commit.0.min(last_index));
-        let mut conf_state = ConfState::default();
-        conf_state.set_voters(start.voters.iter().map(|p| p.0).collect());
-        conf_state.set_learners(start.learners.iter().map(|p| p.0).collect());
+        assert!(start.membership_index.0 <= last_index, "the entry that made {:?} is lost", start.membership);
+        let known = start.applied.max(start.membership_index).max(settled(&start.unapplied));
+        hard_state.commit = known.0.max(start.hard_state.commit.0.min(last_index));
         let tail: VecDeque<RaftEntry> = start.unapplied.iter().map(|e| e.to_raft()).collect();
         let before_tail = start.applied.0;
         let log_end = tail.back().map_or(before_tail, |e| e.index);
@@ -64,7 +65,20 @@ impl LogState {
         assert!(terms.is_sorted(), "terms rise with the index");
         let before_first = (start.before_first.0.0, start.before_first.1.0);
         let fetching = RefCell::default();
-        Self { hard_state, conf_state, before_first, before_tail, tail, terms, fetching }
+        let Start { membership, membership_index, .. } = start;
+        Self { hard_state, membership, membership_index, before_first, before_tail, tail, terms, fetching }
+    }
+
+    pub(super) fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    pub(super) fn membership_index(&self) -> RaftIndex {
+        self.membership_index
+    }
+
+    pub(super) fn set_membership(&mut self, index: RaftIndex, membership: Membership) {
+        (self.membership_index, self.membership) = (index, membership);
     }
 
     /// Whether another term or vote is noted than this: the commit index alone may lag.
@@ -148,9 +162,20 @@ impl LogState {
     }
 }
 
+/// How far the entries themselves tell that they are committed: a leader changes the members, or says that they are
+/// settled, only when it has applied every earlier change. The commit index on disk may be older. Without this a
+/// replica could stand for election in a membership that is two changes old, whose majority need not meet that of today.
+fn settled(unapplied: &[Entry]) -> RaftIndex {
+    let is_change = |e: &&Entry| matches!(e.kind, EntryKind::ConfChange(_));
+    let tells = |e: &&Entry| matches!(e.kind, EntryKind::ConfChange(_) | EntryKind::ConfSettled);
+    let Some(teller) = unapplied.iter().rfind(tells) else { return RaftIndex(0) };
+    let told = unapplied.iter().take_while(|e| e.index < teller.index).filter(is_change).last();
+    told.map_or(RaftIndex(0), |e| e.index)
+}
+
 impl Storage for LogState {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() })
+        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.membership.to_raft() })
     }
 
     fn entries(

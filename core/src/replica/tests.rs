@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::types::Offset;
 
@@ -54,8 +56,8 @@ fn a_restart_commits_the_synced_tail_in_a_new_term() {
     ];
     let mut r = Replica::new(Start {
         peer: PeerId(1),
-        voters: vec![PeerId(1)],
-        learners: Vec::new(),
+        membership: Membership::of_voters([PeerId(1)]),
+        membership_index: BIRTH.0,
         hard_state: HardState { term: RaftTerm(2), vote: PeerId(1), commit: RaftIndex(2) },
         before_first: BIRTH,
         last: (RaftIndex(4), RaftTerm(2)),
@@ -77,8 +79,26 @@ fn a_restart_commits_the_synced_tail_in_a_new_term() {
 
 #[test]
 fn entry_data_round_trips_and_refuses_the_unknown() {
-    for kind in [EntryKind::Empty, batch(12), EntryKind::TrimPrefix(Offset(99))] {
-        assert_eq!(EntryKind::decode(&kind.encode()), Ok(kind));
+    let changes =
+        vec![PeerChange::AddVoter(PeerId(4)), PeerChange::Remove(PeerId(3)), PeerChange::AddLearner(PeerId(2))];
+    let kinds = [
+        EntryKind::Empty,
+        batch(12),
+        EntryKind::TrimPrefix(Offset(99)),
+        EntryKind::ConfChange(ConfChange::One(PeerChange::AddLearner(PeerId(9)))),
+        EntryKind::ConfChange(ConfChange::Enter(changes)),
+        EntryKind::ConfChange(ConfChange::Leave),
+        EntryKind::ConfSettled,
+    ];
+    for kind in kinds {
+        let data = kind.encode();
+        assert_eq!(EntryKind::decode(&data), Ok(kind.clone()));
+        let Some((entry_type, data)) = kind.own_frame() else { continue };
+        assert_eq!(EntryKind::of_own_frame(entry_type, &data), Ok(kind));
+        assert!(EntryKind::of_own_frame(entry_type + 1, &data).is_err());
+    }
+    for data in [&[3][..], &[3, 2, 0], &[3, 1], &[3, 0], &[3, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], &[4, 0]] {
+        assert!(EntryKind::decode(data).is_err(), "{data:?}");
     }
     assert!(EntryKind::decode(&[9]).is_err());
     assert!(EntryKind::decode(&[1, 0]).is_err());
@@ -89,8 +109,13 @@ fn peers(peer: u64) -> Replica {
     Replica::new(Start::newborn(PeerId(peer), vec![PeerId(1), PeerId(2), PeerId(3)], peer))
 }
 
-/// Lets three replicas talk until nothing is left to say; every disk is fast.
-fn talk(replicas: &mut [Replica; 3]) -> Vec<Message> {
+/// Lets replicas talk until nothing is left to say; every disk is fast. The one of peer n is at place n - 1.
+fn talk(replicas: &mut [Replica]) -> Vec<Message> {
+    talk_of(replicas, &mut BTreeMap::new())
+}
+
+/// The log is everybody's: who lacks entries that were applied gets them from there.
+fn talk_of(replicas: &mut [Replica], log: &mut BTreeMap<RaftIndex, Entry>) -> Vec<Message> {
     let mut said = Vec::new();
     loop {
         let mut messages = Vec::new();
@@ -98,8 +123,13 @@ fn talk(replicas: &mut [Replica; 3]) -> Vec<Message> {
             while let Some(e) = replica.effects() {
                 messages.extend(e.messages.into_iter().chain(e.persisted_messages));
                 replica.persisted(e.number);
+                log.extend(e.append.into_iter().map(|e| (e.index, e)));
                 if let Some(last) = e.committed.last() {
                     replica.applied(last.index);
+                }
+                for Fetch { low, high } in e.fetches {
+                    let entries: Vec<Entry> = log.range(low..high).map(|(_, e)| e.clone()).collect();
+                    replica.fetched(low, &entries);
                 }
             }
         }
@@ -108,7 +138,9 @@ fn talk(replicas: &mut [Replica; 3]) -> Vec<Message> {
         }
         for message in messages {
             said.push(message.clone());
-            replicas[message.to().0 as usize - 1].step(message).unwrap();
+            if let Some(to) = replicas.get_mut(message.to().0 as usize - 1) {
+                to.step(message).unwrap();
+            }
         }
     }
 }
@@ -125,13 +157,20 @@ fn what_replicas_say_is_read_as_it_was_said() {
     said.extend(talk(&mut replicas));
     replicas[1].tick();
     said.extend(talk(&mut replicas));
+    replicas[1].propose_conf_change(&ConfChange::One(PeerChange::AddLearner(PeerId(9)))).unwrap();
+    said.extend(talk(&mut replicas));
     replicas[1].transfer_leader(PeerId(3));
     said.extend(talk(&mut replicas));
     assert!(replicas[2].is_leader(), "the leadership was handed over");
     assert!(said.iter().any(|m| m.is_heartbeat()) && said.iter().any(|m| m.entries().count() > 0));
     for message in said {
         let bytes = message.encode().unwrap();
-        assert_eq!(Message::decode(&bytes), Ok(message));
+        // A conf change leaves what only its proposer's raft reads behind.
+        let is_change = |e: Result<Entry, _>| matches!(e.unwrap().kind, EntryKind::ConfChange(_));
+        match Message::decode(&bytes) {
+            Ok(read) if message.entries().any(is_change) => assert_eq!(read.encode().unwrap(), bytes),
+            read => assert_eq!(read, Ok(message)),
+        }
         for len in 0..bytes.len() {
             assert!(Message::decode(&bytes[..len]).is_err(), "cut at {len}");
         }
@@ -173,6 +212,187 @@ fn what_a_leader_believes_synced_and_is_not_there_is_lost() {
     let lost = StepError::Lost { commit: heartbeat.commit(), last: BIRTH.0 };
     assert_eq!(replicas[1].step(heartbeat.clone()), Err(lost));
     assert_eq!(replicas[2].step(heartbeat), Err(StepError::NotOurs { to: PeerId(2) }));
+}
+
+fn born(peer: u64, voters: &[u64]) -> Replica {
+    Replica::new(Start::newborn(PeerId(peer), voters.iter().map(|id| PeerId(*id)).collect(), peer))
+}
+
+fn ids(peers: &[PeerId]) -> Vec<u64> {
+    peers.iter().map(|peer| peer.0).collect()
+}
+
+#[test]
+fn members_come_as_learners_are_promoted_and_replaced_in_one_joint_step() {
+    let log = &mut BTreeMap::new();
+    let mut replicas: Vec<Replica> = (1..=4).map(|peer| born(peer, &[1, 2, 3])).collect();
+    replicas[0].campaign();
+    talk_of(&mut replicas, log);
+    replicas[0].propose_conf_change(&ConfChange::One(PeerChange::AddLearner(PeerId(4)))).unwrap();
+    replicas[0].propose(batch(0)).unwrap();
+    talk_of(&mut replicas, log);
+    assert_eq!(ids(&replicas[3].membership().learners), [4]);
+    assert!(replicas.iter().all(|r| r.membership() == replicas[0].membership() && r.membership().is_settled));
+    let learner = replicas[0].progress().find(|(peer, _)| *peer == PeerId(4)).unwrap().1;
+    assert!(learner.is_learner && !learner.is_voter && learner.matched == replicas[0].last_index());
+
+    let change = ConfChange::Enter(vec![PeerChange::AddVoter(PeerId(4)), PeerChange::Remove(PeerId(2))]);
+    replicas[0].propose_conf_change(&change).unwrap();
+    assert_eq!(replicas[0].propose_conf_change(&change), Err(ConfChangeError::Pending));
+    talk_of(&mut replicas, log);
+    let now = replicas[0].membership();
+    assert_eq!((ids(&now.voters), now.is_joint(), now.is_settled), (vec![1, 3, 4], false, true));
+    for peer in [3, 4] {
+        assert_eq!(replicas[peer - 1].membership(), now, "peer {peer}");
+    }
+    replicas[0].transfer_leader(PeerId(4));
+    talk_of(&mut replicas, log);
+    assert!(replicas[3].is_leader(), "who was a learner may lead");
+}
+
+#[test]
+fn a_leader_that_goes_hands_the_leadership_over_before_the_group_forgets_it() {
+    let mut replicas: Vec<Replica> = (1..=3).map(|peer| born(peer, &[1, 2, 3])).collect();
+    replicas[0].campaign();
+    talk(&mut replicas);
+    let remove = PeerChange::Remove(PeerId(1));
+    assert_eq!(replicas[0].propose_conf_change(&ConfChange::One(remove)), Err(ConfChangeError::OfLeader));
+    assert_eq!(replicas[0].propose_conf_change(&ConfChange::Enter(vec![remove])), Ok((RaftTerm(2), RaftIndex(3))));
+    talk(&mut replicas);
+    replicas[0].tick();
+    talk(&mut replicas);
+    assert!(!replicas[0].is_leader());
+    let leader = replicas[1..].iter().find(|r| r.is_leader()).unwrap();
+    assert_eq!(ids(&leader.membership().voters), [2, 3]);
+    assert!(leader.membership().is_settled);
+}
+
+#[test]
+fn a_change_that_cannot_be_is_refused_before_it_is_in_the_log() {
+    let mut replicas = [peers(1), peers(2), peers(3)];
+    let add = ConfChange::One(PeerChange::AddVoter(PeerId(9)));
+    assert!(matches!(replicas[1].propose_conf_change(&add), Err(ConfChangeError::NotLeader(_))));
+    replicas[0].campaign();
+    talk(&mut replicas);
+    let last = replicas[0].last_index();
+    let all_go = [1, 2, 3].map(|id| PeerChange::Remove(PeerId(id))).to_vec();
+    let twice = vec![PeerChange::Remove(PeerId(2)), PeerChange::AddLearner(PeerId(2))];
+    let mut refused = |change| replicas[0].propose_conf_change(&change).unwrap_err();
+    assert!(matches!(refused(ConfChange::Enter(all_go)), ConfChangeError::Impossible(_)));
+    assert!(matches!(refused(ConfChange::Enter(twice)), ConfChangeError::Impossible(_)));
+    assert!(matches!(refused(ConfChange::Leave), ConfChangeError::Impossible(_)));
+    assert!(matches!(refused(ConfChange::One(PeerChange::AddVoter(PeerId(0)))), ConfChangeError::Impossible(_)));
+    assert_eq!(refused(ConfChange::One(PeerChange::AddVoter(PeerId(3)))), ConfChangeError::NoChange);
+    assert_eq!(replicas[0].last_index(), last);
+}
+
+#[test]
+fn a_replica_starts_with_what_its_log_knows_of_the_members() {
+    // Two changes are in the log and the commit index on disk is older than both: the second says that the first is
+    // committed, and nobody may stand for election before it has applied it.
+    let change = |index, id| Entry {
+        index: RaftIndex(index),
+        term: RaftTerm(2),
+        kind: EntryKind::ConfChange(ConfChange::One(PeerChange::AddVoter(PeerId(id)))),
+    };
+    let start = Start {
+        hard_state: HardState { term: RaftTerm(2), vote: PeerId(1), commit: RaftIndex(2) },
+        last: (RaftIndex(5), RaftTerm(2)),
+        terms: vec![(RaftTerm(2), RaftIndex(2))],
+        applied: RaftIndex(2),
+        unapplied: vec![change(3, 4), Entry { kind: EntryKind::ConfSettled, ..change(4, 0) }, change(5, 5)],
+        ..Start::newborn(PeerId(1), vec![PeerId(1), PeerId(2), PeerId(3)], 1)
+    };
+    let mut r = Replica::new(start.clone());
+    assert_eq!(r.commit_index(), RaftIndex(3));
+    r.campaign();
+    let e = r.effects().unwrap();
+    assert!(e.messages.is_empty() && e.persisted_messages.is_empty());
+    assert_eq!(e.committed.len(), 1);
+    let (index, membership) = e.membership.unwrap();
+    assert_eq!((index, ids(&membership.voters)), (RaftIndex(3), vec![1, 2, 3, 4]));
+    r.applied(RaftIndex(3));
+    assert_eq!(r.effects().unwrap().persisted_messages.len(), 3, "now it stands, before all four");
+
+    // A membership that was stored beside an older applied index is not made again.
+    let mut r = Replica::new(Start { membership, membership_index: RaftIndex(3), ..start });
+    let e = r.effects().unwrap();
+    assert_eq!((e.committed.len(), e.membership), (1, None));
+}
+
+#[test]
+fn who_is_left_alone_leads_alone_and_who_was_removed_is_quiet() {
+    let mut replicas: Vec<Replica> = (1..=2).map(|peer| born(peer, &[1, 2])).collect();
+    replicas[0].campaign();
+    talk(&mut replicas);
+    replicas[0].propose_conf_change(&ConfChange::Enter(vec![PeerChange::Remove(PeerId(1))])).unwrap();
+    talk(&mut replicas);
+    replicas[0].tick();
+    talk(&mut replicas);
+    assert!(replicas[1].is_leader() && replicas[1].membership().is_settled);
+    assert_eq!(ids(&replicas[1].membership().voters), [2]);
+    // It heard of the end of the joint membership, or not; its voice changes nothing.
+    (0..30).for_each(|_| replicas[0].tick());
+    talk(&mut replicas);
+    assert!(replicas[1].is_leader() && !replicas[0].is_leader());
+}
+
+#[test]
+fn a_sole_voter_does_not_stand_before_its_log_is_on_disk() {
+    let mut replicas: Vec<Replica> = (1..=2).map(|peer| born(peer, &[1, 2])).collect();
+    replicas[0].campaign();
+    talk(&mut replicas);
+    // Peer 2 has its part of the log on disk up to the change that leaves it alone; what follows is on its way.
+    replicas[0].propose_conf_change(&ConfChange::One(PeerChange::Remove(PeerId(2)))).unwrap();
+    talk(&mut replicas);
+    let sole = &mut replicas[0];
+    sole.propose(batch(0)).unwrap();
+    let e = sole.effects().unwrap();
+    sole.step(Message(raft::eraftpb::Message {
+        msg_type: raft::eraftpb::MessageType::MsgHeartbeat,
+        from: 2,
+        to: 1,
+        term: sole.term().0 + 1,
+        ..Default::default()
+    }))
+    .unwrap();
+    let number = e.number;
+    for _ in 0..30 {
+        sole.tick();
+        assert!(!sole.is_leader(), "a batch is not on disk yet");
+        drop(sole.effects());
+    }
+    sole.campaign();
+    assert!(!sole.is_leader());
+    sole.persisted(number);
+    assert!(sole.is_leader(), "it was asked to stand, and may");
+}
+
+#[test]
+fn a_read_waits_for_the_word_of_a_majority() {
+    let mut replicas = [peers(1), peers(2), peers(3)];
+    assert!(replicas[0].read_index().is_err());
+    replicas[0].campaign();
+    talk(&mut replicas);
+    replicas[0].propose(batch(0)).unwrap();
+    talk(&mut replicas);
+    let commit = replicas[0].commit_index();
+    let number = replicas[0].read_index().unwrap();
+    let e = replicas[0].effects().unwrap();
+    assert_eq!((e.reads.len(), e.messages.len()), (0, 2));
+    let asked = e.messages.into_iter().find(|m| m.to() == PeerId(2)).unwrap();
+    replicas[1].step(asked).unwrap();
+    let answers = std::iter::from_fn(|| replicas[1].effects()).flat_map(|e| e.persisted_messages).collect::<Vec<_>>();
+    answers.into_iter().for_each(|answer| replicas[0].step(answer).unwrap());
+    assert_eq!(replicas[0].effects().unwrap().reads, [Read { number, index: commit }]);
+
+    let mut sole = newborn();
+    sole.campaign();
+    while let Some(e) = sole.effects() {
+        sole.persisted(e.number);
+    }
+    let number = sole.read_index().unwrap();
+    assert_eq!(sole.effects().unwrap().reads[0].number, number);
 }
 
 proptest::proptest! {

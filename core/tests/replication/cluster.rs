@@ -213,7 +213,7 @@ impl Cluster {
         for entry in committed {
             let voters = self.voters.len();
             let on_disk = self.nodes[..voters].iter().filter(|n| n.disk.holds(&entry)).count();
-            self.checks.commits(entry, on_disk, voters);
+            self.checks.commits(entry.clone(), on_disk, voters);
             if let Some(number) = self.proposed.remove(&(node, entry.index, entry.term)) {
                 self.checks.acknowledge(entry.index, number);
             }

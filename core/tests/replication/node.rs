@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use millstream_core::replica::{BIRTH, Effects, Entry, Fetch, HardState, Message, Replica, Start};
+use millstream_core::replica::{BIRTH, Effects, Entry, Fetch, HardState, Membership, Message, Replica, Start};
 use millstream_core::types::{PeerId, RaftIndex, RaftTerm};
 
 /// What a crash leaves.
@@ -79,14 +79,14 @@ impl Node {
         terms.dedup_by_key(|(term, _)| *term);
         self.replica = Some(Replica::new(Start {
             peer: self.peer,
-            voters: voters.to_vec(),
-            learners: learners.to_vec(),
+            membership: Membership { learners: learners.to_vec(), ..Membership::of_voters(voters.iter().copied()) },
+            membership_index: BIRTH.0,
             hard_state,
             before_first: BIRTH,
             last: entries.last().map_or(BIRTH, |e| (e.index, e.term)),
             terms,
             applied,
-            unapplied: entries.iter().filter(|e| e.index > applied).copied().collect(),
+            unapplied: entries.iter().filter(|e| e.index > applied).cloned().collect(),
             seed: self.peer.0 << 32 | self.boot,
         }));
         self.applied = applied;
@@ -119,7 +119,7 @@ impl Node {
             if let Some(first) = append.first() {
                 assert!(first.index > self.applied, "what is applied stays");
                 self.log.truncate(first.index.0 as usize - 2);
-                self.log.extend(&append);
+                self.log.extend_from_slice(&append);
             }
             if !append.is_empty() || must_sync_hard_state {
                 done.flush = Some(number);
