@@ -76,7 +76,7 @@ pub fn of_fetch_session(error: SessionError) -> ResponseError {
 /// The metadata cannot be changed now; the client may try again.
 pub fn of_controller(error: &ControllerError) -> ResponseError {
     match error {
-        ControllerError::NotAvailable => ResponseError::NotController,
+        ControllerError::NotController { .. } | ControllerError::NotAvailable => ResponseError::NotController,
     }
 }
 
@@ -133,7 +133,9 @@ pub fn of_create_partitions(error: &CreatePartitionsError) -> ResponseError {
 /// Why there is no producer id: one may be had later, or never again.
 pub fn of_producer_id(error: &ProducerIdError) -> ResponseError {
     match error {
-        ProducerIdError::Controller(ControllerError::NotAvailable) => ResponseError::CoordinatorLoadInProgress,
+        ProducerIdError::Controller(ControllerError::NotController { .. } | ControllerError::NotAvailable) => {
+            ResponseError::CoordinatorLoadInProgress
+        }
         ProducerIdError::Exhausted(_) => ResponseError::UnknownServerError,
     }
 }

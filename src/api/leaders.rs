@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn told(lead: Lead) -> (i32, i32, usize, usize, Option<ResponseError>) {
-        let d = describe(lead, NodeId(5), &Partition { replicas: vec![NodeId(5)] });
+        let d = describe(lead, NodeId(5), &Partition { replicas: vec![NodeId(5)], peers: vec![] });
         assert_eq!(d.replicas, [BrokerId(5)]);
         (d.leader_id.0, d.leader_epoch, d.isr.len(), d.offline.len(), d.error)
     }

@@ -1,102 +1,78 @@
-//! The image from what is stored: the entities, then the commands of the log that came after.
+//! The metadata as this node's disk has it at the start: the entities that are stored, then the commands of the log
+//! that are known to be committed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
-use millstream_core::controller::{Command, CommandError, Image, StoredError};
-use millstream_core::record::{BatchHeader, RecordIter, batch_body};
-use millstream_core::types::{Offset, TopicName, TopicPartition};
+use millstream_core::controller::{Image, StoredError};
+use millstream_core::types::{NodeId, Offset, PeerId, TopicName, TopicPartition};
 
-use super::{METADATA_PARTITION, METADATA_TOPIC};
-use crate::partition::{Partition, Partitions, ReadRefused, ToOpen};
+use super::fold::{FoldError, fold, put_changes};
+use super::{Founding, METADATA_PARTITION, METADATA_TOPIC};
+use crate::partition::{Partition, Partitions, ToOpen};
 use crate::store::{Batch, Durability, Store, StoreError};
-
-/// Bytes read from the log at a time.
-const READ_BYTES: usize = 1 << 20;
 
 /// Why the metadata could not be loaded: the node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("metadata log: {0}")]
     Offline(String),
-    #[error("metadata log: {0}")]
-    Read(#[from] ReadRefused),
+    #[error("{0}")]
+    Fold(#[from] FoldError),
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
     Stored(#[from] StoredError),
-    #[error("{0}")]
-    Command(#[from] CommandError),
-    #[error("metadata log: a batch at offset {offset} does not decode: {reason}")]
-    Batch { offset: Offset, reason: String },
 }
 
-/// Opens the metadata partition and loads the image.
+/// An image, and the offset of the first command that is not in it.
+pub(super) struct Loaded {
+    pub partition: Arc<Partition>,
+    pub image: Image,
+    pub next: Offset,
+}
+
+/// Opens the metadata partition and loads the image. A node that is alone leads then, and the image is the newest.
 pub(super) async fn load(
     partitions: &Arc<Partitions>,
     store: &Arc<Store>,
-) -> Result<(Arc<Partition>, Image), LoadError> {
+    founding: &Founding,
+) -> Result<Loaded, LoadError> {
+    let partition = open(partitions, founding).await?;
+    let store = Arc::clone(store);
+    let loading = tokio::task::spawn_blocking(move || {
+        let (next, entities) = store.metadata()?;
+        let mut loaded = Loaded { partition, image: Image::from_stored(entities)?, next };
+        while loaded.next < loaded.partition.high_watermark() {
+            let step = fold(&loaded.partition, loaded.image, loaded.next)?;
+            (loaded.image, loaded.next) = (step.image, step.next);
+            let mut batch = Batch::default();
+            put_changes(&mut batch, &loaded.image, &step.commands);
+            batch.put_metadata_applied(loaded.next);
+            store.write(batch, Durability::Buffered)?;
+        }
+        Ok(loaded)
+    });
+    loading.await.expect("loading does not panic")
+}
+
+async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partition>, LoadError> {
     let topic = TopicName::new(METADATA_TOPIC).expect("a legal name");
     let name = TopicPartition { topic, partition: 0 };
-    // Retention never touches it: nothing that is applied is read again, and all of it is small.
-    let config = TopicConfig { retention_ms: None, ..TopicConfig::default() };
-    let voters = vec![partitions.identity().peer];
-    let to_open =
-        ToOpen { id: METADATA_PARTITION, name, config: Arc::new(config), newborn: false, voters, preferred: true };
+    // Retention never touches it: a node that joins reads it from its first entry on, and all of it is small.
+    let config = Arc::new(TopicConfig { retention_ms: None, ..TopicConfig::default() });
+    let voters: Vec<PeerId> = founding.founders.iter().map(|peer| peer.id).collect();
+    let preferred = voters.first() == Some(&partitions.identity().peer);
+    partitions.set_peers(peers_of(founding, &Image::default()));
+    let to_open = ToOpen { id: METADATA_PARTITION, name, config, newborn: false, voters, preferred };
     if let Some(failed) = partitions.open(vec![to_open]).await.into_iter().find_map(|o| o.failed) {
         return Err(LoadError::Offline(failed.to_string()));
     }
-    let partition = partitions.get(METADATA_PARTITION).expect("it was opened");
-    let image = replay(&partition, store).await?;
-    Ok((partition, image))
+    Ok(partitions.get(METADATA_PARTITION).expect("it was opened"))
 }
 
-/// The image at the high watermark, and the stored entities brought there.
-pub(super) async fn replay(partition: &Arc<Partition>, store: &Arc<Store>) -> Result<Image, LoadError> {
-    let (partition, store) = (partition.clone(), store.clone());
-    let replayed = tokio::task::spawn_blocking(move || replay_blocking(&partition, &store));
-    replayed.await.expect("replay does not panic")
-}
-
-fn replay_blocking(partition: &Partition, store: &Store) -> Result<Image, LoadError> {
-    let (mut next, entities) = store.metadata()?;
-    let mut image = Image::from_stored(entities)?;
-    let mut scratch = Vec::new();
-    while next < partition.high_watermark() {
-        let bytes = partition.read_bytes(next, READ_BYTES)?;
-        let mut batch = Batch::default();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let damaged = |reason: String| LoadError::Batch { offset: next, reason };
-            let header = BatchHeader::parse_checked(rest).map_err(|e| damaged(e.to_string()))?;
-            let (whole, after) = rest.split_at(header.size_bytes());
-            rest = after;
-            let body = batch_body(&header, whole, usize::MAX, &mut scratch).map_err(|e| damaged(e.to_string()))?;
-            for record in RecordIter::new(&header, body) {
-                let record = record.map_err(|e| damaged(e.to_string()))?;
-                if record.offset < next {
-                    continue;
-                }
-                let command = Command::decode(record.value.unwrap_or_default())?;
-                image.apply(&command);
-                put_changes(&mut batch, &image, &[command]);
-            }
-            next = header.next_offset();
-        }
-        batch.put_metadata_applied(next);
-        store.write(batch, Durability::Buffered)?;
-    }
-    Ok(image)
-}
-
-/// Adds what commands changed, as it stands in the image after them.
-pub(super) fn put_changes(batch: &mut Batch, after: &Image, commands: &[Command]) {
-    for command in commands {
-        for (key, value) in after.stored_changes(command) {
-            match value {
-                Some(value) => batch.put_metadata(&key, &value),
-                None => batch.delete_metadata(&key),
-            }
-        }
-    }
+/// The node of every disk. The founders are known before the first command says so.
+pub(super) fn peers_of(founding: &Founding, image: &Image) -> HashMap<PeerId, NodeId> {
+    founding.founders.iter().chain(image.peers()).map(|peer| (peer.id, peer.node)).collect()
 }

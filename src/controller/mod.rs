@@ -1,21 +1,26 @@
-//! The metadata of the cluster: decides changes on the newest image, appends them to the log of
-//! `__cluster_metadata`, and publishes the image when they are committed. What the image says is then made true on
-//! this node.
+//! The metadata of the cluster. Every node reads the committed log of `__cluster_metadata` into its image, publishes it,
+//! and makes true on itself what it says. The node that leads the log decides changes, too, on the newest image, and
+//! appends them.
 
+mod fold;
 mod load;
 mod producer_ids;
 mod reconcile;
 mod runtime;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use millstream_core::config::BrokerConfig;
-use millstream_core::controller::{Command, Decision, Image};
-use millstream_core::types::{PartitionId, TopicId};
+use millstream_core::controller::{Command, Decision, Image, Peer};
+use millstream_core::types::{NodeId, PartitionId, TopicId};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use crate::partition::Partitions;
+
+pub use fold::FoldError;
 pub use load::LoadError;
 pub use producer_ids::ProducerIdError;
 pub use runtime::{Start, start};
@@ -28,6 +33,15 @@ pub const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Changes that wait to be decided. Full: those who ask wait.
 const JOBS_MAX: usize = 256;
 
+/// How the cluster came, or comes, into being: the same on all of its nodes.
+#[derive(Clone, Debug)]
+pub struct Founding {
+    /// What it is called by its first command, which the first leader writes.
+    pub cluster_id: String,
+    /// The voters that the log of the metadata is born with.
+    pub founders: Vec<Peer>,
+}
+
 /// What is committed, and what follows for this node.
 pub struct Published {
     pub image: Image,
@@ -35,15 +49,20 @@ pub struct Published {
     pub settings: Arc<BrokerConfig>,
 }
 
-/// Why a change was not made. It may still come true when the log failed after the append.
+/// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControllerError {
+    /// Another node decides; nothing was done.
+    #[error("this node does not lead the metadata log")]
+    NotController { leader: Option<NodeId> },
+    /// It may still come true when the log failed, or another leader took over, after the append.
     #[error("the metadata log cannot be written")]
     NotAvailable,
 }
 
 /// The handle to the controller; cheap to share.
 pub struct Controller {
+    partitions: Arc<Partitions>,
     jobs: mpsc::Sender<Job>,
     published: Arc<ArcSwap<Published>>,
     changes: watch::Receiver<()>,
@@ -51,10 +70,11 @@ pub struct Controller {
 }
 
 type Finish = Box<dyn FnOnce(Result<(), ControllerError>) + Send>;
-type Job = Box<dyn FnOnce(&Image) -> (Vec<Command>, Finish) + Send>;
+/// Decides on the newest image; or is told that it cannot, and then has nothing more to say.
+type Job = Box<dyn FnOnce(Result<&Image, ControllerError>) -> Option<(Vec<Command>, Finish)> + Send>;
 
 impl Controller {
-    /// What is committed now.
+    /// What is committed now, as far as this node knows.
     pub fn published(&self) -> Arc<Published> {
         self.published.load_full()
     }
@@ -64,20 +84,32 @@ impl Controller {
         look(&self.published.load())
     }
 
-    /// Decides on the newest image, appends, and returns when the change is committed and true on this node. No
-    /// commands: nothing changes, and the answer comes when what it was read from is committed.
+    /// The node that decides changes, as far as it is known here.
+    pub fn leader(&self) -> Option<NodeId> {
+        leader(&self.partitions)
+    }
+
+    /// Decides on the newest image, appends, and returns when the change is committed and true on this node, which must
+    /// lead the log. No commands: nothing changes, and the answer comes when what it was read from is committed.
     pub async fn change<R: Send + 'static>(
         &self,
         decide: impl FnOnce(&Image) -> Decision<R> + Send + 'static,
     ) -> Result<R, ControllerError> {
         let (reply, done) = oneshot::channel();
+        // The asker may be gone; then there is nobody to tell, and the change stands.
         let job: Job = Box::new(move |image| {
+            let image = match image {
+                Ok(image) => image,
+                Err(refused) => {
+                    let _gone: Result<(), _> = reply.send(Err(refused));
+                    return None;
+                }
+            };
             let Decision { commands, reply: outcome } = decide(image);
             let finish: Finish = Box::new(move |committed: Result<(), ControllerError>| {
-                // The asker may be gone; the change stands.
                 let _gone: Result<(), _> = reply.send(committed.map(|()| outcome));
             });
-            (commands, finish)
+            Some((commands, finish))
         });
         self.jobs.send(job).await.map_err(|_| ControllerError::NotAvailable)?;
         done.await.map_err(|_| ControllerError::NotAvailable)?
@@ -87,6 +119,30 @@ impl Controller {
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.clone()
     }
+
+    /// Waits until so many commands are carried out on this node, but not longer than this. Says whether they are.
+    pub async fn reach(&self, version: u64, patience: Duration) -> bool {
+        let mut changes = self.changes.clone();
+        let reached = async {
+            while self.look(|now| now.image.version() < version) {
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(patience, reached).await.unwrap_or(false)
+    }
+}
+
+/// Who leads the log of the metadata.
+fn leader(partitions: &Partitions) -> Option<NodeId> {
+    let own = partitions.identity().node;
+    if partitions.get(METADATA_PARTITION).is_some_and(|partition| partition.is_leading()) {
+        return Some(own);
+    }
+    // That this node led it is old news.
+    partitions.leaders().get(METADATA_PARTITION).map(|leader| leader.node).filter(|node| *node != own)
 }
 
 #[cfg(test)]

@@ -4,80 +4,116 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
-use millstream_core::controller::Topic;
+use millstream_core::controller::{self, Topic};
 use millstream_core::types::{NodeId, PartitionId, TopicPartition};
 
 use super::{METADATA_PARTITION, Published};
 use crate::partition::{Partitions, ToOpen};
 
 pub(super) struct Reconciler {
-    pub partitions: Arc<Partitions>,
-    pub node_id: NodeId,
+    partitions: Arc<Partitions>,
+    node_id: NodeId,
+    /// Partitions on this node's disk that no image has named yet.
+    strays: HashSet<PartitionId>,
 }
 
 impl Reconciler {
-    /// At the start: every partition of this node is opened; what no topic names is removed.
-    pub async fn open_all(&self, now: &Published) {
+    pub fn new(partitions: Arc<Partitions>) -> Self {
+        let node_id = partitions.identity().node;
+        Self { partitions, node_id, strays: HashSet::new() }
+    }
+
+    /// At the start: every partition of this node is opened.
+    pub async fn open_all(&mut self, now: &Published) {
+        self.strays = self.partitions.on_disk().into_iter().filter(|id| *id != METADATA_PARTITION).collect();
         let mut to_open = Vec::new();
-        let mut known = HashSet::from([METADATA_PARTITION]);
         for topic in now.image.topics() {
-            let mine = self.partitions_of(topic, 0, now, false);
-            known.extend(mine.iter().map(|p| p.id));
-            to_open.extend(mine);
+            let config = Arc::new(TopicConfig::resolve(&topic.configs, &now.settings));
+            let mine = numbered(topic).filter(|(_, p)| self.is_mine(p));
+            to_open.extend(mine.map(|(id, p)| self.to_open(topic, id, p, &config, false)));
+        }
+        for partition in &to_open {
+            self.strays.remove(&partition.id);
         }
         self.partitions.open(to_open).await;
-        for id in self.partitions.on_disk() {
-            if !known.contains(&id) {
-                tracing::info!(partition = %id, "deleting a partition of no topic");
-                self.partitions.discard(id).await;
-            }
+        self.empty_trash();
+    }
+
+    /// To be called when the image is as new as it was anywhere at some moment after the start: what it does not name
+    /// then is nobody's. Before that it may be a partition that this node has not yet heard of again.
+    pub async fn discard_strays(&mut self) {
+        if self.strays.is_empty() {
+            return;
+        }
+        for id in std::mem::take(&mut self.strays) {
+            tracing::info!(partition = %id, "deleting a partition of no topic");
+            self.partitions.discard(id).await;
         }
         self.empty_trash();
     }
 
     /// After a commit: only topics that are not the same object as before are looked at.
-    pub async fn reconcile(&self, before: &Published, after: &Published) {
+    pub async fn reconcile(&mut self, before: &Published, after: &Published) {
         let settings_changed = !Arc::ptr_eq(&before.settings, &after.settings);
-        let mut to_open = Vec::new();
+        let (mut to_open, mut to_remove) = (Vec::new(), Vec::new());
         for topic in after.image.topics() {
             let old = before.image.topic(topic.id);
             let changed = old.is_none_or(|old| !Arc::ptr_eq(old, topic));
-            if changed {
-                let from = old.map_or(0, |old| old.partitions.len());
-                to_open.extend(self.partitions_of(topic, from, after, true));
+            if !changed && !settings_changed {
+                continue;
             }
-            if old.is_some() && (changed || settings_changed) {
-                let config = Arc::new(TopicConfig::resolve(&topic.configs, &after.settings));
-                for id in ids(topic) {
-                    self.partitions.set_config(id, config.clone()).await;
+            let config = Arc::new(TopicConfig::resolve(&topic.configs, &after.settings));
+            for (id, partition) in numbered(topic) {
+                match (old.is_some_and(|old| self.has(old, id)), self.is_mine(partition)) {
+                    (true, true) => self.partitions.set_config(id, config.clone()).await,
+                    (false, true) => {
+                        // It may have been here before a start at which this node had not yet heard of it again.
+                        let newborn = !self.strays.remove(&id);
+                        to_open.push(self.to_open(topic, id, partition, &config, newborn));
+                    }
+                    (true, false) => to_remove.push(id),
+                    (false, false) => {}
                 }
             }
         }
         if !to_open.is_empty() {
             self.partitions.open(to_open).await;
         }
-        let gone: Vec<&Arc<Topic>> =
-            before.image.topics().filter(|topic| after.image.topic(topic.id).is_none()).collect();
-        if !gone.is_empty() {
-            for id in gone.iter().flat_map(|topic| ids(topic)) {
+        let gone = before.image.topics().filter(|topic| after.image.topic(topic.id).is_none());
+        to_remove.extend(gone.flat_map(|topic| numbered(topic).map(|(id, _)| id)));
+        if !to_remove.is_empty() {
+            for id in to_remove {
                 self.partitions.remove(id).await;
             }
             self.empty_trash();
         }
     }
 
-    fn partitions_of(&self, topic: &Topic, from: usize, now: &Published, newborn: bool) -> Vec<ToOpen> {
-        let config = Arc::new(TopicConfig::resolve(&topic.configs, &now.settings));
-        let mine = ids(topic).zip(&topic.partitions).skip(from).filter(|(_, p)| p.replicas.contains(&self.node_id));
-        mine.map(|(id, _)| ToOpen {
+    fn is_mine(&self, partition: &controller::Partition) -> bool {
+        partition.replicas.contains(&self.node_id)
+    }
+
+    fn has(&self, topic: &Topic, id: PartitionId) -> bool {
+        let number = usize::try_from(id.partition).ok();
+        number.and_then(|number| topic.partitions.get(number)).is_some_and(|partition| self.is_mine(partition))
+    }
+
+    fn to_open(
+        &self,
+        topic: &Topic,
+        id: PartitionId,
+        partition: &controller::Partition,
+        config: &Arc<TopicConfig>,
+        newborn: bool,
+    ) -> ToOpen {
+        ToOpen {
             id,
             name: TopicPartition { topic: topic.name.clone(), partition: id.partition },
             config: config.clone(),
             newborn,
-            voters: vec![self.partitions.identity().peer],
-            preferred: true,
-        })
-        .collect()
+            voters: partition.peers.clone(),
+            preferred: partition.replicas.first() == Some(&self.node_id),
+        }
     }
 
     fn empty_trash(&self) {
@@ -86,7 +122,7 @@ impl Reconciler {
     }
 }
 
-fn ids(topic: &Topic) -> impl Iterator<Item = PartitionId> + use<> {
-    let (topic, count) = (topic.id, i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
-    (0..count).map(move |partition| PartitionId { topic, partition })
+fn numbered(topic: &Topic) -> impl Iterator<Item = (PartitionId, &controller::Partition)> {
+    let id = topic.id;
+    (0..).zip(&topic.partitions).map(move |(partition, p)| (PartitionId { topic: id, partition }, p))
 }

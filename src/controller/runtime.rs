@@ -1,4 +1,4 @@
-//! The task that owns the newest image.
+//! The task that owns the image: it follows what is committed, and where it leads, decides what will be.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,21 +6,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use millstream_core::config::BrokerConfig;
-use millstream_core::controller::{Command, ConfigOwner, Image};
+use millstream_core::controller::{Command, ConfigOwner, Image, form_cluster};
 use millstream_core::record::{BatchBuilder, BatchHeader};
-use millstream_core::types::{Offset, Timestamp};
+use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::load::{self, LoadError, put_changes};
+use super::fold::{FoldError, fold, put_changes};
+use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
-use super::{Controller, ControllerError, Finish, JOBS_MAX, Job, Published};
-use crate::partition::{AppendError, Partition, Partitions};
+use super::{Controller, ControllerError, Finish, Founding, JOBS_MAX, Job, Published, leader};
+use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::store::{Batch, Durability, Store};
 use crate::telemetry::spawn_essential;
 
 /// Appends that wait for their commit. Beyond: jobs wait.
 const IN_FLIGHT_MAX: usize = 64;
-/// How often a failed metadata log is looked at.
+/// How soon a log that could not be read is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the controller works with.
@@ -29,97 +31,242 @@ pub struct Start {
     pub store: Arc<Store>,
     /// Settings as the broker was started with them.
     pub settings: BrokerConfig,
+    pub founding: Founding,
 }
 
-/// Loads the image, opens every partition of this node, and starts the task.
+/// Loads the image, opens every partition of this node, and starts the task. Does not wait for a leader where there
+/// are other voters.
 pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
-    let Start { partitions, store, settings } = start;
-    let (partition, image) = load::load(&partitions, &store).await?;
+    let Start { partitions, store, settings, founding } = start;
+    let Loaded { partition, image, next } = load::load(&partitions, &store, &founding).await?;
     let settings = Arc::new(settings);
     let published = Arc::new(ArcSwap::from_pointee(Published {
         settings: Arc::new(image.broker_config(&settings)),
         image: image.clone(),
     }));
-    let reconciler = Reconciler { partitions, node_id: settings.node_id() };
-    reconciler.open_all(&published.load()).await;
     let (jobs, mailbox) = mpsc::channel(JOBS_MAX);
     let (changed, changes) = watch::channel(());
-    let runtime = Runtime {
+    let mut runtime = Runtime {
         partition,
+        reconciler: Reconciler::new(partitions.clone()),
+        partitions: partitions.clone(),
         store,
-        reconciler,
         settings,
-        newest: image,
+        founding,
+        image,
+        next,
+        leading: None,
+        lost: None,
         published: published.clone(),
         changed,
-        mailbox,
-        in_flight: VecDeque::new(),
         unsaved: Vec::new(),
     };
-    spawn_essential("controller", runtime.run());
-    Ok(Arc::new(Controller { jobs, published, changes, producer_ids: Default::default() }))
+    runtime.partitions.set_peers(peers_of(&runtime.founding, &runtime.image));
+    runtime.reconciler.open_all(&published.load()).await;
+    // A node that is alone leads already: what comes next may rest on it.
+    runtime.look_at_leadership().await;
+    spawn_essential("controller", runtime.run(mailbox));
+    Ok(Arc::new(Controller { partitions, jobs, published, changes, producer_ids: Default::default() }))
 }
 
 /// A change that is appended, or an answer that rests on one.
 struct InFlight {
     committed: oneshot::Receiver<Result<(), AppendError>>,
+    /// What `committed` said; it says it once.
+    outcome: Option<Result<(), AppendError>>,
     next_offset: Offset,
-    commands: Vec<Command>,
-    image: Image,
     finish: Vec<Finish>,
+}
+
+/// What the leader of the log has beyond everybody else.
+struct Leading {
+    epoch: LeaderEpoch,
+    /// With everything appended, committed or not.
+    newest: Image,
+    in_flight: VecDeque<InFlight>,
 }
 
 struct Runtime {
     partition: Arc<Partition>,
+    partitions: Arc<Partitions>,
     store: Arc<Store>,
     reconciler: Reconciler,
     settings: Arc<BrokerConfig>,
-    /// With everything appended, committed or not.
-    newest: Image,
+    founding: Founding,
+    /// With everything that is committed, as far as it was read.
+    image: Image,
+    /// Where to read on.
+    next: Offset,
+    leading: Option<Leading>,
+    /// The epoch in which something appended failed: what of it will be there nobody knows before the next.
+    lost: Option<LeaderEpoch>,
     published: Arc<ArcSwap<Published>>,
     changed: watch::Sender<()>,
-    mailbox: mpsc::Receiver<Job>,
-    in_flight: VecDeque<InFlight>,
     /// Committed, but the store did not take them: they go with the next, so that none is behind the applied offset.
     unsaved: Vec<Command>,
 }
 
+/// Why the task does something.
+enum Event {
+    /// Something is committed, or failed, or somebody else leads.
+    Moved,
+    Job(Option<Job>),
+}
+
 impl Runtime {
-    async fn run(mut self) {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<Job>) {
+        let wait = FetchWait::register(vec![self.partition.clone()]);
+        let partition = self.partition.clone();
         loop {
-            let room = self.in_flight.len() < IN_FLIGHT_MAX;
-            let committed = self.in_flight.front_mut().map(|f| &mut f.committed);
-            tokio::select! {
+            // What moves from here on is not missed.
+            let mark = wait.mark();
+            let leadership = partition.leadership();
+            let is_read = self.catch_up().await;
+            self.look_at_leadership().await;
+            self.answer();
+            self.form().await;
+            let in_flight = self.leading.as_mut().map(|leading| &mut leading.in_flight);
+            let room = in_flight.as_ref().is_none_or(|in_flight| in_flight.len() < IN_FLIGHT_MAX);
+            let oldest =
+                in_flight.and_then(|in_flight| in_flight.front_mut()).filter(|oldest| oldest.outcome.is_none());
+            let event = tokio::select! {
                 biased;
-                done = async { committed.expect("guarded").await }, if committed.is_some() => {
-                    match done.unwrap_or(Err(AppendError::NotLeader)) {
-                        Ok(()) => self.commit().await,
-                        Err(error) => self.start_anew(&error).await,
-                    }
-                }
-                job = self.mailbox.recv(), if room => match job {
-                    Some(job) => self.carry_out(job).await,
-                    None => return,
-                },
+                _ = partition.leadership_other_than(leadership) => Event::Moved,
+                () = async { oldest.expect("guarded").wait().await }, if oldest.is_some() => Event::Moved,
+                () = wait.woken(mark, 1) => Event::Moved,
+                job = mailbox.recv(), if room => Event::Job(job),
+                () = tokio::time::sleep(RETRY_AFTER), if !is_read => Event::Moved,
+            };
+            match event {
+                Event::Moved => {}
+                Event::Job(Some(job)) => self.carry_out(job).await,
+                Event::Job(None) => return,
             }
         }
     }
 
+    /// Carries out all that is committed, and publishes it. False: the log could not be read.
+    async fn catch_up(&mut self) -> bool {
+        let from = self.next;
+        let mut is_read = true;
+        while is_read && self.next < self.partition.high_watermark() {
+            let (partition, image, next) = (self.partition.clone(), self.image.clone(), self.next);
+            let folding = tokio::task::spawn_blocking(move || fold(&partition, image, next));
+            match folding.await.expect("folding does not panic") {
+                Ok(step) => {
+                    (self.image, self.next) = (step.image, step.next);
+                    self.unsaved.extend(step.commands);
+                    self.save();
+                }
+                Err(FoldError::Read(e)) => {
+                    tracing::error!(error = %e, "metadata log could not be read, will retry");
+                    is_read = false;
+                }
+                // Going on without what it says would make another cluster of this node.
+                Err(e @ (FoldError::Command(_) | FoldError::Batch { .. })) => panic!("{e}"),
+            }
+        }
+        if self.next > from {
+            self.publish().await;
+        }
+        is_read
+    }
+
+    /// Stores what changed, beside the offset up to which it did.
+    fn save(&mut self) {
+        let mut batch = Batch::default();
+        put_changes(&mut batch, &self.image, &self.unsaved);
+        batch.put_metadata_applied(self.next);
+        match self.store.write(batch, Durability::Buffered) {
+            Ok(()) => self.unsaved.clear(),
+            // The log has it: a start before the next change replays it.
+            Err(e) => tracing::error!(error = %e, "metadata could not be stored"),
+        }
+    }
+
+    async fn publish(&mut self) {
+        let before = self.published.load_full();
+        let own = |image: &Image| {
+            (image.configs(&ConfigOwner::AllBrokers), image.configs(&ConfigOwner::Broker(self.settings.node_id())))
+        };
+        let settings = match own(&self.image) == own(&before.image) {
+            true => before.settings.clone(),
+            false => Arc::new(self.image.broker_config(&self.settings)),
+        };
+        if self.image.peers().len() != before.image.peers().len() {
+            self.partitions.set_peers(peers_of(&self.founding, &self.image));
+        }
+        let published = Arc::new(Published { settings, image: self.image.clone() });
+        // First true on this node, then told: who reads of a new topic finds its partitions.
+        self.reconciler.reconcile(&before, &published).await;
+        self.published.store(published);
+        self.changed.send_replace(());
+    }
+
+    /// Begins to decide where this node came to lead, and gives up what is under way where it does no more.
+    async fn look_at_leadership(&mut self) {
+        let epoch = self.partition.leading_epoch().filter(|epoch| self.lost.is_none_or(|lost| *epoch > lost));
+        if epoch == self.leading.as_ref().map(|leading| leading.epoch) {
+            return;
+        }
+        self.give_up();
+        let Some(epoch) = epoch else { return };
+        // All that earlier leaders appended, and that is there, is committed when a leader leads.
+        if !self.catch_up().await {
+            return;
+        }
+        self.leading = Some(Leading { epoch, newest: self.image.clone(), in_flight: VecDeque::new() });
+        tracing::info!(%epoch, "deciding on metadata");
+        // Nobody's image is newer than this one.
+        self.reconciler.discard_strays().await;
+    }
+
+    /// The first leader writes the first commands, before any other.
+    async fn form(&mut self) {
+        if self.leading.as_ref().is_some_and(|leading| leading.newest.cluster_id().is_none()) {
+            let commands = form_cluster(&self.founding.cluster_id, &self.founding.founders);
+            let finish: Finish = Box::new(|_| ());
+            self.carry_out(Box::new(move |image| image.is_ok().then_some((commands, finish)))).await;
+        }
+    }
+
+    /// What is appended may still come true.
+    fn give_up(&mut self) {
+        let Some(leading) = self.leading.take() else { return };
+        tracing::info!(epoch = %leading.epoch, "deciding on metadata no more");
+        for finish in leading.in_flight.into_iter().flat_map(|lost| lost.finish) {
+            finish(Err(ControllerError::NotAvailable));
+        }
+    }
+
     async fn carry_out(&mut self, job: Job) {
-        let (commands, finish) = job(&self.newest);
+        let Some(leading) = &mut self.leading else {
+            let refused = match self.partition.leadership() {
+                Leadership::Offline | Leadership::Leading => ControllerError::NotAvailable,
+                Leadership::Starting | Leadership::Following => {
+                    ControllerError::NotController { leader: leader(&self.partitions) }
+                }
+            };
+            job(Err(refused));
+            return;
+        };
+        let Some((commands, finish)) = job(Ok(&leading.newest)) else { return };
         if commands.is_empty() {
-            match self.in_flight.back_mut() {
+            match leading.in_flight.back_mut() {
                 Some(last) => last.finish.push(finish),
                 None => finish(Ok(())),
             }
             return;
         }
-        let mut image = self.newest.clone();
-        commands.iter().for_each(|command| image.apply(command));
-        match append(&self.partition, &commands).await {
+        match append(&self.partition, leading.epoch, &commands).await {
             Ok((next_offset, committed)) => {
-                self.newest = image.clone();
-                self.in_flight.push_back(InFlight { committed, next_offset, commands, image, finish: vec![finish] });
+                commands.iter().for_each(|command| leading.newest.apply(command));
+                let finish = vec![finish];
+                leading.in_flight.push_back(InFlight { committed, outcome: None, next_offset, finish });
+            }
+            Err(AppendError::NotLeader) => {
+                finish(Err(ControllerError::NotController { leader: None }));
+                self.give_up();
             }
             Err(error) => {
                 tracing::error!(%error, "metadata could not be appended");
@@ -128,85 +275,50 @@ impl Runtime {
         }
     }
 
-    /// The oldest change is committed: stored, published, made true here, answered.
-    async fn commit(&mut self) {
-        let Some(done) = self.in_flight.pop_front() else { return };
-        let before = self.published.load_full();
-        let mut batch = Batch::default();
-        self.unsaved.extend(done.commands);
-        put_changes(&mut batch, &done.image, &self.unsaved);
-        batch.put_metadata_applied(done.next_offset);
-        match self.store.write(batch, Durability::Buffered) {
-            Ok(()) => self.unsaved.clear(),
-            // The log has it: a start before the next change replays it.
-            Err(e) => tracing::error!(error = %e, "metadata could not be stored"),
-        }
-        self.publish(&before, done.image).await;
-        for finish in done.finish {
-            finish(Ok(()));
-        }
-    }
-
-    async fn publish(&mut self, before: &Published, image: Image) {
-        let own = |image: &Image| {
-            (image.configs(&ConfigOwner::AllBrokers), image.configs(&ConfigOwner::Broker(self.settings.node_id())))
-        };
-        let settings = match own(&image) == own(&before.image) {
-            true => before.settings.clone(),
-            false => Arc::new(image.broker_config(&self.settings)),
-        };
-        let published = Arc::new(Published { settings, image });
-        // First true on this node, then told: who reads of a new topic finds its partitions.
-        self.reconciler.reconcile(before, &published).await;
-        self.published.store(published);
-        self.changed.send_replace(());
-    }
-
-    /// The log failed under what was appended: nobody knows what of it will be there. Read again what is.
-    async fn start_anew(&mut self, error: &AppendError) {
-        tracing::error!(%error, "metadata could not be committed");
-        for lost in self.in_flight.drain(..) {
-            for finish in lost.finish {
-                finish(Err(ControllerError::NotAvailable));
-            }
-        }
-        loop {
-            self.refuse_for(RETRY_AFTER).await;
-            if !self.partition.is_leading() {
-                continue;
-            }
-            match load::replay(&self.partition, &self.store).await {
-                Ok(image) => {
-                    self.newest = image.clone();
-                    // Replayed from the last that is stored.
-                    self.unsaved.clear();
-                    let before = self.published.load_full();
-                    return self.publish(&before, image).await;
-                }
-                Err(e) => tracing::error!(error = %e, "metadata could not be read again"),
-            }
-        }
-    }
-
-    /// Refuses what is asked meanwhile: nothing can be decided.
-    async fn refuse_for(&mut self, time: Duration) {
-        let until = tokio::time::sleep(time);
-        tokio::pin!(until);
-        loop {
-            tokio::select! {
-                () = &mut until => return,
-                Some(job) = self.mailbox.recv() => {
-                    let (_, finish) = job(&self.newest);
-                    finish(Err(ControllerError::NotAvailable));
+    /// Answers what is committed and carried out.
+    fn answer(&mut self) {
+        let Some(leading) = &mut self.leading else { return };
+        while let Some(oldest) = leading.in_flight.front_mut() {
+            match oldest.outcome() {
+                Some(Ok(())) if oldest.next_offset <= self.next => {}
+                Some(Ok(())) | None => return,
+                Some(Err(error)) => {
+                    tracing::error!(%error, "metadata could not be committed");
+                    self.lost = Some(leading.epoch);
+                    return self.give_up();
                 }
             }
+            for finish in leading.in_flight.pop_front().into_iter().flat_map(|done| done.finish) {
+                finish(Ok(()));
+            }
         }
+    }
+}
+
+impl InFlight {
+    async fn wait(&mut self) {
+        if self.outcome.is_none() {
+            self.outcome = Some((&mut self.committed).await.unwrap_or(Err(AppendError::NotLeader)));
+        }
+    }
+
+    /// What became of it, if that is known.
+    fn outcome(&mut self) -> Option<Result<(), AppendError>> {
+        if self.outcome.is_none() {
+            self.outcome = match self.committed.try_recv() {
+                Ok(outcome) => Some(outcome),
+                Err(TryRecvError::Closed) => Some(Err(AppendError::NotLeader)),
+                Err(TryRecvError::Empty) => None,
+            };
+        }
+        self.outcome.clone()
     }
 }
 
 /// One batch: a decision comes true as a whole or not at all.
 async fn append(
     partition: &Partition,
+    epoch: LeaderEpoch,
     commands: &[Command],
 ) -> Result<(Offset, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
     let mut builder = BatchBuilder::new();
@@ -215,7 +327,6 @@ async fn append(
     }
     let bytes = builder.finish();
     let header = BatchHeader::parse(&bytes).expect("it was built here");
-    let epoch = partition.leading_epoch().ok_or(AppendError::NotLeader)?;
     let (appended, committed) = partition.append_metadata(epoch, header, bytes).await?;
     Ok((Offset(appended.last_offset.0 + 1), committed))
 }

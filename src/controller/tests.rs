@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
-use millstream_core::types::{NodeId, PeerId};
+use millstream_core::types::{DirectoryId, NodeId, PeerId};
 use nix::errno::Errno;
 
 use super::*;
@@ -19,7 +19,10 @@ async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
     let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
     let partitions =
         Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
-    let started = start(Start { partitions, store: store.clone(), settings: BrokerConfig::default() }).await;
+    let founder = Peer { id: PeerId(1), node: NodeId(1), directory: DirectoryId(Uuid::from_u128(1)) };
+    let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder] };
+    let start = start(Start { partitions, store: store.clone(), settings: BrokerConfig::default(), founding });
+    let started = start.await;
     (started.unwrap(), store)
 }
 
@@ -61,4 +64,17 @@ async fn changes_are_refused_while_the_metadata_log_is_offline() {
     };
     tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
     assert_eq!(["one", "two", "three"].map(|name| controller.published().image.feature(name)), [1, 0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_leader_forms_the_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let (controller, _) = controller(dir.path()).await;
+    set_feature(&controller, "one").await.unwrap();
+    let image = controller.published().image.clone();
+    assert_eq!(image.cluster_id(), Some("cluster"));
+    assert_eq!(image.peers().map(|peer| (peer.id, peer.node)).collect::<Vec<_>>(), [(PeerId(1), NodeId(1))]);
+    assert_eq!(controller.leader(), Some(NodeId(1)));
+    assert!(controller.reach(image.version(), Duration::ZERO).await);
+    assert!(!controller.reach(image.version() + 1, Duration::ZERO).await);
 }

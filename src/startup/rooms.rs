@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::config::BrokerConfig;
-use millstream_core::controller::{Decision, Endpoint, FEATURES, FeatureRange, Node, form_cluster, register_node};
+use millstream_core::controller::{Endpoint, FEATURES, FeatureRange, Node, register_node};
 use millstream_core::coordinator::group::GroupConfig;
 use millstream_core::types::{DirectoryId, PeerId};
 use tokio::sync::watch;
 
 use super::{chores, group_topic};
 use crate::config::{Config, DataDirectory, Listener};
-use crate::controller::{self, Controller, ControllerError, LoadError};
+use crate::controller::{self, Controller, ControllerError, Founding, LoadError};
 use crate::coordinator::Groups;
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
@@ -61,9 +61,19 @@ impl Rooms {
         let identity = Identity { peer: FIRST_PEER, node: broker.node_id() };
         let partitions = Partitions::start(dir, store.clone(), identity, None, partitions_config);
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
-        let controller =
-            controller::start(controller::Start { partitions: partitions.clone(), store, settings: broker.clone() })
-                .await?;
+        let founder = millstream_core::controller::Peer {
+            id: FIRST_PEER,
+            node: broker.node_id(),
+            directory: DirectoryId(directory.directory_id()),
+        };
+        let founding = Founding { cluster_id: directory.cluster_id().to_owned(), founders: vec![founder] };
+        let controller = controller::start(controller::Start {
+            partitions: partitions.clone(),
+            store,
+            settings: broker.clone(),
+            founding,
+        })
+        .await?;
         register(&controller, config, directory, listeners).await?;
         group_topic::follow(&controller, &groups);
         chores::start(&partitions, broker);
@@ -104,17 +114,6 @@ async fn register(
     listeners: &[Arc<Listener>],
 ) -> Result<(), ControllerError> {
     let (node_id, directory_id) = (config.broker.node_id(), DirectoryId(directory.directory_id()));
-    let cluster_id = directory.cluster_id().to_owned();
-    controller
-        .change(move |image| {
-            let peer = millstream_core::controller::Peer { id: FIRST_PEER, node: node_id, directory: directory_id };
-            let commands = match image.cluster_id() {
-                Some(_) => Vec::new(),
-                None => form_cluster(&cluster_id, &[peer]),
-            };
-            Decision { commands, reply: () }
-        })
-        .await?;
     let endpoint = |listener: &Arc<Listener>| Endpoint {
         listener: listener.name.clone(),
         host: listener.advertised.host.clone(),

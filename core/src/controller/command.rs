@@ -76,6 +76,14 @@ mod number {
     pub(super) const SET_FEATURE: u16 = 22;
 }
 
+/// The version in which a body is written. Version 1 of those with partitions holds the peers of each.
+fn newest_version(number: u16) -> u8 {
+    match number {
+        number::CREATE_TOPIC | number::ADD_PARTITIONS => 1,
+        _ => 0,
+    }
+}
+
 impl Command {
     fn number(&self) -> u16 {
         match self {
@@ -95,8 +103,7 @@ impl Command {
     /// The record's value.
     pub fn encode(&self) -> Vec<u8> {
         let mut to = Writer::default();
-        // Every body is in its first version so far.
-        to.u16(self.number()).u8(0);
+        to.u16(self.number()).u8(newest_version(self.number()));
         match self {
             Self::FormCluster { cluster_id } => {
                 to.text(cluster_id);
@@ -136,7 +143,7 @@ impl Command {
         let from = &mut reader;
         let (number, version) = (from.u16("command number")?, from.u8("command version")?);
         let too_new = CommandError::TooNew { number, version };
-        if version != 0 {
+        if version > newest_version(number) {
             return Err(too_new);
         }
         let command = match number {
@@ -144,12 +151,12 @@ impl Command {
             number::REGISTER_NODE => Self::RegisterNode(Node::read(from)?),
             number::REMOVE_NODE => Self::RemoveNode { node: NodeId(from.i32("node id")?) },
             number::ASSIGN_PEER => Self::AssignPeer(Peer::read(from)?),
-            number::CREATE_TOPIC => Self::CreateTopic(Topic::read(from)?),
+            number::CREATE_TOPIC => Self::CreateTopic(Topic::read(from, version)?),
             number::DELETE_TOPIC => Self::DeleteTopic { id: TopicId(from.uuid("topic id")?) },
             number::ADD_PARTITIONS => Self::AddPartitions {
                 id: TopicId(from.uuid("topic id")?),
                 first: from.i32("partition")?,
-                partitions: read_partitions(from)?,
+                partitions: read_partitions(from, version)?,
             },
             number::CHANGE_CONFIGS => Self::ChangeConfigs {
                 owner: ConfigOwner::read(from)?,

@@ -115,6 +115,6 @@ fn add(
         }
         None => place(nodes, additional, replica_count, pick)?,
     };
-    let partitions = placed.into_iter().map(|replicas| Partition { replicas }).collect();
+    let partitions = placed.into_iter().map(|replicas| Partition::born(replicas, image)).collect();
     Ok(Command::AddPartitions { id: topic.id, first, partitions })
 }

@@ -224,7 +224,7 @@ impl TopicCreation<'_> {
             usize::try_from(partitions).ok().filter(|count| *count > 0).ok_or(CreateTopicError::Partitions)?;
         let placed = place(self.nodes, partitions, replication_factor, self.pick)
             .map_err(|error| CreateTopicError::Placement { replication_factor, error })?;
-        Ok(placed.into_iter().map(|replicas| Partition { replicas }).collect())
+        Ok(placed.into_iter().map(|replicas| Partition::born(replicas, self.image)).collect())
     }
 
     fn assigned_partitions(&self, wanted: &NewTopic) -> Result<Vec<Partition>, CreateTopicError> {
@@ -242,7 +242,7 @@ impl TopicCreation<'_> {
             }
             check_assignment(replicas, *number, replica_count, self.nodes)?;
             replica_count = Some(replicas.len());
-            partitions.insert(*number, Partition { replicas: replicas.clone() });
+            partitions.insert(*number, Partition::born(replicas.clone(), self.image));
         }
         match partitions.keys().zip(0..).all(|(number, expected)| *number == expected) {
             true => Ok(partitions.into_values().collect()),

@@ -54,6 +54,11 @@ impl Image {
         self.peers.values().find(|peer| peer.node == node && peer.directory == directory).map(|peer| peer.id)
     }
 
+    /// Every disk there ever was, by peer id.
+    pub fn peers(&self) -> impl ExactSizeIterator<Item = &Peer> {
+        self.peers.values()
+    }
+
     pub fn peer(&self, id: PeerId) -> Option<&Peer> {
         self.peers.get(&id)
     }

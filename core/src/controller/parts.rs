@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Image;
 use super::wire::{Reader, WireError, Writer};
 use crate::config::ConfigMap;
 use crate::types::{DirectoryId, NodeId, PeerId, TopicId, TopicName};
@@ -49,6 +50,17 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     pub replicas: Vec<NodeId>,
+    /// The voters that its raft group is born with. They stay whatever becomes of the replicas: each of them opens the
+    /// group with all of them, however late, and on whatever disk its node is then.
+    pub peers: Vec<PeerId>,
+}
+
+impl Partition {
+    /// A partition that comes into being on these nodes, with the disks that they have now.
+    pub fn born(replicas: Vec<NodeId>, image: &Image) -> Self {
+        let peers = replicas.iter().filter_map(|node| image.peer_of_node(*node)).collect();
+        Self { replicas, peers }
+    }
 }
 
 /// A topic: partitions are numbered from 0 by their place in the list.
@@ -149,29 +161,39 @@ impl Topic {
         write_configs(&self.configs, to);
     }
 
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn read(from: &mut Reader<'_>, version: u8) -> Result<Self, WireError> {
         let id = TopicId(from.uuid("topic id")?);
         let name = TopicName::new(&from.text("topic name")?).ok();
         Ok(Self {
             id,
             name: from.checked(name, "topic name")?,
-            partitions: read_partitions(from)?,
+            partitions: read_partitions(from, version)?,
             configs: Arc::new(read_configs(from)?),
         })
     }
 }
 
+/// In version 1.
 pub(super) fn write_partitions(partitions: &[Partition], to: &mut Writer) {
     to.list(partitions.iter(), |to, partition| {
         to.list(partition.replicas.iter(), |to, node| {
             to.i32(node.0);
         });
+        to.list(partition.peers.iter(), |to, peer| {
+            to.u64(peer.0);
+        });
     });
 }
 
-pub(super) fn read_partitions(from: &mut Reader<'_>) -> Result<Vec<Partition>, WireError> {
+/// Version 0 is of clusters of one node, whose disk was the first.
+pub(super) fn read_partitions(from: &mut Reader<'_>, version: u8) -> Result<Vec<Partition>, WireError> {
     from.list("partitions", |from| {
-        Ok(Partition { replicas: from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))? })
+        let replicas = from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))?;
+        let peers = match version {
+            0 => vec![PeerId(1)],
+            _ => from.list("peers", |from| Ok(PeerId(from.u64("peer id")?)))?,
+        };
+        Ok(Partition { replicas, peers })
     })
 }
 

@@ -7,7 +7,7 @@
 //! | 1 | | version u64, cluster id, next producer id i64 |
 //! | 2 | node id i32 | node |
 //! | 3 | peer id u64 | node id, directory id |
-//! | 4 | topic id | topic: name, replicas of each partition, settings |
+//! | 4 | topic id | topic: name, replicas and first peers of each partition, settings |
 //! | 5 | owner of settings | settings |
 //! | 6 | feature name | level i16 |
 
@@ -24,8 +24,10 @@ const TOPIC: u8 = 4;
 const CONFIGS: u8 = 5;
 const FEATURE: u8 = 6;
 
-/// Version of all values so far.
-const VERSION: u8 = 0;
+/// The version in which a value is written. Version 1 of topics holds the peers of each partition.
+fn newest_version(kind: u8) -> u8 {
+    u8::from(kind == TOPIC)
+}
 
 /// A key and its new value; `None`: it is gone.
 pub type StoredChange = (Vec<u8>, Option<Vec<u8>>);
@@ -48,12 +50,12 @@ fn key(kind: u8, rest: impl FnOnce(&mut Writer)) -> Vec<u8> {
     to.0
 }
 
-fn value(body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    key(VERSION, body)
+fn value(kind: u8, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    key(newest_version(kind), body)
 }
 
-fn put<T: ?Sized>(entity: Option<&T>, write: impl FnOnce(&T, &mut Writer)) -> Option<Vec<u8>> {
-    entity.map(|entity| value(|to| write(entity, to)))
+fn put<T: ?Sized>(kind: u8, entity: Option<&T>, write: impl FnOnce(&T, &mut Writer)) -> Option<Vec<u8>> {
+    entity.map(|entity| value(kind, |to| write(entity, to)))
 }
 
 impl Image {
@@ -68,7 +70,7 @@ impl Image {
                     key(NODE, |to| {
                         to.i32(id.0);
                     }),
-                    put(entity, Node::write),
+                    put(NODE, entity, Node::write),
                 ))
             }
             Command::AssignPeer(peer) => Some(stored_peer(peer)),
@@ -81,12 +83,12 @@ impl Image {
                     key(TOPIC, |to| {
                         to.uuid(id.0);
                     }),
-                    put(entity, Topic::write),
+                    put(TOPIC, entity, Topic::write),
                 ))
             }
             Command::ChangeConfigs { owner, .. } => {
                 let entity = self.configs.get(owner).map(|configs| &**configs);
-                Some((key(CONFIGS, |to| owner.write(to)), put(entity, write_configs)))
+                Some((key(CONFIGS, |to| owner.write(to)), put(CONFIGS, entity, write_configs)))
             }
             Command::SetFeature { name, .. } => Some(stored_feature(name, self.features.get(name))),
         });
@@ -100,7 +102,7 @@ impl Image {
                 key(NODE, |to| {
                     to.i32(node.id.0);
                 }),
-                put(Some(&**node), Node::write),
+                put(NODE, Some(&**node), Node::write),
             )
         });
         let topics = self.topics().map(|topic| {
@@ -108,13 +110,12 @@ impl Image {
                 key(TOPIC, |to| {
                     to.uuid(topic.id.0);
                 }),
-                put(Some(&**topic), Topic::write),
+                put(TOPIC, Some(&**topic), Topic::write),
             )
         });
-        let configs = self
-            .configs
-            .iter()
-            .map(|(owner, configs)| (key(CONFIGS, |to| owner.write(to)), put(Some(&**configs), write_configs)));
+        let configs = self.configs.iter().map(|(owner, configs)| {
+            (key(CONFIGS, |to| owner.write(to)), put(CONFIGS, Some(&**configs), write_configs))
+        });
         let features = self.features.iter().map(|(name, level)| stored_feature(name, Some(level)));
         let all = std::iter::once(self.stored_cluster())
             .chain(nodes)
@@ -129,7 +130,7 @@ impl Image {
         let body = |to: &mut Writer| {
             to.u64(self.version).optional_text(self.cluster_id.as_deref()).i64(self.next_producer_id);
         };
-        (key(CLUSTER, |_| ()), Some(value(body)))
+        (key(CLUSTER, |_| ()), Some(value(CLUSTER, body)))
     }
 
     /// The image that was stored under these keys, in any order; the empty one when there are none.
@@ -146,7 +147,7 @@ impl Image {
     fn put_stored(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoredError> {
         let (mut key, mut body) = (Reader::new(key), Reader::new(value));
         let (kind, version) = (key.u8("kind")?, body.u8("version")?);
-        if version != VERSION {
+        if version > newest_version(kind) {
             return Err(StoredError::TooNew { kind, version });
         }
         let from = &mut body;
@@ -164,7 +165,7 @@ impl Image {
                 let peer = Peer::read(from)?;
                 Arc::make_mut(&mut self.peers).insert(peer.id, peer);
             }
-            TOPIC => self.put_topic(Topic::read(from)?),
+            TOPIC => self.put_topic(Topic::read(from, version)?),
             CONFIGS => {
                 let configs = read_configs(from)?;
                 Arc::make_mut(&mut self.configs).insert(ConfigOwner::read(&mut key)?, Arc::new(configs));
@@ -184,7 +185,7 @@ fn stored_peer(peer: &Peer) -> StoredChange {
         key(PEER, |to| {
             to.u64(peer.id.0);
         }),
-        put(Some(peer), Peer::write),
+        put(PEER, Some(peer), Peer::write),
     )
 }
 
@@ -196,6 +197,6 @@ fn stored_feature(name: &str, level: Option<&i16>) -> StoredChange {
         key(FEATURE, |to| {
             to.text(name);
         }),
-        put(level, body),
+        put(FEATURE, level, body),
     )
 }

@@ -1,6 +1,6 @@
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use millstream_core::controller::{Command, Partition};
-use millstream_core::types::LeaderEpoch;
+use millstream_core::types::{LeaderEpoch, PeerId};
 
 use super::*;
 use crate::protocol::Encode;
@@ -12,7 +12,7 @@ pub(in crate::api) fn image(topics: &[(&str, usize)]) -> Image {
         image.apply(&Command::CreateTopic(Topic {
             id: TopicId(Uuid::from_u128(id)),
             name: types::TopicName::new(name).expect("a name"),
-            partitions: vec![Partition { replicas: vec![NodeId(1)] }; *partitions],
+            partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }; *partitions],
             configs: Arc::default(),
         }));
     }

@@ -12,7 +12,10 @@ fn sample_topic(id: u128, name: &str) -> Topic {
     Topic {
         id: TopicId(Uuid::from_u128(id)),
         name: TopicName::new(name).expect("legal"),
-        partitions: vec![Partition { replicas: vec![NodeId(0), NodeId(2)] }, Partition { replicas: vec![] }],
+        partitions: vec![
+            Partition { replicas: vec![NodeId(0), NodeId(2)], peers: vec![PeerId(1), PeerId(7)] },
+            Partition { replicas: vec![], peers: vec![] },
+        ],
         configs: Arc::new(map(&[("retention.ms", "5"), ("cleanup.policy", "")])),
     }
 }
@@ -33,7 +36,11 @@ fn one_of_each() -> Vec<Command> {
         Command::RemoveNode { node: NodeId(3) },
         Command::AssignPeer(Peer { id: PeerId(9), node: NodeId(2), directory: node(2).directory }),
         Command::CreateTopic(sample_topic(5, "t")),
-        Command::AddPartitions { id: topic, first: 2, partitions: vec![Partition { replicas: vec![NodeId(1)] }] },
+        Command::AddPartitions {
+            id: topic,
+            first: 2,
+            partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }],
+        },
         Command::AllocateProducerIds { node: NodeId(1), next: ProducerId(1_000) },
         Command::SetFeature { name: "f".into(), level: 3 },
         Command::SetFeature { name: "f".into(), level: 0 },
@@ -84,6 +91,32 @@ fn a_newer_command_stops_the_node_and_says_what_it_needs() {
         Command::decode(&newer).expect_err("refused").to_string(),
         "metadata holds command 3 in version 1: this node is too old, run the version that wrote it"
     );
+}
+
+#[test]
+fn a_topic_from_before_clusters_has_the_peer_of_the_one_node() {
+    let topic = [&[0; 15][..], &[5], &[1, b't'], &[1, 1, 0, 0, 0, 1], &[0]].concat();
+    let is_whole = |image: &Image| {
+        let partitions = image.topic_by_name("t").expect("there").partitions.clone();
+        assert_eq!(partitions, [Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }]);
+    };
+    let mut image = Image::default();
+    image.apply(&Command::decode(&[&[0, 10, 0], &topic[..]].concat()).expect("an old command"));
+    is_whole(&image);
+    let stored = ([&[4][..], &topic[..16]].concat(), [&[0], &topic[..]].concat());
+    is_whole(&Image::from_stored([stored]).expect("an old entity"));
+}
+
+#[test]
+fn the_peers_of_a_partition_stay_when_a_disk_is_replaced() {
+    let mut controller = Controller::new(3);
+    controller.create(assigned("t", &[(0, &[3, 1])])).expect("created");
+    let wiped = Node { directory: DirectoryId(Uuid::from_u128(77)), ..node(3) };
+    controller.apply(&register_node(&controller.image, wiped).commands);
+    controller.create(assigned("later", &[(0, &[3, 1])])).expect("created");
+    let peers = |name| controller.image.topic_by_name(name).expect("there").partitions[0].peers.clone();
+    assert_eq!(peers("t"), [PeerId(3), PeerId(1)]);
+    assert_eq!(peers("later"), [PeerId(4), PeerId(1)]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::describe::ConfigSource;
 
+use crate::types::PeerId;
 #[test]
 fn a_topic_is_created_with_what_was_asked_for() {
     let mut controller = Controller::new(1);
@@ -215,7 +216,7 @@ fn partitions_only_grow() {
     let decision = create_partitions(&controller.image, &controller.nodes(), &mut |_| 0, &wanted, false);
     controller.apply(&decision.commands);
     let topic = controller.image.topic_by_name("t").expect("there");
-    assert_eq!(topic.partitions, vec![Partition { replicas: vec![NodeId(1)] }; 3]);
+    assert_eq!(topic.partitions, vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }; 3]);
 }
 
 #[test]
