@@ -4,8 +4,13 @@
 use raft::eraftpb;
 
 use super::entry::{Entry, EntryDataError, EntryKind, entry_data, raft_entry};
+use super::snapshot::SnapshotMeta;
 use crate::types::{PeerId, RaftIndex, RaftTerm};
 
+/// The type with which a snapshot's facts travel; what it stands for goes another way.
+const SNAPSHOT: u8 = 11;
+/// Longest facts of a snapshot.
+const SNAPSHOT_MAX: usize = 64 * 1024;
 /// Entries that one message may hold; raft is told to send fewer.
 const ENTRIES_MAX: usize = 4096;
 /// Longest data of an entry.
@@ -15,9 +20,9 @@ const CONTEXT_MAX: usize = 64;
 /// Type, to, from, term, log term, index, commit, commit term, request snapshot, reject hint, priority, reject, lengths.
 const FIXED_LEN: usize = 1 + 10 * 8 + 1 + 4 + 4;
 
-/// Types that travel, by their number on the wire. Never reused. Snapshots go another way; reads are asked of leaders
-/// only, whose heartbeats carry the question.
-const KINDS: [(u8, eraftpb::MessageType); 9] = {
+/// Types that travel, by their number on the wire. Never reused. Reads are asked of leaders only, whose heartbeats carry
+/// the question.
+const KINDS: [(u8, eraftpb::MessageType); 10] = {
     use eraftpb::MessageType::*;
     [
         (1, MsgAppend),
@@ -29,6 +34,7 @@ const KINDS: [(u8, eraftpb::MessageType); 9] = {
         (7, MsgHeartbeat),
         (8, MsgHeartbeatResponse),
         (9, MsgTimeoutNow),
+        (SNAPSHOT, MsgSnapshot),
     ]
 };
 
@@ -51,6 +57,8 @@ pub enum MessageError {
     TooMuch { what: &'static str, len: usize },
     #[error(transparent)]
     Entry(#[from] EntryDataError),
+    #[error("the facts of a snapshot are not sound")]
+    Snapshot,
 }
 
 impl Message {
@@ -75,6 +83,12 @@ impl Message {
         self.0.msg_type == eraftpb::MessageType::MsgHeartbeat
     }
 
+    /// The snapshot that it tells of, if it does. What that stands for must be here before the message is stepped.
+    pub fn snapshot(&self) -> Option<SnapshotMeta> {
+        let is_snapshot = self.0.msg_type == eraftpb::MessageType::MsgSnapshot;
+        is_snapshot.then(|| SnapshotMeta::from_raft(self.0.get_snapshot()))?
+    }
+
     pub(super) fn is_timeout_now(&self) -> bool {
         self.0.msg_type == eraftpb::MessageType::MsgTimeoutNow
     }
@@ -86,7 +100,7 @@ impl Message {
 
     /// Layout, big endian: type u8; to, from, term, log term, index, commit, commit term, request snapshot, reject
     /// hint, priority u64; reject u8; context length u32, bytes; entry count u32, and for each: index u64, term u64,
-    /// data length u32, bytes.
+    /// data length u32, bytes; of a snapshot: length u32, its facts.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
         let m = &self.0;
         let kind = KINDS.iter().find(|(_, t)| *t == m.msg_type).ok_or(MessageError::Local)?.0;
@@ -104,6 +118,10 @@ impl Message {
             out.extend_from_slice(&e.index.to_be_bytes());
             out.extend_from_slice(&e.term.to_be_bytes());
             put_bytes(&mut out, "entry data", entry_data(e), ENTRY_DATA_MAX)?;
+        }
+        if kind == SNAPSHOT {
+            let meta = self.snapshot().ok_or(MessageError::Snapshot)?;
+            put_bytes(&mut out, "snapshot", &meta.encode(), SNAPSHOT_MAX)?;
         }
         Ok(out)
     }
@@ -137,6 +155,10 @@ impl Message {
             let data = take_bytes(bytes, "entry data", ENTRY_DATA_MAX)?;
             EntryKind::decode(data)?;
             m.entries.push(raft_entry(index, term, data.to_vec()));
+        }
+        if kind == SNAPSHOT {
+            let meta = SnapshotMeta::decode(take_bytes(bytes, "snapshot", SNAPSHOT_MAX)?);
+            m.set_snapshot(meta.ok_or(MessageError::Snapshot)?.to_raft());
         }
         if bytes.is_empty() { Ok(Self(m)) } else { Err(MessageError::Length) }
     }

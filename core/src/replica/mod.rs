@@ -9,6 +9,7 @@ mod entry;
 mod members;
 mod membership;
 mod message;
+mod snapshot;
 mod state;
 mod timeout;
 
@@ -20,6 +21,7 @@ pub use members::{ConfChangeError, Progress};
 pub use membership::{Membership, MembershipError};
 pub use message::{Message, MessageError};
 use raft::{Config, RawNode, StateRole};
+pub use snapshot::SnapshotMeta;
 use state::LogState;
 use timeout::Timeout;
 
@@ -104,13 +106,17 @@ impl Start {
     }
 }
 
-/// What must be done, in this order: `append` to the log (from its first index on what the log holds is void) and
+/// What must be done, in this order: `snapshot` installed in the place of all that the log and the partition's state hold,
+/// with its membership stored beside it, and the index as the applied one; `append` to the log (from its first index on what the log holds is void) and
 /// `hard_state` to the store, both synced before `persisted(number)` is called. `messages` may leave at once,
 /// `persisted_messages` when everything up to `number` is on disk; `membership` is to be stored, and `committed` may
 /// be applied at once.
 #[derive(Debug, Default)]
 pub struct Effects {
     pub number: u64,
+    /// What it stands for was fetched before the message that told of it was stepped. `messages` of other replicas may
+    /// have brought what it brings in the meantime: then there is none here.
+    pub snapshot: Option<SnapshotMeta>,
     pub append: Vec<Entry>,
     /// To be stored; synced when `must_sync_hard_state`.
     pub hard_state: Option<HardState>,
@@ -173,6 +179,8 @@ pub struct Replica {
     settled: (RaftTerm, RaftIndex),
     /// Number of the last `read_index`.
     reads: u64,
+    /// Index of a snapshot on its way to the disk.
+    installing: Option<RaftIndex>,
 }
 
 impl Replica {
@@ -197,7 +205,7 @@ impl Replica {
         let timeout = Timeout::new(start.seed, ELECTION_TICKS);
         let node = RawNode::new(&config, LogState::new(start), &logger).expect("the state given is consistent");
         let settled = (RaftTerm(0), RaftIndex(0));
-        let mut replica = Self { node, timeout, wants_to_stand: false, settled, reads: 0 };
+        let mut replica = Self { node, timeout, wants_to_stand: false, settled, reads: 0, installing: None };
         replica.timeout.hold(&mut replica.node.raft);
         replica
     }
@@ -219,8 +227,12 @@ impl Replica {
         self.wants_to_stand = self.node.raft.state == StateRole::Follower && self.node.raft.promotable();
     }
 
-    /// A sole voter wins as soon as it stands: only with all that it has on disk.
+    /// A sole voter wins as soon as it stands: only with all that it has on disk. And raft looks for what it has not
+    /// applied, which is nowhere while a snapshot is on its way to the disk.
     fn may_stand(&self) -> bool {
+        if self.installing.is_some() {
+            return false;
+        }
         let raft = &self.node.raft;
         let is_sole = self.membership().is_sole_voter(self.peer());
         raft.state == StateRole::Leader || !is_sole || raft.raft_log.persisted == raft.raft_log.last_index()
@@ -348,6 +360,7 @@ impl Replica {
         };
         let mut effects = Effects {
             number: ready.number(),
+            snapshot: self.install(ready.snapshot()),
             // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
             must_sync_hard_state: ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs)),
             hard_state,
@@ -371,6 +384,7 @@ impl Replica {
     /// Everything of the effects up to `number` is on disk.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
+        self.apply_installed();
         self.stand();
     }
 
@@ -384,8 +398,11 @@ impl Replica {
 
     /// Everything up to `index` is applied: the descriptors up to there are dropped.
     pub fn applied(&mut self, index: RaftIndex) {
-        self.node.advance_apply_to(index.0);
-        self.node.mut_store().applied(index);
+        // Installed and applied by now: a snapshot that reaches further.
+        if index.0 >= self.node.raft.raft_log.applied {
+            self.node.advance_apply_to(index.0);
+            self.node.mut_store().applied(index);
+        }
         self.stand();
         self.settle();
     }

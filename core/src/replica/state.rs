@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use raft::eraftpb::{Entry as RaftEntry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::{Entry, EntryKind, Fetch, Membership, Start};
-use crate::types::RaftIndex;
+use super::{Entry, EntryKind, Fetch, Membership, SnapshotMeta, Start};
+use crate::types::{RaftIndex, RaftTerm};
 
 /// Asks of raft for one place of the log that are remembered. One that is dropped is asked again with the next
 /// heartbeat.
@@ -71,6 +71,31 @@ impl LogState {
 
     pub(super) fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    pub(super) fn before_first(&self) -> RaftIndex {
+        RaftIndex(self.before_first.0)
+    }
+
+    /// The log begins later from now on.
+    pub(super) fn compacted(&mut self, before_first: (RaftIndex, RaftTerm)) {
+        let (index, term) = (before_first.0.0, before_first.1.0);
+        assert!(index <= self.before_tail, "entry {index} is not applied yet");
+        assert_eq!(self.term(index).ok(), Some(term), "the term of entry {index}");
+        self.before_first = (index, term);
+        let ended = self.terms.windows(2).take_while(|pair| pair[1].1 <= index + 1).count();
+        self.terms.drain(..ended);
+    }
+
+    /// Nothing remains but what the snapshot says.
+    pub(super) fn install(&mut self, meta: &SnapshotMeta) {
+        assert!(meta.index.0 > self.before_tail, "what is applied stays, until {}", self.before_tail);
+        self.before_first = (meta.index.0, meta.term.0);
+        self.before_tail = meta.index.0;
+        self.tail.clear();
+        self.terms.clear();
+        self.fetching.get_mut().waiting.clear();
+        self.set_membership(meta.membership_index, meta.membership.clone());
     }
 
     pub(super) fn membership_index(&self) -> RaftIndex {
@@ -225,7 +250,12 @@ impl Storage for LogState {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // The log reaches back to the birth of the group wherever a follower may ask.
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let meta = SnapshotMeta {
+            index: RaftIndex(self.before_first.0),
+            term: RaftTerm(self.before_first.1),
+            membership: self.membership.clone(),
+            membership_index: self.membership_index,
+        };
+        Ok(meta.to_raft())
     }
 }

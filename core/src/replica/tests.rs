@@ -369,6 +369,41 @@ fn a_sole_voter_does_not_stand_before_its_log_is_on_disk() {
 }
 
 #[test]
+fn who_comes_empty_gets_a_snapshot_and_then_the_entries_after_it() {
+    let log = &mut BTreeMap::new();
+    let mut replicas: Vec<Replica> = (1..=3).map(|peer| born(peer, &[1, 2, 3])).collect();
+    replicas.push(Replica::new(Start::empty(PeerId(4), 4)));
+    replicas[0].campaign();
+    talk_of(&mut replicas, log);
+    for base in 0..10 {
+        replicas[0].propose(batch(base * 3)).unwrap();
+        talk_of(&mut replicas, log);
+    }
+    let before_first = (RaftIndex(7), RaftTerm(2));
+    replicas[0].compacted(before_first);
+    replicas[0].propose_conf_change(&ConfChange::One(PeerChange::AddLearner(PeerId(4)))).unwrap();
+    let said = loop {
+        let said = talk_of(&mut replicas, log);
+        if said.iter().any(|m| m.snapshot().is_some()) {
+            break said;
+        }
+        replicas[0].tick();
+    };
+    let told = said.iter().find(|m| m.snapshot().is_some()).unwrap();
+    let bytes = told.encode().unwrap();
+    assert_eq!(Message::decode(&bytes).as_ref(), Ok(told));
+    assert!((0..bytes.len()).all(|len| Message::decode(&bytes[..len]).is_err()));
+    let meta = told.snapshot().unwrap();
+    assert_eq!((meta.index, meta.term), before_first);
+    assert_eq!((ids(&meta.membership.learners), meta.membership_index > meta.index), (vec![4], true));
+    replicas[0].tick();
+    talk_of(&mut replicas, log);
+    assert_eq!(replicas[3].commit_index(), replicas[0].commit_index());
+    assert_eq!(replicas[3].membership(), replicas[0].membership());
+    assert!(!replicas[0].needs_snapshot(PeerId(4)));
+}
+
+#[test]
 fn a_read_waits_for_the_word_of_a_majority() {
     let mut replicas = [peers(1), peers(2), peers(3)];
     assert!(replicas[0].read_index().is_err());
