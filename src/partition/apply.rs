@@ -32,7 +32,7 @@ impl Shard {
                     sum.bytes += u64::from(d.size_bytes);
                 }
                 EntryKind::TrimPrefix(offset) => sum.log_start = sum.log_start.max(Some(offset)),
-                EntryKind::Empty => sum.elected |= entry.term == group.term(),
+                EntryKind::Empty => sum.elected |= entry.term == group.term() && group.is_leader(),
                 // The replica has seen to it.
                 EntryKind::ConfChange(_) | EntryKind::ConfSettled => {}
             }

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use millstream_core::types::{PartitionId, RaftIndex};
+use millstream_core::types::{Offset, PartitionId, RaftIndex};
 use tokio::time::Instant;
 
 use super::cleaner::is_compacting;
 use super::handle::Leadership;
+use super::registry::Shared;
 use super::shard::{Owned, Shard};
 use crate::log::LogEvent;
 use crate::raft;
@@ -59,6 +60,22 @@ impl Kept {
     /// So much more is committed, to be read again at a start.
     pub fn committed(&mut self, bytes: u64) {
         self.written_bytes += bytes;
+    }
+
+    /// The log is about to be cut from an entry on: the store must not say that it was synced beyond that. False: the
+    /// store could not be written.
+    pub fn lower_synced_end(&mut self, shared: &Shared, id: PartitionId, index: RaftIndex, offset: Offset) -> bool {
+        let last_index = RaftIndex(index.0 - 1);
+        if self.synced_end <= last_index && self.synced_end_at.is_some() {
+            return true;
+        }
+        let mut batch = store::Batch::default();
+        batch.put_synced_end(id, SyncedEnd { last_index, next_offset: offset });
+        let is_written = tokio::task::block_in_place(|| shared.write(batch, Durability::Synced));
+        if is_written {
+            self.synced_end = last_index;
+        }
+        is_written
     }
 
     /// The log start moved: segments before it can go.
@@ -119,11 +136,7 @@ impl Owned {
     /// Adds a checkpoint at the end of what is synced and applied. True when nothing is left to be saved.
     fn put_checkpoint(&mut self, batch: &mut store::Batch) -> bool {
         let Some(group) = &self.group else { return true };
-        let Some(end) = group.synced() else { return false };
-        // What is on disk is committed by it: a sole voter applies in the same turn.
-        if end.next_index != self.applied.next() {
-            return false;
-        }
+        let Some(end) = group.settled(self.applied) else { return false };
         if self.applied > self.kept.checkpoint {
             let mut epochs = group.epochs().clone();
             epochs.truncate_from(end.next_index);
@@ -231,7 +244,7 @@ impl Shard {
         for id in self.halted.clone() {
             let Some(owned) = self.owned.get(&id).filter(|_| !is_compacting(&self.compacting, id)) else { continue };
             let shared = &self.shared;
-            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), shared.identity.peer) {
+            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), &owned.member) {
                 Ok(recovered) => opened.push((id, recovered)),
                 Err(e) if e.is_final() => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "partition is damaged and stays offline");

@@ -12,9 +12,11 @@ mod log_config;
 mod open;
 mod read;
 mod registry;
+mod replicate;
 mod scrub;
 mod shard;
 mod waiters;
+mod wire;
 
 pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
 pub use cleaner::CleanerConfig;
@@ -25,6 +27,7 @@ pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefuse
 pub use registry::{Identity, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};
 pub use scrub::ScrubMetrics;
 pub use waiters::FetchWait;
+pub use wire::WireError;
 
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,14 @@ use millstream_core::partition::Producers;
 use millstream_core::replica::HardState;
 use millstream_core::types::{PartitionId, RaftIndex};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::append::{AppendError, answer};
 use super::handle::{Leadership, Partition};
 use super::keep::{Kept, put_events};
 use super::shard::{Owned, Shard};
 use crate::log::LogConfig;
-use crate::raft::Recovered;
+use crate::raft::{Group, Member, Recovered};
 use crate::store;
 
 /// A partition to take over.
@@ -21,6 +22,9 @@ pub(super) struct Opening {
     pub shared: Arc<Partition>,
     pub config: LogConfig,
     pub replica: Replica,
+    pub member: Member,
+    /// It stands for election at once.
+    pub stands: bool,
 }
 
 /// What an opening found.
@@ -43,13 +47,18 @@ impl Shard {
     pub(super) fn open(&mut self, partitions: Vec<Opening>, reply: oneshot::Sender<()>) {
         let mut waiting = HashSet::new();
         let mut batch = store::Batch::default();
-        for Opening { shared, config, replica } in partitions {
+        let now = Instant::now();
+        for Opening { shared, config, replica, member, stands } in partitions {
             let id = shared.id;
             self.incarnations += 1;
             match replica {
                 Replica::Recovered(recovered) => {
-                    waiting.insert(id);
-                    let owned = Owned::new(shared, config, *recovered, self.incarnations, &mut batch);
+                    let mut owned = Owned::new(shared, config, member, *recovered, self.incarnations, &mut batch);
+                    match owned.group.as_ref().is_some_and(Group::has_others) {
+                        true if stands => owned.stand_eagerly(now),
+                        true => {}
+                        false => drop(waiting.insert(id)),
+                    }
                     self.owned.insert(id, owned);
                     self.touch(id);
                 }
@@ -58,7 +67,7 @@ impl Shard {
                         self.halted.insert(id);
                     }
                     shared.set_leadership(Leadership::Offline);
-                    self.owned.insert(id, Owned::offline(shared, config, self.incarnations));
+                    self.owned.insert(id, Owned::offline(shared, config, member, self.incarnations));
                 }
             }
         }
@@ -76,7 +85,7 @@ impl Shard {
         self.incarnations += 1;
         let mut batch = store::Batch::default();
         old.shared.set_leadership(Leadership::Starting);
-        let owned = Owned::new(old.shared, old.config, recovered, self.incarnations, &mut batch);
+        let owned = Owned::new(old.shared, old.config, old.member, recovered, self.incarnations, &mut batch);
         self.shared.write(batch, store::Durability::Buffered);
         self.owned.insert(id, owned);
         self.touch(id);
@@ -113,6 +122,7 @@ impl Owned {
     fn new(
         shared: Arc<Partition>,
         config: LogConfig,
+        member: Member,
         recovered: Recovered,
         incarnation: u64,
         batch: &mut store::Batch,
@@ -122,15 +132,19 @@ impl Owned {
         shared.set_view(group.view());
         shared.set_log_end(group.end_offset());
         shared.advance_log_start(log_start.max(shared.log_start()));
-        group.campaign();
+        if group.has_others() {
+            shared.set_leadership(Leadership::Following);
+        } else {
+            group.campaign();
+        }
         let mut kept = Kept::new();
         if group.log().ends_segments_below(shared.log_start()) {
             kept.delete_is_due();
         }
-        Self { group: Some(group), producers, applied, kept, ..Self::offline(shared, config, incarnation) }
+        Self { group: Some(group), producers, applied, kept, ..Self::offline(shared, config, member, incarnation) }
     }
 
-    fn offline(shared: Arc<Partition>, config: LogConfig, incarnation: u64) -> Self {
+    fn offline(shared: Arc<Partition>, config: LogConfig, member: Member, incarnation: u64) -> Self {
         Self {
             shared,
             config,
@@ -147,6 +161,9 @@ impl Owned {
             kept: Kept::new(),
             broken: false,
             touched: false,
+            leads_in: None,
+            eager_until: None,
+            member,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::log_config::log_config;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
 use crate::log::{DataDir, FlushStats};
-use crate::raft::{self, RecoverError, Recovered};
+use crate::raft::{self, Member, RecoverError, Recovered};
 use crate::store::{self, Durability, Store, StoreError};
 use crate::telemetry::spawn_essential;
 
@@ -248,7 +248,8 @@ impl Partitions {
         let mut by_shard: Vec<Vec<Opening>> = self.shards.iter().map(|_| Vec::new()).collect();
         let must_sync = partitions.iter().any(|p| !p.newborn);
         for (to_open, recovered) in self.recover(partitions).await {
-            let ToOpen { id, name, config, .. } = to_open;
+            let ToOpen { id, name, config, voters, preferred, .. } = to_open;
+            let member = Member { peer: self.shared.identity.peer, voters };
             let shard = self.shard_of(id);
             let log_config = log_config(&config);
             let handle = Arc::new(Partition::new(id, name, config, self.shards[shard].clone()));
@@ -260,7 +261,7 @@ impl Partitions {
                     (if e.is_final() { Replica::Lost } else { Replica::Halted }, Some(e))
                 }
             };
-            by_shard[shard].push(Opening { shared: handle, config: log_config, replica });
+            by_shard[shard].push(Opening { shared: handle, config: log_config, replica, member, stands: preferred });
             outcomes.push(OpenOutcome { id, failed });
         }
         if must_sync {
@@ -413,10 +414,11 @@ impl Partitions {
 
 fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
     let config = log_config(&partition.config);
+    let member = Member { peer: shared.identity.peer, voters: partition.voters.clone() };
     let recovered = if partition.newborn {
-        raft::create(&shared.dir, partition.id, config, shared.identity.peer)
+        raft::create(&shared.dir, partition.id, config, &member)
     } else {
-        raft::recover(&shared.dir, &shared.store, partition.id, config, shared.identity.peer)
+        raft::recover(&shared.dir, &shared.store, partition.id, config, &member)
     };
     (partition, recovered)
 }

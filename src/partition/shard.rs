@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use millstream_core::partition::{ProducerSnapshot, Producers};
 use millstream_core::replica::HardState;
-use millstream_core::types::{Offset, PartitionId, RaftIndex, Timestamp};
+use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
 use super::open::{Opening, Removed};
 use super::registry::Shared;
+use super::replicate::{Fetched, Posts, RAFT_TICK};
+use super::wire::Incoming;
 use crate::log::{Dirty, LogConfig, LogError};
-use crate::raft::{Group, Halted, Work};
+use crate::raft::{Group, Halted, Member, Work};
 use crate::store;
 
 /// Asks that wait for one shard. Full: the connections that ask are not read until there is room.
@@ -47,6 +49,8 @@ pub(super) enum Ask {
         partitions: Vec<Opening>,
         reply: oneshot::Sender<()>,
     },
+    /// Messages of other nodes.
+    Step(Vec<Incoming>),
     Remove {
         id: PartitionId,
         reply: oneshot::Sender<Removed>,
@@ -92,14 +96,22 @@ struct Round {
     batch: store::Batch,
 }
 
-/// Where rounds that are on disk are told. Not bounded: a flush must never wait for one shard, and no partition has
-/// more than a few rounds under way, each of which came out of the bounded mailbox.
-type Flushes = mpsc::UnboundedSender<Vec<Unsynced>>;
+/// What a shard is told of what it asked for.
+pub(super) enum Told {
+    /// A round is on disk.
+    Flushed(Vec<Unsynced>),
+    /// What a follower lacks was read.
+    Fetched(Fetched),
+}
+
+/// Where a shard is told. Not bounded: a flush must never wait for one shard, and no partition has more than a few
+/// rounds or reads under way, each of which came out of the bounded mailbox.
+type Tells = mpsc::UnboundedSender<Told>;
 
 /// Tells the shard that a round is on disk.
-pub(super) fn tell_flushed(shard: Flushes, parts: Vec<Unsynced>) -> Box<dyn FnOnce() + Send> {
+pub(super) fn tell_flushed(shard: Tells, parts: Vec<Unsynced>) -> Box<dyn FnOnce() + Send> {
     // Fails only when the shard has ended: then nobody waits.
-    Box::new(move || drop(shard.send(parts)))
+    Box::new(move || drop(shard.send(Told::Flushed(parts))))
 }
 
 /// A partition as its shard keeps it.
@@ -126,15 +138,19 @@ pub(super) struct Owned {
     /// The log failed and must be opened again.
     pub broken: bool,
     pub touched: bool,
+    /// The term in which this replica leads.
+    pub leads_in: Option<RaftTerm>,
+    /// Until then it stands for election at every tick.
+    pub eager_until: Option<Instant>,
+    pub member: Member,
 }
 
 /// The owner of some partitions. Runs as one task.
 pub(super) struct Shard {
     pub shared: Arc<Shared>,
     pub mailbox: mpsc::Receiver<Ask>,
-    /// Rounds that are on disk, and where they are told.
-    flushes: mpsc::UnboundedReceiver<Vec<Unsynced>>,
-    pub flushes_to: Flushes,
+    told: mpsc::UnboundedReceiver<Told>,
+    pub told_to: Tells,
     pub owned: HashMap<PartitionId, Owned>,
     /// Partitions with work for raft in this turn.
     touched: Vec<PartitionId>,
@@ -147,16 +163,20 @@ pub(super) struct Shard {
     /// Openings to be answered when all of their partitions lead.
     pub openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
     stopping: Option<oneshot::Sender<()>>,
+    /// Messages of this turn to other nodes.
+    pub posts: Posts,
+    /// When the loop was last seen to run.
+    pub awake_at: Instant,
 }
 
 impl Shard {
     pub fn new(shared: Arc<Shared>, mailbox: mpsc::Receiver<Ask>) -> Self {
-        let (flushes_to, flushes) = mpsc::unbounded_channel();
+        let (told_to, told) = mpsc::unbounded_channel();
         Self {
             shared,
             mailbox,
-            flushes,
-            flushes_to,
+            told,
+            told_to,
             owned: HashMap::new(),
             touched: Vec::new(),
             unsaved: HashSet::new(),
@@ -165,28 +185,37 @@ impl Shard {
             incarnations: 0,
             openings: Vec::new(),
             stopping: None,
+            posts: Posts::default(),
+            awake_at: Instant::now(),
         }
     }
 
     pub async fn run(mut self) {
         let mut asks = Vec::with_capacity(TURN_MAX);
         let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut raft_tick = tokio::time::interval(RAFT_TICK);
+        raft_tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 taken = self.mailbox.recv_many(&mut asks, TURN_MAX) => {
                     if taken == 0 {
                         return;
                     }
+                    self.notice_standstill(Instant::now());
                     for ask in asks.drain(..) {
                         self.take(ask);
                     }
                 }
-                Some(round) = self.flushes.recv() => self.flushed(&round),
+                Some(told) = self.told.recv() => self.hear(told),
                 _ = tick.tick() => self.tick(),
+                at = raft_tick.tick() => {
+                    self.notice_standstill(Instant::now());
+                    self.tick_raft(at);
+                }
             }
-            while let Ok(round) = self.flushes.try_recv() {
-                self.flushed(&round);
+            while let Ok(told) = self.told.try_recv() {
+                self.hear(told);
             }
             // A commit may let in what waited for it.
             while !self.touched.is_empty() {
@@ -208,6 +237,7 @@ impl Shard {
                 answer(reply, producers.unwrap_or_default());
             }
             Ask::Open { partitions, reply } => self.open(partitions, reply),
+            Ask::Step(incoming) => self.step(incoming),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetConfig { id, config } => {
                 if let Some(owned) = self.owned.get_mut(&id) {
@@ -224,6 +254,13 @@ impl Shard {
             Ask::InstallCompacted { done, reply } => self.install_compacted(*done, reply),
             Ask::ExpireProducers => self.expire_producers(),
             Ask::Stop { reply } => self.stopping = Some(reply),
+        }
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Flushed(round) => self.flushed(&round),
+            Told::Fetched(fetched) => self.fetched(fetched),
         }
     }
 
@@ -247,11 +284,13 @@ impl Shard {
                 continue;
             }
             let Some(group) = &mut owned.group else { continue };
-            let work = match group.work(now) {
+            let (shared, kept) = (&self.shared, &mut owned.kept);
+            let mut before_cut = |index, offset| kept.lower_synced_end(shared, id, index, offset);
+            let mut work = match group.work(now, &mut before_cut) {
                 Ok(work) => work,
                 Err(halted) => {
                     tracing::error!(partition = %owned.shared.name, error = %halted, "replica halted");
-                    if matches!(halted, Halted(LogError::NoSpace)) {
+                    if matches!(halted, Halted::Log(LogError::NoSpace)) {
                         self.shared.dir.ran_full();
                     }
                     self.halt(id);
@@ -266,19 +305,26 @@ impl Shard {
             }
             owned.note(&work, &mut round.batch);
             owned.shared.set_log_end(owned.log_end());
+            work.taken.drain(..).for_each(|taken| owned.take_over(taken));
+            owned.note_role(at);
             for reply in owned.on_write.drain(..) {
                 reply.finish(Ok(()), Offset::ZERO);
+            }
+            self.post(id, work.outgoing);
+            if !work.fetches.is_empty() {
+                self.read_for_followers(id, work.fetches);
             }
             self.apply(id, work.committed);
             self.keep_synced_end(id, at, &mut plain.batch);
         }
         self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);
+        self.send_posts();
         self.flush(plain);
         if !elected.parts.is_empty() {
-            let (shared, flushes) = (self.shared.clone(), self.flushes_to.clone());
+            let (shared, told_to) = (self.shared.clone(), self.told_to.clone());
             tokio::spawn(async move {
                 shared.write_or_abort(elected.batch).await;
-                shared.dir.flush(elected.dirty, tell_flushed(flushes, elected.parts));
+                shared.dir.flush(elected.dirty, tell_flushed(told_to, elected.parts));
             });
         }
     }
@@ -286,7 +332,7 @@ impl Shard {
     fn flush(&self, round: Round) {
         assert_eq!(round.parts.is_empty(), round.dirty.files.is_empty(), "what raft waits for lies in files");
         if !round.parts.is_empty() {
-            self.shared.dir.flush(round.dirty, tell_flushed(self.flushes_to.clone(), round.parts));
+            self.shared.dir.flush(round.dirty, tell_flushed(self.told_to.clone(), round.parts));
         }
     }
 
@@ -331,7 +377,7 @@ impl Owned {
     /// `flushed` touches the partition again. Where somebody waits for the write alone, it is done at once.
     fn waits_for_flush(&self) -> bool {
         self.group.as_ref().is_some_and(|group| {
-            let is_little = self.on_write.is_empty() && group.proposed_bytes() < WRITES_AT_ONCE_BYTES;
+            let is_little = self.on_write.is_empty() && group.unwritten_bytes() < WRITES_AT_ONCE_BYTES;
             group.is_syncing_hard_state() || (group.is_flushing() && is_little)
         })
     }

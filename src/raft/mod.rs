@@ -2,7 +2,10 @@
 //! which entries are committed. Knows raft's entries and the log's frames, nothing of Kafka's requests.
 
 mod group;
+mod outgoing;
+mod payloads;
 mod recovery;
 
-pub use group::{Flight, Group, Halted, Proposed, Work};
-pub use recovery::{RecoverError, Recovered, create, recover};
+pub use group::{Group, Halted, Proposed, Taken, Work};
+pub use outgoing::Outgoing;
+pub use recovery::{Member, RecoverError, Recovered, create, entry_of, recover};

@@ -7,7 +7,7 @@ use millstream_core::replica::{BIRTH, BatchDescriptor, Entry, EntryDataError, En
 use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex};
 
 use super::Group;
-use crate::log::{self, DataDir, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
+use crate::log::{self, DataDir, Descriptor, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
 use crate::store::{Store, StoreError};
 
 /// A replica that was read back. It leads nothing yet: sync the data directory, then `campaign`.
@@ -47,11 +47,31 @@ impl RecoverError {
     }
 }
 
+/// Which part of a group a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub peer: PeerId,
+    /// The voters that the group was born with.
+    pub voters: Vec<PeerId>,
+}
+
+/// Election timeouts are drawn from this: the replicas of a group must not stand at the same time, nor those of all
+/// groups of a node.
+fn seed(id: PartitionId, peer: PeerId) -> u64 {
+    let (high, low) = id.topic.0.as_u64_pair();
+    high ^ low.rotate_left(17) ^ (u64::from(id.partition.cast_unsigned()) << 32) ^ peer.0.rotate_left(48)
+}
+
 /// A newborn replica with an empty log.
-pub fn create(dir: &Arc<DataDir>, id: PartitionId, config: LogConfig, peer: PeerId) -> Result<Recovered, RecoverError> {
+pub fn create(
+    dir: &Arc<DataDir>,
+    id: PartitionId,
+    config: LogConfig,
+    member: &Member,
+) -> Result<Recovered, RecoverError> {
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
     let log = Log::create(dir, id, config, start)?;
-    let replica = Replica::new(Start::newborn(peer, vec![peer], peer.0));
+    let replica = Replica::new(Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer)));
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
         log_start: Offset::ZERO,
@@ -91,24 +111,25 @@ impl Fold {
         if let Some(batch) = batch {
             self.producers.admit(batch);
         }
-        match entry_kind(frame) {
-            Ok(kind) => self.unapplied.push(Entry { index: d.index, term: d.term, kind }),
+        match entry_of(d, frame.bytes) {
+            Ok(entry) => self.unapplied.push(entry),
             Err(damage) => self.damage = Some(damage),
         }
     }
 }
 
-fn entry_kind(frame: &ScannedFrame<'_>) -> Result<EntryKind, EntryDataError> {
-    let d = &frame.descriptor;
-    match d.own_kind {
-        Some(entry_type) => EntryKind::of_own_frame(entry_type, frame.bytes),
-        None => Ok(EntryKind::Batch(BatchDescriptor {
+/// The entry that a frame of the log holds. `bytes`: an own entry's data, or the whole batch.
+pub fn entry_of(d: &Descriptor, bytes: &[u8]) -> Result<Entry, EntryDataError> {
+    let kind = match d.own_kind {
+        Some(entry_type) => EntryKind::of_own_frame(entry_type, bytes)?,
+        None => EntryKind::Batch(BatchDescriptor {
             base_offset: d.base_offset,
-            count: i32::try_from(d.count).map_err(|_| EntryDataError { len: frame.bytes.len(), kind: None })?,
+            count: i32::try_from(d.count).map_err(|_| EntryDataError { len: bytes.len(), kind: None })?,
             size_bytes: d.size_bytes,
             crc: d.crc,
-        })),
-    }
+        }),
+    };
+    Ok(Entry { index: d.index, term: d.term, kind })
 }
 
 /// What the store keeps of a replica: where its log stood, where it starts, and the fold of the entries up to there.
@@ -145,12 +166,12 @@ pub fn recover(
     store: &Store,
     id: PartitionId,
     config: LogConfig,
-    peer: PeerId,
+    member: &Member,
 ) -> Result<Recovered, RecoverError> {
     let (known, log_start, mut fold) = saved(store, id)?;
     let Opened { log, events } = match Log::open(dir, id, config.clone(), known, &mut |frame| fold.frame(frame)) {
         Ok(opened) => opened,
-        Err(log::OpenError::Newborn) => return create(dir, id, config, peer),
+        Err(log::OpenError::Newborn) => return create(dir, id, config, member),
         Err(log::OpenError::Lost { place }) => return Err(RecoverError::Lost(place)),
         Err(e) => return Err(RecoverError::Open(e)),
     };
@@ -164,17 +185,19 @@ pub fn recover(
         return Err(RecoverError::Lost(log::LostPlace { path, position: 0, reason }));
     }
     let before_first = RaftIndex(log.first_index().0 - 1);
+    let birth = || (Membership::of_voters(member.voters.iter().copied()), BIRTH.0);
+    let (membership, membership_index) = store.membership(id)?.unwrap_or_else(birth);
     let replica = Replica::new(Start {
-        peer,
-        membership: Membership::of_voters([peer]),
-        membership_index: BIRTH.0,
+        peer: member.peer,
+        membership,
+        membership_index,
         hard_state: store.hard_state(id)?.unwrap_or_default(),
         before_first: (before_first, log.term_at(before_first).unwrap_or(BIRTH.1)),
         last: (log.last_index(), log.last_term()),
         terms: fold.epochs.starts().iter().map(|start| (start.term, start.start_index)).collect(),
         applied: fold.applied,
         unapplied: fold.unapplied,
-        seed: peer.0,
+        seed: seed(id, member.peer),
     });
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),

@@ -188,8 +188,12 @@ impl Producers {
         taken
     }
 
-    /// Folds a committed batch in.
+    /// Folds a committed batch in. One that is in already changes nothing: a start may read some of them twice.
     pub fn replay(&mut self, batch: &BatchSequence) {
+        let known = self.committed.get(&batch.producer_id).and_then(|p| p.batches.back());
+        if known.is_some_and(|newest| newest.last_offset >= batch.last_offset) {
+            return;
+        }
         let producer = self.committed.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.epoch,
             batches: VecDeque::with_capacity(1),

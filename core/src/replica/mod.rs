@@ -5,11 +5,13 @@
 //! numbers but those given: the same calls have the same effects.
 
 mod conf_change;
+mod cut;
 mod entry;
 mod members;
 mod membership;
 mod message;
 mod snapshot;
+mod role;
 mod state;
 mod timeout;
 

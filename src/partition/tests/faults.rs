@@ -253,7 +253,7 @@ async fn a_full_mailbox_holds_up_no_flush() {
     let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
     let shard = Shard::new(shared.clone(), mailbox);
     while me.try_send(Ask::Retain).is_ok() {}
-    shared.dir.flush(Dirty::default(), tell_flushed(shard.flushes_to.clone(), Vec::new()));
+    shared.dir.flush(Dirty::default(), tell_flushed(shard.told_to.clone(), Vec::new()));
     let (flushed, done) = channel();
     shared.dir.flush(Dirty::default(), Box::new(move || flushed.send(()).unwrap()));
     done.recv_timeout(Duration::from_secs(20)).unwrap();

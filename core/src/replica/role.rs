@@ -1,0 +1,19 @@
+//! What part a replica plays among the others.
+
+use super::Replica;
+
+impl Replica {
+    /// Whether the group has other members than this replica: a lone one needs no ticks and sends nothing.
+    pub fn has_others(&self) -> bool {
+        let own = self.node.raft.id;
+        self.node.raft.prs().iter().any(|(id, _)| *id != own)
+    }
+
+    /// Gives the leadership up at once: whoever stood still for longer than an election takes cannot know whether it
+    /// still leads.
+    pub fn step_down(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, 0);
+        self.timeout.hold(&mut self.node.raft);
+    }
+}

@@ -1,0 +1,234 @@
+//! A shard's part in replication: messages of other nodes, time, and who leads.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::replica::{Entry, Fetch, StepError};
+use millstream_core::types::{NodeId, PartitionId, RaftIndex};
+use tokio::time::Instant;
+
+use super::append::AppendError;
+use super::handle::Leadership;
+use super::registry::Post;
+use super::shard::{Owned, Shard, Told};
+use super::wire::{Frames, Incoming};
+use crate::log::{Descriptor, LogView, ReadError};
+use crate::raft::{Outgoing, Taken, entry_of};
+
+/// Raft's tick.
+pub(super) const RAFT_TICK: Duration = Duration::from_millis(100);
+/// A loop that stood still for so long (a stopped process, a stuck disk) cannot know whether it still leads: others
+/// may have elected meanwhile.
+const STOOD_STILL: Duration = Duration::from_millis(600);
+/// How long a newborn group's preferred leader asks at every tick: the others may open their replicas a little later.
+const EAGER_FOR: Duration = Duration::from_secs(1);
+/// Entries and bytes that are read off the log at a time for a follower that lags.
+const FETCH_ENTRIES: usize = 64;
+const FETCH_BYTES: usize = 1 << 20;
+
+/// What a shard sends at the end of a turn, by node.
+#[derive(Default)]
+pub(super) struct Posts {
+    urgent: HashMap<NodeId, Frames>,
+    other: HashMap<NodeId, Frames>,
+}
+
+/// What was read off a log for a follower.
+pub(super) struct Fetched {
+    pub id: PartitionId,
+    pub incarnation: u64,
+    pub low: RaftIndex,
+    pub entries: Vec<Entry>,
+    pub batches: Vec<Bytes>,
+}
+
+impl Shard {
+    /// Takes messages of other nodes. What is for a partition that is not here is lost, as anything on a network.
+    pub(super) fn step(&mut self, incoming: Vec<Incoming>) {
+        for Incoming { id, message, batches } in incoming {
+            let Some(owned) = self.owned.get_mut(&id) else { continue };
+            let Some(group) = &mut owned.group else { continue };
+            match group.step(message, batches) {
+                Ok(()) => self.touch(id),
+                Err(e @ StepError::Lost { .. }) => {
+                    tracing::error!(partition = %owned.shared.name, error = %e, "the disk lost what it had, replica offline");
+                    self.halt(id);
+                    self.halted.remove(&id);
+                }
+                Err(e) => tracing::debug!(partition = %owned.shared.name, error = %e, "message not taken"),
+            }
+        }
+    }
+
+    /// Lets raft's time go on where there is more than one replica.
+    pub(super) fn tick_raft(&mut self, now: Instant) {
+        let mut ticked = Vec::new();
+        for (id, owned) in &mut self.owned {
+            let Some(group) = owned.group.as_mut().filter(|g| g.has_others()) else { continue };
+            group.tick();
+            if owned.eager_until.is_some() {
+                let is_over = group.leader().is_some() || owned.eager_until.is_some_and(|until| until < now);
+                match is_over {
+                    true => owned.eager_until = None,
+                    false => group.campaign(),
+                }
+            }
+            ticked.push(*id);
+        }
+        ticked.into_iter().for_each(|id| self.touch(id));
+    }
+
+    /// Called with the time of each turn.
+    pub(super) fn notice_standstill(&mut self, now: Instant) {
+        let stood_for = now.duration_since(std::mem::replace(&mut self.awake_at, now));
+        if stood_for < STOOD_STILL {
+            return;
+        }
+        let mut deposed = Vec::new();
+        for (id, owned) in &mut self.owned {
+            if let Some(group) = owned.group.as_mut().filter(|g| g.has_others() && g.is_leader()) {
+                group.step_down();
+                deposed.push(*id);
+            }
+        }
+        if !deposed.is_empty() {
+            tracing::warn!(?stood_for, partitions = deposed.len(), "stood still, leaderships given up");
+        }
+        for id in deposed {
+            // Before anything is served.
+            if let Some(owned) = self.owned.get_mut(&id) {
+                owned.note_role(now);
+            }
+            self.touch(id);
+        }
+    }
+
+    pub(super) fn post(&mut self, id: PartitionId, outgoing: Vec<Outgoing>) {
+        if outgoing.is_empty() {
+            return;
+        }
+        let peers = self.shared.peers.load();
+        for outgoing in outgoing {
+            let Some(node) = peers.get(&outgoing.to) else {
+                tracing::warn!(partition = %id, peer = %outgoing.to, "a replica is of a node that is not known");
+                continue;
+            };
+            let posts = if outgoing.is_urgent { &mut self.posts.urgent } else { &mut self.posts.other };
+            posts.entry(*node).or_default().push(id, outgoing);
+        }
+    }
+
+    /// Sends what the turn has gathered, in one row a node.
+    pub(super) fn send_posts(&mut self) {
+        let Posts { urgent, other } = std::mem::take(&mut self.posts);
+        let Some(outlet) = &self.shared.outlet else { return };
+        for (posts, post) in [(urgent, Post::Urgent), (other, Post::Raft)] {
+            for (node, frames) in posts {
+                for parts in frames.finish() {
+                    // Lost: raft notices, and sends what is lacking again.
+                    let _is_sent: bool = outlet(node, post, parts);
+                }
+            }
+        }
+    }
+
+    /// Reads what a follower lacks, off the loop.
+    pub(super) fn read_for_followers(&mut self, id: PartitionId, fetches: Vec<Fetch>) {
+        let Some(owned) = self.owned.get(&id) else { return };
+        let Some(group) = &owned.group else { return };
+        for fetch in fetches {
+            let (view, incarnation, to) = (group.view(), owned.incarnation, self.told_to.clone());
+            let name = owned.shared.name.clone();
+            tokio::task::spawn_blocking(move || match read(&view, fetch) {
+                Ok((entries, batches)) => {
+                    let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches };
+                    // An error: the shard has ended.
+                    drop(to.send(Told::Fetched(fetched)));
+                }
+                Err(e) => tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read"),
+            });
+        }
+    }
+
+    pub(super) fn fetched(&mut self, fetched: Fetched) {
+        let Fetched { id, incarnation, low, entries, batches } = fetched;
+        let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
+        if let Some(group) = owned.and_then(|o| o.group.as_mut()) {
+            group.fetched(low, &entries, batches);
+            self.touch(id);
+        }
+    }
+}
+
+fn read(view: &LogView, fetch: Fetch) -> Result<(Vec<Entry>, Vec<Bytes>), ReadError> {
+    let (mut entries, mut batches, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let descriptors: Vec<Descriptor> = view.entries(fetch.low, fetch.high, FETCH_ENTRIES)?;
+    for d in descriptors {
+        let (descriptor, payload) = view.payload(d.index)?;
+        bytes += payload.len();
+        let is_batch = descriptor.own_kind.is_none();
+        let entry = entry_of(&descriptor, &payload).map_err(|_| ReadError::NoEntry { index: d.index })?;
+        entries.push(entry);
+        if is_batch {
+            batches.push(payload);
+        }
+        if bytes >= FETCH_BYTES {
+            break;
+        }
+    }
+    Ok((entries, batches))
+}
+
+impl Owned {
+    /// A newborn group's preferred leader stands at once, and again until it is heard.
+    pub(super) fn stand_eagerly(&mut self, now: Instant) {
+        self.eager_until = Some(now + EAGER_FOR);
+    }
+
+    /// What a follower took may stand where something of ours was to be.
+    pub(super) fn take_over(&mut self, taken: Taken) {
+        let Taken { from_index, from_offset, batches } = taken;
+        self.producers.truncate_from(from_offset);
+        batches.into_iter().for_each(|batch| self.producers.admit(batch));
+        let log_start = self.shared.log_start();
+        let void = self.parked.partition_point(|p| p.last_offset < from_offset);
+        for parked in self.parked.drain(void..) {
+            parked.reply.finish(Err(AppendError::NotLeader), log_start);
+        }
+        let void = self.trims.partition_point(|(index, _)| *index < from_index);
+        for (_, reply) in self.trims.drain(void..) {
+            reply.finish(Err(AppendError::NotLeader), log_start);
+        }
+    }
+
+    /// Publishes whether this replica leads.
+    pub(super) fn note_role(&mut self, now: Instant) {
+        let Some(group) = &self.group else { return };
+        if group.is_leader() {
+            if self.leads_in != Some(group.term()) {
+                self.leads_in = Some(group.term());
+                self.shared.set_leadership(Leadership::Starting);
+            }
+            return;
+        }
+        if self.leads_in.take().is_some() || self.shared.leadership() == Leadership::Starting {
+            tracing::debug!(partition = %self.shared.name, term = %group.term(), ?now, "follows");
+            self.shared.set_leadership(Leadership::Following);
+            self.stop_leading();
+        }
+    }
+
+    /// Refuses what has no place in the log. What has one waits for what becomes of it.
+    fn stop_leading(&mut self) {
+        self.uncommitted_bytes = 0;
+        let log_start = self.shared.log_start();
+        for reply in self.on_write.drain(..) {
+            reply.finish(Err(AppendError::NotLeader), log_start);
+        }
+        for append in self.waiting.drain(..) {
+            append.ticket.fill(append.place, Err(AppendError::NotLeader));
+        }
+        self.shared.waiters.changed();
+    }
+}
