@@ -50,7 +50,11 @@ impl Node {
         let (partitions, groups) = runtime.block_on(async {
             let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
             let data = DataDir::open(dir, FlushConfig::default()).unwrap();
-            let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
+            let config = PartitionsConfig {
+                shards: 2,
+                producer_id_expiration_ms: 86_400_000,
+                replica_lag_max: Duration::from_secs(30),
+            };
             let partitions =
                 Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
             let to_open = |partition| ToOpen {

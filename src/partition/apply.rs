@@ -3,6 +3,7 @@
 use millstream_core::replica::{Entry, EntryKind};
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::append::{AppendError, Reply, answer};
 use super::handle::Leadership;
@@ -18,7 +19,7 @@ struct Sum {
 }
 
 impl Shard {
-    pub(super) fn apply(&mut self, id: PartitionId, committed: Vec<Entry>) {
+    pub(super) fn apply(&mut self, id: PartitionId, committed: Vec<Entry>, now: Instant) {
         let Some(owned) = self.owned.get_mut(&id) else { return };
         let (Some(group), Some(last)) = (&mut owned.group, committed.last()) else { return };
         let last = last.index;
@@ -56,8 +57,9 @@ impl Shard {
             owned.kept.delete_is_due();
         }
         if sum.elected {
-            shared.set_leadership(Leadership::Leading);
+            owned.begin_to_lead(&self.shared, now);
         }
+        let shared = &owned.shared;
         let log_start = shared.log_start();
         while let Some(parked) = owned.parked.pop_front_if(|p| p.last_offset < high_watermark) {
             parked.reply.finish(Ok(()), log_start);

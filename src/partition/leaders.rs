@@ -35,6 +35,12 @@ impl Leaders {
         self.map.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// The partitions that a node leads, or led last.
+    pub(super) fn of_node(&self, node: NodeId) -> Vec<(PartitionId, LeaderInfo)> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.iter().filter(|(_, info)| info.node == node).map(|(id, info)| (*id, info.clone())).collect()
+    }
+
     /// A number that grows with every change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -2,10 +2,12 @@
 //! reads do not. A shard turn drains the mailbox, proposes, writes, asks for a flush; the flush commits, and the commit
 //! wakes those who wait.
 
+mod announce;
 mod append;
 mod apply;
 mod cleaner;
 mod handle;
+mod in_sync;
 mod keep;
 mod leaders;
 mod log_config;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::append::{AppendError, answer};
 use super::handle::{Leadership, Partition};
+use super::in_sync::InSync;
 use super::keep::{Kept, put_events};
 use super::shard::{Owned, Shard};
 use crate::log::LogConfig;
@@ -162,6 +163,7 @@ impl Owned {
             broken: false,
             touched: false,
             leads_in: None,
+            in_sync: InSync::default(),
             eager_until: None,
             member,
         }

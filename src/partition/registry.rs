@@ -1,6 +1,6 @@
 //! All partitions of this node, and the shards that own them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,14 +11,16 @@ use bytes::Bytes;
 use millstream_core::config::TopicConfig;
 use millstream_core::types::{NodeId, PartitionId, PeerId, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
+use super::announce::{self, Announcements};
 use super::append::Append;
 use super::handle::Partition;
 use super::leaders::Leaders;
 use super::log_config::log_config;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
+use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
 use crate::log::{DataDir, FlushStats};
 use crate::raft::{self, Member, RecoverError, Recovered};
 use crate::store::{self, Durability, Store, StoreError};
@@ -37,6 +39,8 @@ pub struct PartitionsConfig {
     pub shards: usize,
     /// `producer.id.expiration.ms`, milliseconds, default 1 day: how long an idle producer is remembered.
     pub producer_id_expiration_ms: i64,
+    /// `replica.lag.time.max.ms`, default 30 s: a follower that has not caught up for so long is not in sync.
+    pub replica_lag_max: Duration,
 }
 
 /// What others know this node by.
@@ -69,7 +73,12 @@ pub(super) struct Shared {
     pub outlet: Option<Outlet>,
     /// The node of each disk there ever was.
     pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
+    /// Nodes that are silent.
+    pub dead: ArcSwap<HashSet<NodeId>>,
     pub leaders: Leaders,
+    pub announcements: Announcements,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_max: Duration,
     pub clock: fn() -> Timestamp,
     /// `producer.id.expiration.ms`; may change while the node runs.
     pub producer_id_expiration_ms: AtomicI64,
@@ -132,6 +141,7 @@ pub struct Partitions {
     shards: Vec<mpsc::Sender<Ask>>,
     /// Taken by `stop`.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    announcer: Option<AbortHandle>,
     shared: Arc<Shared>,
     map: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     hasher: RandomState,
@@ -177,7 +187,10 @@ impl Partitions {
             identity,
             outlet,
             peers,
+            dead: ArcSwap::default(),
             leaders: Leaders::default(),
+            announcements: Announcements::default(),
+            replica_lag_max: config.replica_lag_max,
             clock: system_clock,
             producer_id_expiration_ms,
         });
@@ -186,10 +199,12 @@ impl Partitions {
             let task = spawn_essential("partitions", Shard::new(shared.clone(), mailbox).run());
             (me, task)
         };
-        let (shards, tasks) = (0..config.shards.max(1)).map(start).unzip();
+        let (shards, tasks): (Vec<_>, Vec<_>) = (0..config.shards.max(1)).map(start).unzip();
+        let announcer = shared.outlet.is_some().then(|| tokio::spawn(announce::run(shared.clone())));
         Arc::new(Self {
             shards,
             tasks: Mutex::new(tasks),
+            announcer: announcer.map(|task| task.abort_handle()),
             shared,
             map: RwLock::default(),
             hasher: RandomState::new(),
@@ -209,6 +224,41 @@ impl Partitions {
     /// The node of each disk there ever was: to be told before a partition with such replicas is opened.
     pub fn set_peers(&self, peers: HashMap<PeerId, NodeId>) {
         self.shared.peers.store(Arc::new(peers));
+    }
+
+    /// Which nodes are silent. One that was and is no more is told who leads what.
+    pub fn set_dead(&self, dead: HashSet<NodeId>) {
+        let before = self.shared.dead.swap(Arc::new(dead));
+        let dead = self.shared.dead.load();
+        before.difference(&dead).for_each(|node| self.shared.announcements.tell_everything_to(*node));
+    }
+
+    /// A node has started: it knows nothing of who leads what.
+    pub fn greet(&self, node: NodeId) {
+        self.shared.announcements.tell_everything_to(node);
+    }
+
+    /// Takes what another node's partitions say. Waits for room in the shards' mailboxes.
+    ///
+    /// # Errors
+    /// It is not what partitions say: the connection is not to be trusted.
+    pub async fn deliver(&self, post: Post, body: Bytes) -> Result<(), WireError> {
+        let incoming = match post {
+            Post::Urgent | Post::Raft => decode_raft(body)?,
+            Post::Leaders => {
+                self.shared.leaders.note(decode_leaders(body)?);
+                return Ok(());
+            }
+        };
+        let mut by_shard: Vec<Vec<Incoming>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for message in incoming {
+            by_shard[self.shard_of(message.id)].push(message);
+        }
+        for (shard, messages) in self.shards.iter().zip(by_shard).filter(|(_, m)| !m.is_empty()) {
+            // An error: the shard has ended, and the node with it.
+            drop(shard.send(Ask::Step(messages)).await);
+        }
+        Ok(())
     }
 
     pub fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
@@ -307,6 +357,7 @@ impl Partitions {
     /// Deletes a partition and all it holds. Readers that have its files open go on.
     pub async fn remove(&self, id: PartitionId) -> Removed {
         let handle = self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.shared.leaders.forget(id);
         let Some(handle) = handle else { return Removed::Unknown };
         let (reply, done) = oneshot::channel();
         if handle.shard.send(Ask::Remove { id, reply }).await.is_ok() {
@@ -392,6 +443,19 @@ impl Partitions {
         self.shared.producer_id_expiration_ms.store(milliseconds, Ordering::Relaxed);
     }
 
+    /// Ends the shards where they stand, as a crash of the process does.
+    #[cfg(test)]
+    pub(super) async fn crash(&self) {
+        self.announcer.iter().for_each(AbortHandle::abort);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for shard in &self.shards {
+            drop(shard.send(Ask::Crash).await);
+        }
+        for task in tasks {
+            drop(task.await);
+        }
+    }
+
     /// Ends the shards once everything they hold is flushed and saved.
     pub async fn stop(&self) {
         let mut waiting = Vec::new();
@@ -405,6 +469,9 @@ impl Partitions {
             drop(done.await);
         }
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(announcer) = &self.announcer {
+            announcer.abort();
+        }
         for task in tasks {
             // A shard that panicked has said so.
             drop(task.await);

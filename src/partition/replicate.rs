@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::append::AppendError;
 use super::handle::Leadership;
-use super::registry::Post;
+use super::in_sync::Seen;
+use super::leaders::LeaderInfo;
+use super::registry::{Post, Shared};
 use super::shard::{Owned, Shard, Told};
 use super::wire::{Frames, Incoming};
 use crate::log::{Descriptor, LogView, ReadError};
@@ -73,6 +75,9 @@ impl Shard {
                     true => owned.eager_until = None,
                     false => group.campaign(),
                 }
+            }
+            if owned.look_at_followers(&self.shared, now) {
+                owned.announce(&self.shared);
             }
             ticked.push(*id);
         }
@@ -200,6 +205,35 @@ impl Owned {
         for (_, reply) in self.trims.drain(void..) {
             reply.finish(Err(AppendError::NotLeader), log_start);
         }
+    }
+
+    /// Looks who is in sync. True when others are than before.
+    fn look_at_followers(&mut self, shared: &Shared, now: Instant) -> bool {
+        let Some(group) = self.group.as_ref().filter(|_| self.shared.is_leading()) else { return false };
+        let (peers, dead) = (shared.peers.load(), shared.dead.load());
+        let seen = Seen { own: shared.identity.node, peers: &peers, dead: &dead, lag_max: shared.replica_lag_max };
+        self.in_sync.look(group.replica().progress(), group.log().last_index(), &seen, now)
+    }
+
+    /// Tells everybody that this replica leads.
+    pub(super) fn announce(&self, shared: &Shared) {
+        let info = LeaderInfo {
+            node: shared.identity.node,
+            epoch: self.shared.leader_epoch(),
+            isr: self.in_sync.nodes().to_vec(),
+        };
+        shared.leaders.note([(self.shared.id, info.clone())]);
+        if shared.outlet.is_some() {
+            shared.announcements.tell_all(self.shared.id, info);
+        }
+    }
+
+    /// Begins to lead: the first entry of its term is applied.
+    pub(super) fn begin_to_lead(&mut self, shared: &Shared, now: Instant) {
+        self.shared.set_leadership(Leadership::Leading);
+        self.in_sync.reset();
+        self.look_at_followers(shared, now);
+        self.announce(shared);
     }
 
     /// Publishes whether this replica leads.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
+use super::in_sync::InSync;
 use super::open::{Opening, Removed};
 use super::registry::Shared;
 use super::replicate::{Fetched, Posts, RAFT_TICK};
@@ -73,6 +74,9 @@ pub(super) enum Ask {
     },
     /// Forget idle producers.
     ExpireProducers,
+    /// End at once.
+    #[cfg(test)]
+    Crash,
     /// Flush, write checkpoints, refuse what comes later.
     Stop {
         reply: oneshot::Sender<()>,
@@ -140,6 +144,7 @@ pub(super) struct Owned {
     pub touched: bool,
     /// The term in which this replica leads.
     pub leads_in: Option<RaftTerm>,
+    pub in_sync: InSync,
     /// Until then it stands for election at every tick.
     pub eager_until: Option<Instant>,
     pub member: Member,
@@ -165,6 +170,8 @@ pub(super) struct Shard {
     stopping: Option<oneshot::Sender<()>>,
     /// Messages of this turn to other nodes.
     pub posts: Posts,
+    #[cfg(test)]
+    has_crashed: bool,
     /// When the loop was last seen to run.
     pub awake_at: Instant,
 }
@@ -186,6 +193,8 @@ impl Shard {
             openings: Vec::new(),
             stopping: None,
             posts: Posts::default(),
+            #[cfg(test)]
+            has_crashed: false,
             awake_at: Instant::now(),
         }
     }
@@ -205,6 +214,10 @@ impl Shard {
                     self.notice_standstill(Instant::now());
                     for ask in asks.drain(..) {
                         self.take(ask);
+                    }
+                    #[cfg(test)]
+                    if self.has_crashed {
+                        return;
                     }
                 }
                 Some(told) = self.told.recv() => self.hear(told),
@@ -253,6 +266,8 @@ impl Shard {
             }
             Ask::InstallCompacted { done, reply } => self.install_compacted(*done, reply),
             Ask::ExpireProducers => self.expire_producers(),
+            #[cfg(test)]
+            Ask::Crash => self.has_crashed = true,
             Ask::Stop { reply } => self.stopping = Some(reply),
         }
     }
@@ -314,7 +329,7 @@ impl Shard {
             if !work.fetches.is_empty() {
                 self.read_for_followers(id, work.fetches);
             }
-            self.apply(id, work.committed);
+            self.apply(id, work.committed, at);
             self.keep_synced_end(id, at, &mut plain.batch);
         }
         self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);

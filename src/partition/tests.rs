@@ -32,6 +32,7 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
 }
 
 mod faults;
+mod replicas;
 
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
 struct Node {
@@ -42,7 +43,11 @@ impl Node {
     async fn start(dir: &Path, newborn: bool) -> Self {
         let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
         let data = DataDir::open(dir, FlushConfig::default()).unwrap();
-        let config = PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000 };
+        let config = PartitionsConfig {
+            shards: 2,
+            producer_id_expiration_ms: 86_400_000,
+            replica_lag_max: Duration::from_secs(30),
+        };
         let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
         let outcomes = partitions.open((0..3).map(|p| to_open(p, newborn)).collect()).await;
         assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
@@ -298,7 +303,8 @@ async fn a_log_whose_first_segment_is_missing_is_lost_and_stays_offline() {
     std::fs::remove_file(partition.join(format!("{:020}.log", 0))).unwrap();
     let store = Arc::new(Store::open(&dir.path().join("kv")).unwrap());
     let data = DataDir::open(dir.path(), FlushConfig::default()).unwrap();
-    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    let config =
+        PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
     let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     let outcomes = partitions.open((0..3).map(|p| to_open(p, false)).collect()).await;
     let failed: Vec<i32> = outcomes.iter().filter(|o| o.failed.is_some()).map(|o| o.id.partition).collect();

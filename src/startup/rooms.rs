@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
 use millstream_core::controller::{Endpoint, FEATURES, FeatureRange, Node, register_node};
@@ -56,8 +57,13 @@ impl Rooms {
         let store = Arc::new(open_store(directory)?);
         let dir = DataDir::open(directory.path(), flush_config(broker))?;
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
-        let partitions_config =
-            PartitionsConfig { shards, producer_id_expiration_ms: broker.integer("producer.id.expiration.ms") };
+        let partitions_config = PartitionsConfig {
+            shards,
+            producer_id_expiration_ms: broker.integer("producer.id.expiration.ms"),
+            replica_lag_max: Duration::from_millis(
+                u64::try_from(broker.integer("replica.lag.time.max.ms")).unwrap_or(0),
+            ),
+        };
         let identity = Identity { peer: FIRST_PEER, node: broker.node_id() };
         let partitions = Partitions::start(dir, store.clone(), identity, None, partitions_config);
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));

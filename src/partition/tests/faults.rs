@@ -19,7 +19,8 @@ const BALLAST: u64 = 1 << 20;
 fn node(dir: &Path) -> (Node, Arc<Store>) {
     let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
     let data = DataDir::open(dir, FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
-    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    let config =
+        PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
     (
         Node {
             partitions: Partitions::start(
@@ -40,7 +41,7 @@ async fn open(node: &Node, partitions: std::ops::Range<i32>, newborn: bool) -> u
 }
 
 /// The shard looks once a second.
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -247,6 +248,9 @@ async fn a_full_mailbox_holds_up_no_flush() {
         outlet: None,
         peers: Default::default(),
         leaders: Default::default(),
+        dead: Default::default(),
+        announcements: Default::default(),
+        replica_lag_max: Duration::from_secs(30),
         clock: system_clock,
         producer_id_expiration_ms: 0.into(),
     });
@@ -265,7 +269,8 @@ async fn no_more_than_16_mib_of_a_partition_wait_for_their_commit() {
     let (mut node, _) = node(dir.path());
     let store = Arc::new(Store::open(&dir.path().join("kv2")).unwrap());
     let data = DataDir::open(dir.path(), FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
-    let config = PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000 };
+    let config =
+        PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
     node.partitions =
         Partitions::start(data.clone(), store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     open(&node, 0..1, true).await;

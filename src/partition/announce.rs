@@ -1,0 +1,104 @@
+//! Leaders tell all nodes that they lead, and which of their followers are in sync.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::types::{NodeId, PartitionId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::leaders::LeaderInfo;
+use super::registry::{Post, Shared};
+use super::wire::encode_leaders;
+
+/// What changes within this time is told at once.
+const GATHERS_FOR: Duration = Duration::from_millis(10);
+/// How often a node that could not be told is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Partitions in one frame.
+const FRAME_PARTITIONS: usize = 10_000;
+
+/// What is to be told.
+#[derive(Default)]
+pub(super) struct Announcements {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// News for everybody.
+    news: HashMap<PartitionId, LeaderInfo>,
+    /// Nodes that must be told everything.
+    unaware: HashSet<NodeId>,
+}
+
+impl Announcements {
+    fn with<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This node leads a partition, or its followers in sync are others than before.
+    pub fn tell_all(&self, id: PartitionId, info: LeaderInfo) {
+        self.with(|waiting| waiting.news.insert(id, info));
+        self.wake.notify_one();
+    }
+
+    /// A node came up: it knows nothing.
+    pub fn tell_everything_to(&self, node: NodeId) {
+        self.with(|waiting| waiting.unaware.insert(node));
+        self.wake.notify_one();
+    }
+}
+
+/// Tells what there is to tell, until the shards have ended.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        shared.announcements.wake.notified().await;
+        tokio::time::sleep(GATHERS_FOR).await;
+        loop {
+            tell(&shared);
+            if shared.announcements.with(|waiting| waiting.unaware.is_empty()) {
+                break;
+            }
+            let news = shared.announcements.wake.notified();
+            drop(tokio::time::timeout_at(Instant::now() + AGAIN_AFTER, news).await);
+        }
+    }
+}
+
+fn tell(shared: &Shared) {
+    let Some(outlet) = &shared.outlet else { return };
+    let Waiting { news, mut unaware } = shared.announcements.with(std::mem::take);
+    let peers = shared.peers.load();
+    let others: HashSet<NodeId> = peers.values().copied().filter(|node| *node != shared.identity.node).collect();
+    unaware.retain(|node| others.contains(node));
+    let news: Vec<_> = news.into_iter().collect();
+    for frame in frames(&news) {
+        for node in &others {
+            if !outlet(*node, Post::Leaders, vec![frame.clone()]) {
+                unaware.insert(*node);
+            }
+        }
+    }
+    let dead = shared.dead.load();
+    let reachable: Vec<NodeId> = unaware.iter().copied().filter(|node| !dead.contains(node)).collect();
+    if !reachable.is_empty() {
+        let all = frames(&shared.leaders.of_node(shared.identity.node));
+        for node in reachable {
+            if all.iter().all(|frame| outlet(node, Post::Leaders, vec![frame.clone()])) {
+                unaware.remove(&node);
+            }
+        }
+    }
+    // A dead node is told when it comes back.
+    unaware.retain(|node| !dead.contains(node));
+    shared.announcements.with(|waiting| waiting.unaware.extend(unaware));
+}
+
+fn frames(told: &[(PartitionId, LeaderInfo)]) -> Vec<Bytes> {
+    let frame = |told: &[(PartitionId, LeaderInfo)]| encode_leaders(told.iter().map(|(id, info)| (*id, info)));
+    told.chunks(FRAME_PARTITIONS).map(frame).collect()
+}

@@ -1,0 +1,218 @@
+//! Three nodes' partitions in one process, over a network that can be cut.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::faults::eventually;
+use super::*;
+
+type Inbox = mpsc::UnboundedSender<(Post, Bytes)>;
+
+/// Frames between nodes. A cut link loses what is sent over it.
+#[derive(Default)]
+struct Net {
+    inboxes: Mutex<HashMap<(i32, i32), Inbox>>,
+    cut: Mutex<HashSet<(i32, i32)>>,
+}
+
+impl Net {
+    fn outlet(self: &Arc<Self>, from: i32) -> Outlet {
+        let net = self.clone();
+        Arc::new(move |to, post, parts| {
+            if net.cut.lock().unwrap().contains(&(from, to.0)) {
+                return false;
+            }
+            let inboxes = net.inboxes.lock().unwrap();
+            inboxes.get(&(from, to.0)).is_some_and(|inbox| inbox.send((post, parts.concat().into())).is_ok())
+        })
+    }
+
+    fn connect(&self, to: i32, partitions: &Arc<Partitions>) {
+        for from in (1..=3).filter(|from| *from != to) {
+            let (inbox, mut frames) = mpsc::unbounded_channel();
+            self.inboxes.lock().unwrap().insert((from, to), inbox);
+            let partitions = Arc::downgrade(partitions);
+            tokio::spawn(async move {
+                while let Some((post, body)) = frames.recv().await {
+                    let Some(partitions) = partitions.upgrade() else { return };
+                    partitions.deliver(post, body).await.unwrap();
+                }
+            });
+        }
+    }
+
+    /// Nothing comes to the node or from it.
+    fn isolate(&self, node: i32, is_cut: bool) {
+        let mut cut = self.cut.lock().unwrap();
+        for other in 1..=3 {
+            for link in [(node, other), (other, node)] {
+                if is_cut {
+                    cut.insert(link)
+                } else {
+                    cut.remove(&link)
+                };
+            }
+        }
+    }
+}
+
+struct Cluster {
+    net: Arc<Net>,
+    dirs: Vec<TempDir>,
+    nodes: Vec<Option<Node>>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let dirs = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let mut cluster = Self { net: Arc::default(), dirs, nodes: vec![None, None, None] };
+        for node in 1..=3 {
+            cluster.start_node(node, true).await;
+        }
+        cluster
+    }
+
+    async fn start_node(&mut self, node: i32, newborn: bool) {
+        let dir = self.dirs[node as usize - 1].path();
+        let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
+        let data = DataDir::open(dir, FlushConfig::default()).unwrap();
+        let config = PartitionsConfig {
+            shards: 2,
+            producer_id_expiration_ms: 86_400_000,
+            replica_lag_max: Duration::from_secs(30),
+        };
+        let identity = Identity { peer: PeerId(node as u64), node: NodeId(node) };
+        let partitions = Partitions::start(data, store, identity, Some(self.net.outlet(node)), config);
+        partitions.set_peers((1..=3).map(|n| (PeerId(n), NodeId(n as i32))).collect());
+        self.net.connect(node, &partitions);
+        let voters = (1..=3).map(PeerId).collect::<Vec<_>>();
+        let open = |p| ToOpen { voters: voters.clone(), preferred: node == p + 1, ..to_open(p, newborn) };
+        let outcomes = partitions.open((0..3).map(open).collect()).await;
+        assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
+        self.nodes[node as usize - 1] = Some(Node { partitions });
+    }
+
+    /// As `kill -9` would: nothing is saved.
+    async fn kill(&mut self, node: i32) {
+        self.net.isolate(node, true);
+        let Node { partitions } = self.nodes[node as usize - 1].take().unwrap();
+        partitions.crash().await;
+        self.net.isolate(node, false);
+    }
+
+    fn node(&self, node: i32) -> &Node {
+        self.nodes[node as usize - 1].as_ref().unwrap()
+    }
+
+    /// Who leads, once somebody else than `than` does.
+    async fn leader(&self, partition: i32, than: i32) -> i32 {
+        let found = OnceLock::new();
+        eventually("somebody leads", || {
+            let alive = self.nodes.iter().zip(1..).filter_map(|(node, n)| Some((node.as_ref()?, n)));
+            let mut leads = alive.filter(|(node, n)| *n != than && node.get(partition).is_leading());
+            leads.next().is_some_and(|(_, n)| found.set(n).is_ok())
+        })
+        .await;
+        *found.get().unwrap()
+    }
+
+    async fn agree(&self, partition: i32, end: i64) {
+        eventually("all replicas have all", || {
+            self.nodes.iter().flatten().all(|n| n.get(partition).high_watermark() == Offset(end))
+        })
+        .await;
+        let logs: Vec<Bytes> = self.nodes.iter().flatten().map(|n| read(&n.get(partition), 0)).collect();
+        assert!(logs.windows(2).all(|pair| pair[0] == pair[1]), "replicas of {partition} differ");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_hold_the_same_and_the_preferred_ones_lead() {
+    let cluster = Cluster::start().await;
+    for partition in 0..3 {
+        let leader = cluster.leader(partition, 0).await;
+        assert_eq!(leader, partition + 1, "the preferred replica leads");
+        for n in 0..20 {
+            let sent = batch(&format!("{n}"), 2);
+            let appended = cluster.node(leader).produce(partition, sent, Acks::All).await.unwrap();
+            assert_eq!(appended.base_offset, Offset(n * 2));
+        }
+        cluster.agree(partition, 40).await;
+    }
+    for node in 1..=3 {
+        let leaders = cluster.node(node).partitions.leaders();
+        eventually("every node knows every leader", || {
+            (0..3).all(|p| leaders.get(id(p)).is_some_and(|l| l.node.0 == p + 1 && l.isr.len() == 3))
+        })
+        .await;
+        let other = node % 3;
+        let refused = cluster.node(node).produce(other, batch("x", 1), Acks::All).await;
+        assert_eq!(refused, Err(AppendError::NotLeader));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_leader_is_replaced_and_what_only_it_had_is_cut_off() {
+    let cluster = Cluster::start().await;
+    let old = cluster.leader(0, 0).await;
+    cluster.node(old).produce(0, batch("first", 3), Acks::All).await.unwrap();
+    cluster.agree(0, 3).await;
+    cluster.net.isolate(old, true);
+    // Appended there, and never on a majority.
+    let lost: Vec<_> = (0..3).map(|n| batch(&format!("lost {n}"), 1)).collect();
+    for batch in lost {
+        cluster.node(old).produce(0, batch, Acks::Leader).await.unwrap();
+    }
+    let (ticket, header) = (Ticket::new(1, None), BatchHeader::parse(&batch("parked", 1)).unwrap());
+    let append =
+        Append { id: id(0), header, bytes: batch("parked", 1), acks: Acks::All, ticket: ticket.clone(), place: 0 };
+    cluster.node(old).partitions.append(vec![append]).await;
+    let new = cluster.leader(0, old).await;
+    assert_eq!(cluster.node(new).produce(0, batch("second", 2), Acks::All).await.unwrap().base_offset, Offset(3));
+    eventually("the old leader gives up", || cluster.node(old).get(0).leadership() == Leadership::Following).await;
+    cluster.net.isolate(old, false);
+    cluster.agree(0, 5).await;
+    ticket.completed().await;
+    assert_eq!(ticket.take().remove(0).unwrap(), Err(AppendError::NotLeader));
+    assert_eq!(cluster.node(old).get(0).log_end(), Offset(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_die_one_after_the_other_and_nothing_acknowledged_is_lost() {
+    let mut cluster = Cluster::start().await;
+    let mut end = 0;
+    for round in 0..6 {
+        let leader = cluster.leader(1, 0).await;
+        for n in 0..10 {
+            let appended = cluster.node(leader).produce(1, batch(&format!("{round} {n}"), 1), Acks::All).await.unwrap();
+            assert_eq!(appended.base_offset, Offset(end));
+            end += 1;
+        }
+        let dies = round % 3 + 1;
+        cluster.kill(dies).await;
+        let leader = cluster.leader(1, dies).await;
+        assert_eq!(
+            cluster.node(leader).produce(1, batch("meanwhile", 1), Acks::All).await.unwrap().base_offset,
+            Offset(end)
+        );
+        end += 1;
+        cluster.start_node(dies, false).await;
+        cluster.agree(1, end).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_missed_much_catches_up_from_the_log() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(0, 0).await;
+    let late = leader % 3 + 1;
+    cluster.net.isolate(late, true);
+    for n in 0..300 {
+        cluster.node(leader).produce(0, batch(&format!("{n} {}", "x".repeat(5000)), 1), Acks::All).await.unwrap();
+    }
+    cluster.net.isolate(late, false);
+    cluster.agree(0, 300).await;
+}
