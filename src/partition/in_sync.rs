@@ -31,13 +31,13 @@ impl InSync {
     /// Looks at the followers. True when others are in sync than before.
     pub fn look(
         &mut self,
-        progress: impl Iterator<Item = Progress>,
+        progress: impl Iterator<Item = (PeerId, Progress)>,
         end: RaftIndex,
         seen: &Seen<'_>,
         now: Instant,
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
-        for Progress { peer, matched, is_voter } in progress {
+        for (peer, Progress { matched, is_voter, .. }) in progress {
             let Some(node) = seen.peers.get(&peer).filter(|_| is_voter) else { continue };
             let caught_up_at = self.caught_up_at.entry(peer).or_insert(now);
             if matched >= self.end {
@@ -74,7 +74,17 @@ mod tests {
         let (none, third) = (HashSet::new(), HashSet::from([NodeId(30)]));
         let seen = |dead| Seen { own: NodeId(10), peers: &peers, dead, lag_max: Duration::from_secs(30) };
         let progress = |matched: [u64; 3]| {
-            (1..).zip(matched).map(|(n, m)| Progress { peer: PeerId(n), matched: RaftIndex(m), is_voter: true })
+            let progress = |m| Progress {
+                matched: RaftIndex(m),
+                next: RaftIndex(m + 1),
+                committed: RaftIndex(m),
+                is_voter: true,
+                is_learner: false,
+                is_recently_active: true,
+                is_snapshot_pending: false,
+                is_paused: false,
+            };
+            (1..).map(PeerId).zip(matched.map(progress))
         };
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -319,6 +319,9 @@ impl Shard {
                 self.unsaved.insert(id);
             }
             owned.note(&work, &mut round.batch);
+            if let Some((index, membership)) = &work.membership {
+                plain.batch.put_membership(id, membership, *index);
+            }
             owned.shared.set_log_end(owned.log_end());
             work.taken.drain(..).for_each(|taken| owned.take_over(taken));
             owned.note_role(at);

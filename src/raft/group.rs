@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_core::partition::{BatchSequence, LeaderEpochs};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{
-    BatchDescriptor, Effects, Entry, EntryKind, Fetch, HardState, Message, NotLeader, Replica, StepError,
+    BatchDescriptor, Effects, Entry, EntryKind, Fetch, HardState, Membership, Message, NotLeader, Replica, StepError,
 };
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm, Timestamp};
 
@@ -80,6 +80,8 @@ pub struct Work {
     pub committed: Vec<Entry>,
     /// What the store has to learn of the log.
     pub events: Vec<LogEvent>,
+    /// What the last conf change in `committed` made: to be stored before any applied index of `committed`.
+    pub membership: Option<(RaftIndex, Membership)>,
     pub taken: Vec<Taken>,
     /// May leave at once.
     pub outgoing: Vec<Outgoing>,
@@ -281,6 +283,7 @@ impl Group {
     ) -> Result<(), Halted> {
         let Effects {
             number,
+            membership,
             append,
             hard_state,
             must_sync_hard_state,
@@ -309,6 +312,9 @@ impl Group {
         if !persisted_messages.is_empty() {
             self.held.push_back((number, persisted_messages));
             self.release();
+        }
+        if membership.is_some() {
+            work.membership = membership;
         }
         work.committed.extend(committed);
         work.fetches.extend(fetches);
