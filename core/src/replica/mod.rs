@@ -10,8 +10,8 @@ mod entry;
 mod members;
 mod membership;
 mod message;
-mod snapshot;
 mod role;
+mod snapshot;
 mod state;
 mod timeout;
 
