@@ -11,6 +11,7 @@ pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod raft;
+pub mod rpc;
 pub mod startup;
 pub mod store;
 pub mod telemetry;

@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["coordinator", "controller"],
     &["partition"],
     &["raft"],
-    &["log", "store"],
+    &["log", "store", "rpc"],
     &["protocol"],
     &["tls", "config", "telemetry"],
 ];
