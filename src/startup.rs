@@ -159,6 +159,10 @@ impl Node {
             controller: Arc::clone(&rooms.controller),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
+            alive: Arc::new({
+                let own = config.broker.node_id();
+                move |node| node == own
+            }),
             on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),

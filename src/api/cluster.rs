@@ -38,8 +38,13 @@ fn describe(context: &Context, session: &Session, request: &Request) -> Outcome 
     if let Some(refused) = refuse_endpoint_type(asked.endpoint_type) {
         return Outcome::reply(&request.header, &refused);
     }
-    let brokers = context.reachable_nodes(&session.listener).into_iter().map(|node| {
+    let told = match asked.include_fenced_brokers {
+        true => context.known_nodes(&session.listener),
+        false => context.reachable_nodes(&session.listener),
+    };
+    let brokers = told.into_iter().map(|node| {
         DescribeClusterBroker::default()
+            .with_is_fenced(!context.is_alive(node.id))
             .with_broker_id(BrokerId(node.id.0))
             .with_host(node.host)
             .with_port(i32::from(node.port))
@@ -47,7 +52,7 @@ fn describe(context: &Context, session: &Session, request: &Request) -> Outcome 
     });
     let body = DescribeClusterResponse::default()
         .with_cluster_id(context.cluster_id())
-        .with_controller_id(BrokerId(context.node_id().0))
+        .with_controller_id(BrokerId(context.controller_node().0))
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(operations::if_asked(
             asked.include_cluster_authorized_operations,

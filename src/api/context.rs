@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use millstream_core::fetch::SessionCache;
+use millstream_core::types::NodeId;
 use tokio::sync::watch;
 
 use super::topic_creation::OnDemand;
@@ -20,6 +21,8 @@ pub struct Context {
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
+    /// Whether a node was heard of lately; this one always.
+    pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,
     pub on_demand: OnDemand,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.

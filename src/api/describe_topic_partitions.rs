@@ -10,27 +10,31 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 use millstream_core::controller::{Image, Topic};
-use millstream_core::types::{NodeId, PartitionId};
+use millstream_core::types::PartitionId;
 
 use super::compute::compute;
-use super::leaders::{Lead, describe};
+use super::leaders::{Lead, Reach, describe};
 use super::metadata::missing;
 use super::{BoxFuture, Context, Outcome, Request, Session, operations};
+use crate::config::Listener;
 use crate::protocol::StrBytes;
 
-pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
-    let context = Arc::clone(context);
-    Box::pin(async move { compute(request.body.len(), move || answer(&context, &request)).await })
+/// The version of Metadata in which a partition is told in the same way.
+const METADATA_VERSION: i16 = 13;
+
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    let (context, listener) = (Arc::clone(context), Arc::clone(&session.listener));
+    Box::pin(async move { compute(request.body.len(), move || answer(&context, &listener, &request)).await })
 }
 
-fn answer(context: &Context, request: &Request) -> Outcome {
+fn answer(context: &Context, listener: &Listener, request: &Request) -> Outcome {
     let asked: DescribeTopicPartitionsRequest = match request.decode() {
         Ok(asked) => asked,
         Err(close) => return close,
     };
     let now = context.controller.published();
     let limit = now.settings.integer("max.request.partition.size.limit");
-    let view = View { image: &now.image, node: context.node_id(), lead: &|id| context.lead(id) };
+    let view = View { image: &now.image, reach: context.reach(listener), lead: &|id| context.lead(id) };
     let body = match view.page(&asked, limit) {
         Ok(body) => body,
         Err(error) => refuse_all(&asked.topics, error),
@@ -50,7 +54,7 @@ fn refuse_all(topics: &[TopicRequest], error: ResponseError) -> DescribeTopicPar
 /// What a page is made from.
 struct View<'a> {
     image: &'a Image,
-    node: NodeId,
+    reach: Reach,
     lead: &'a dyn Fn(PartitionId) -> Lead,
 }
 
@@ -113,7 +117,7 @@ impl View<'_> {
         let numbered = (0..).zip(&topic.partitions).take(end).skip(first);
         let described = numbered.map(|(index, partition)| {
             let lead = (self.lead)(PartitionId { topic: topic.id, partition: index });
-            let told = describe(lead, self.node, partition);
+            let told = describe(&lead, &self.reach, partition, METADATA_VERSION);
             // A partition without leader has no error here: that it has none says it.
             DescribeTopicPartitionsResponsePartition::default()
                 .with_partition_index(index)
@@ -150,9 +154,9 @@ fn topic_name(name: &str) -> TopicName {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::describe_topic_partitions_request;
-    use millstream_core::types::LeaderEpoch;
 
     use super::*;
+    use crate::api::leaders::tests::{led_by, reach};
     use crate::api::metadata::tests::image;
 
     fn ask(topics: &[&str], limit: i32, cursor: Option<(&str, i32)>) -> DescribeTopicPartitionsRequest {
@@ -169,7 +173,7 @@ mod tests {
     /// Pages as text: partitions of each topic or its error, and where to go on.
     fn page(request: &DescribeTopicPartitionsRequest, limit: i64) -> String {
         let image = image(&[("b", 3), ("a", 2), ("d", 1)]);
-        let view = View { image: &image, node: NodeId(1), lead: &|_| Lead::Here(LeaderEpoch(2)) };
+        let view = View { image: &image, reach: reach(1, &[1], &[1]), lead: &|_| led_by(1, 2) };
         let page = match view.page(request, limit) {
             Ok(page) => page,
             Err(error) => return format!("{error:?}"),

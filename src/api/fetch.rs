@@ -11,11 +11,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
+use crate::config::Listener;
 use crate::partition::{FetchWait, Partition, Read, ReadAsk, ReadRefused};
 use crate::protocol::fetch::{
     EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse, encode_fetch_response,
 };
-use crate::protocol::{CurrentLeader, FileRange, Part, RequestHeader, StrBytes, TopicRef};
+use crate::protocol::{FileRange, Part, RequestHeader, StrBytes, TopicRef};
 
 /// From this version on topics go by id.
 const TOPIC_ID_FROM: i16 = 13;
@@ -26,11 +27,11 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 const WAITED_FOR_MAX: usize = 1_000_000;
 static WAITED_FOR: Semaphore = Semaphore::const_new(WAITED_FOR_MAX);
 
-pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
-    Box::pin(std::future::ready(start(context, &request)))
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(std::future::ready(start(context, &session.listener, &request)))
 }
 
-fn start(context: &Arc<Context>, request: &Request) -> Outcome {
+fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) -> Outcome {
     let asked: FetchRequest = match request.decode() {
         Ok(asked) => asked,
         Err(close) => return close,
@@ -60,24 +61,25 @@ fn start(context: &Arc<Context>, request: &Request) -> Outcome {
             (asks, Follow::On { id, session })
         }
     };
-    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, node_id: context.config.broker.node_id().0 };
+    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow };
     fetch.read(false);
     // More than fits will never come.
     let min_bytes = usize::try_from(min_bytes).unwrap_or(0).min(budget);
     let place = place(&WAITED_FOR, fetch.reads.len());
     let may_wait = max_wait > 0 && place.is_some();
     if !may_wait && !fetch.is_cold() || fetch.is_complete(min_bytes) {
-        return reply(&request.header, fetch.respond());
+        return reply(&request.header, fetch.respond(context, listener));
     }
     let max_wait = u64::try_from(max_wait).ok().filter(|_| may_wait);
     let wait = Duration::from_millis(max_wait.unwrap_or(0)).min(WAIT_MAX);
     let deadline = Instant::now() + wait;
     let header = request.header.clone();
     let mut stopping = context.stopping.clone();
+    let (context, listener) = (Arc::clone(context), Arc::clone(listener));
     Outcome::Later(Box::pin(async move {
         let _place = place;
         let fetch = fetch.complete(min_bytes, deadline, &mut stopping).await;
-        reply(&header, fetch.respond())
+        reply(&header, fetch.respond(&context, &listener))
     }))
 }
 
@@ -136,7 +138,6 @@ struct Fetch {
     /// Bytes that the response may have, but for one batch.
     budget: usize,
     follow: Follow,
-    node_id: i32,
 }
 
 fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
@@ -230,8 +231,7 @@ impl Fetch {
         }
     }
 
-    fn respond(self) -> FetchResponse {
-        let node_id = self.node_id;
+    fn respond(self, context: &Context, listener: &Listener) -> FetchResponse {
         let (session_id, session, tells_all) = match &self.follow {
             Follow::None => (0, None, true),
             Follow::New { id, session } => (*id, Some(session), true),
@@ -241,7 +241,7 @@ impl Fetch {
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
         for read in self.reads {
             let key = read.ask.key();
-            let response = read.respond(node_id);
+            let response = read.respond();
             let tell = session.as_mut().is_none_or(|s| s.note(&key, &answer(&response)));
             if !tell && !tells_all {
                 continue;
@@ -255,7 +255,20 @@ impl Fetch {
                 _ => topics.push(FetchTopicResponse { topic, partitions: vec![response] }),
             }
         }
-        FetchResponse { session_id, topics, ..FetchResponse::default() }
+        let mut response = FetchResponse { session_id, topics, ..FetchResponse::default() };
+        name_leaders(&mut response, context, listener);
+        response
+    }
+}
+
+/// Where this node does not lead, or the client knows an older leader, it is told who leads (KIP-951).
+fn name_leaders(response: &mut FetchResponse, context: &Context, listener: &Listener) {
+    let names_leader = [ResponseError::NotLeaderOrFollower, ResponseError::FencedLeaderEpoch].map(|e| e.code());
+    for topic in &mut response.topics {
+        for partition in topic.partitions.iter_mut().filter(|p| names_leader.contains(&p.error_code)) {
+            partition.current_leader =
+                context.point_to_leader(listener, &topic.topic, partition.index, &mut response.node_endpoints);
+        }
     }
 }
 
@@ -284,7 +297,7 @@ impl PartitionRead {
         }
     }
 
-    fn respond(self, node_id: i32) -> FetchPartitionResponse {
+    fn respond(self) -> FetchPartitionResponse {
         let mut response = FetchPartitionResponse {
             index: self.ask.partition,
             error_code: 0,
@@ -315,11 +328,6 @@ impl PartitionRead {
             }
         };
         response.error_code = error.code();
-        let names_leader = matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch);
-        if let (true, Ok(partition)) = (names_leader, &self.partition) {
-            response.current_leader =
-                Some(CurrentLeader { leader_id: node_id, leader_epoch: partition.leader_epoch().0 });
-        }
         response
     }
 }

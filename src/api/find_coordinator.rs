@@ -6,11 +6,11 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
-
 use tokio::time::Instant;
 
+use super::nodes::ReachableNode;
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
-use crate::config::HostPort;
+use crate::coordinator::CoordinatorError;
 use crate::protocol::StrBytes;
 
 /// Kafka's `CoordinatorType.GROUP`.
@@ -26,16 +26,8 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 /// byte makes a hundred bytes of work and an answer of thirty.
 const KEYS_MAX: usize = 100_000;
 
-/// A node as its clients know it.
-struct Node {
-    id: i32,
-    /// Shared by all rows.
-    host: StrBytes,
-    port: i32,
-}
-
 /// A node, or why there is none. The text goes to clients that can show it.
-type Found<'a> = Result<&'a Node, (ResponseError, &'static str)>;
+type Found<'a> = Result<&'a ReachableNode, (ResponseError, &'static str)>;
 
 pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -61,13 +53,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
         if ready.is_ok() {
             let deadline = Instant::now() + LOAD_PATIENCE;
             for key in &keys {
-                context.groups.loaded(key, deadline).await;
+                settled(context, key, deadline).await;
             }
         }
-        let HostPort { host, port } = &session.listener.advertised;
-        let this = Node { id: context.node_id().0, host: StrBytes::from_string(host.clone()), port: i32::from(*port) };
+        let nodes = context.reachable_nodes(&session.listener);
         let found = keys.into_iter().map(|key| {
-            let node = ready.and_then(|()| find(context, &this, &key));
+            let node = ready.and_then(|()| find(context, &nodes, &key));
             (key, node)
         });
         let body = to_wire(found.collect(), version);
@@ -90,18 +81,39 @@ async fn with_coordinators(context: &Context) -> Result<(), (ResponseError, &'st
     }
 }
 
-fn find<'a>(context: &Context, this: &'a Node, group: &str) -> Found<'a> {
-    match context.groups.serves(group) {
-        Ok(()) => Ok(this),
-        Err(e) => Err((errors::of_coordinator_at_find(e), "the coordinator is not available")),
+/// Waits until it is known who coordinates a group, and if that is this node, until it can.
+async fn settled(context: &Context, group: &str, deadline: Instant) {
+    let Ok(partition) = context.groups.partition_id_for(group) else { return };
+    let mut leaders = context.partitions.leaders().changes();
+    loop {
+        match context.lead(partition).leader.filter(|node| context.is_alive(*node)) {
+            Some(node) if node == context.node_id() => return context.groups.loaded(group, deadline).await,
+            Some(_) => return,
+            None => {}
+        }
+        tokio::select! {
+            changed = leaders.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(deadline) => return,
+        }
     }
+}
+
+fn find<'a>(context: &Context, nodes: &'a [ReachableNode], group: &str) -> Found<'a> {
+    let not_available = |e| (errors::of_coordinator_at_find(e), "the coordinator is not available");
+    let partition = context.groups.partition_id_for(group).map_err(not_available)?;
+    let leader = context.lead(partition).leader;
+    let node = leader.and_then(|leader| nodes.iter().find(|node| node.id == leader));
+    node.ok_or_else(|| not_available(CoordinatorError::NotAvailable))
 }
 
 fn to_wire(found: Vec<(StrBytes, Found<'_>)>, version: i16) -> FindCoordinatorResponse {
     let mut rows = found.into_iter().map(|(key, node)| {
         let row = Coordinator::default().with_key(key);
         match node {
-            Ok(Node { id, host, port }) => row.with_node_id(BrokerId(*id)).with_host(host.clone()).with_port(*port),
+            // The name is shared by all rows.
+            Ok(ReachableNode { id, host, port, .. }) => {
+                row.with_node_id(BrokerId(id.0)).with_host(host.clone()).with_port(i32::from(*port))
+            }
             Err((error, message)) => row
                 .with_error_code(error.code())
                 .with_error_message(Some(StrBytes::from_static_str(message)))
@@ -123,13 +135,19 @@ fn to_wire(found: Vec<(StrBytes, Found<'_>)>, version: i16) -> FindCoordinatorRe
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::types::NodeId;
+
     use super::*;
     use crate::protocol::allocated::allocated_by;
     use crate::protocol::encode_response;
 
+    fn node(host: StrBytes) -> ReachableNode {
+        ReachableNode { id: NodeId(7), host, port: 9092, rack: None }
+    }
+
     #[test]
     fn a_node_and_an_error_are_said_in_every_version() {
-        let node = Node { id: 7, host: StrBytes::from_static_str("broker"), port: 9092 };
+        let node = node(StrBytes::from_static_str("broker"));
         for version in 0..=6 {
             let key = StrBytes::from_static_str("g");
             let there = to_wire(vec![(key.clone(), Ok(&node))], version);
@@ -153,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_name_of_the_node_is_not_copied_for_each_key() {
-        let node = Node { id: 7, host: StrBytes::from_string("n".repeat(200)), port: 9092 };
+        let node = node(StrBytes::from_string("n".repeat(200)));
         let found = (0..KEYS_MAX).map(|_| (StrBytes::from_static_str("g"), Ok(&node))).collect();
         let (body, allocated) = allocated_by(|| to_wire(found, 4));
         assert_eq!(body.coordinators.len(), KEYS_MAX);

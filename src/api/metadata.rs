@@ -11,11 +11,11 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use millstream_core::controller::{Image, NewTopic, Topic};
-use millstream_core::types::{self, NodeId, PartitionId, TopicId};
+use millstream_core::types::{self, PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::compute::compute;
-use super::leaders::{Lead, describe};
+use super::leaders::{Lead, Reach, describe};
 use super::topic_creation::missing_topics;
 use super::{BoxFuture, Context, Outcome, Request, Session, operations};
 use crate::config::Listener;
@@ -122,7 +122,8 @@ impl Asker {
         let now = context.controller.published();
         let view = View {
             image: &now.image,
-            node: context.node_id(),
+            reach: context.reach(listener),
+            version: request.header.version,
             lead: &|id| context.lead(id),
             operations: operations::if_asked(asked.of_topics, operations::OF_TOPIC),
         };
@@ -136,7 +137,7 @@ impl Asker {
         let body = MetadataResponse::default()
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(context.cluster_id()))
-            .with_controller_id(BrokerId(context.node_id().0))
+            .with_controller_id(BrokerId(context.controller_node().0))
             .with_cluster_authorized_operations(operations::if_asked(asked.of_cluster, operations::OF_CLUSTER))
             .with_topics(view.topics(wanted));
         Outcome::reply(&request.header, &body)
@@ -190,7 +191,8 @@ fn refuse_all(header: &RequestHeader, topics: Vec<MetadataRequestTopic>) -> Outc
 /// What topics are described from.
 struct View<'a> {
     image: &'a Image,
-    node: NodeId,
+    reach: Reach,
+    version: i16,
     lead: &'a dyn Fn(PartitionId) -> Lead,
     /// What is told of every topic.
     operations: i32,
@@ -235,7 +237,7 @@ impl View<'_> {
     fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
         let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
             let lead = (self.lead)(PartitionId { topic: topic.id, partition: index });
-            let told = describe(lead, self.node, partition);
+            let told = describe(&lead, &self.reach, partition, self.version);
             MetadataResponsePartition::default()
                 .with_partition_index(index)
                 .with_error_code(told.error.map_or(0, |error| error.code()))

@@ -1,9 +1,12 @@
 //! The nodes of the cluster, as clients of one listener are told of them, and as new partitions are placed on them.
 
-use millstream_core::controller::{Image, UsableNode};
+use std::sync::Arc;
+
+use millstream_core::controller::{Image, Node, UsableNode};
 use millstream_core::types::NodeId;
 
 use super::Context;
+use super::leaders::Reach;
 use crate::config::Listener;
 use crate::protocol::StrBytes;
 
@@ -21,34 +24,80 @@ impl Context {
         self.config.broker.node_id()
     }
 
-    /// The nodes that have this listener, by id.
+    /// The nodes that live and have this listener, by id.
     pub fn reachable_nodes(&self, listener: &Listener) -> Vec<ReachableNode> {
-        self.controller.look(|now| reachable(&now.image, self.node_id(), listener))
+        let nodes = self.known_nodes(listener);
+        nodes.into_iter().filter(|node| self.is_alive(node.id)).collect()
+    }
+
+    /// The nodes that have this listener, whether they live or not, by id.
+    pub fn known_nodes(&self, listener: &Listener) -> Vec<ReachableNode> {
+        let own = self.node_id();
+        self.controller.look(|now| now.image.nodes().filter_map(|node| reachable(node, own, listener)).collect())
+    }
+
+    /// A node, if it lives and has this listener.
+    pub fn reachable_node(&self, listener: &Listener, id: NodeId) -> Option<ReachableNode> {
+        let own = self.node_id();
+        self.is_alive(id).then_some(())?;
+        self.controller.look(|now| now.image.node(id).and_then(|node| reachable(node, own, listener)))
+    }
+
+    /// Which nodes the clients of a listener can reach.
+    pub fn reach(&self, listener: &Listener) -> Reach {
+        let own = self.node_id();
+        let mut reach = Reach { own, ..Reach::default() };
+        self.controller.look(|now| {
+            for node in now.image.nodes().filter(|node| self.is_alive(node.id)) {
+                reach.alive.insert(node.id);
+                if has(node, own, listener) {
+                    reach.reachable.insert(node.id);
+                }
+            }
+        });
+        reach
+    }
+
+    /// The nodes that partitions may be placed on, as they are now.
+    pub(super) fn usable_nodes(&self) -> impl Fn(&Image) -> Vec<UsableNode> + Send + use<> {
+        let alive = self.alive.clone();
+        move |image| usable(image, &*alive)
+    }
+
+    /// The node that clients are told is the controller: the one that decides, or any that lives, for every node takes
+    /// what is meant for it (Kafka tells any broker that lives).
+    pub fn controller_node(&self) -> NodeId {
+        self.controller.leader().filter(|node| self.is_alive(*node)).unwrap_or_else(|| self.node_id())
+    }
+
+    /// Whether a node was heard of lately; this one always.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        (self.alive)(node)
     }
 }
 
 /// Kafka names a node by its endpoint of the listener that the client came in by, and leaves out one that has none.
 /// Our own endpoint is the listener itself.
-fn reachable(image: &Image, own: NodeId, listener: &Listener) -> Vec<ReachableNode> {
-    let mut nodes = Vec::new();
-    for node in image.nodes() {
-        let endpoint = match node.id == own {
-            true => Some((&listener.advertised.host, listener.advertised.port)),
-            false => node.endpoints.iter().find(|e| e.listener == listener.name).map(|e| (&e.host, e.port)),
-        };
-        nodes.extend(endpoint.map(|(host, port)| ReachableNode {
-            id: node.id,
-            host: StrBytes::from_string(host.clone()),
-            port,
-            rack: node.rack.clone().map(StrBytes::from_string),
-        }));
-    }
-    nodes
+fn reachable(node: &Node, own: NodeId, listener: &Listener) -> Option<ReachableNode> {
+    let (host, port) = match node.id == own {
+        true => (&listener.advertised.host, listener.advertised.port),
+        false => node.endpoints.iter().find(|e| e.listener == listener.name).map(|e| (&e.host, e.port))?,
+    };
+    Some(ReachableNode {
+        id: node.id,
+        host: StrBytes::from_string(host.clone()),
+        port,
+        rack: node.rack.clone().map(StrBytes::from_string),
+    })
 }
 
-/// The nodes that partitions may be placed on. Of one that is not this one nobody knows whether it is alive.
-pub(super) fn usable(image: &Image, own: NodeId) -> Vec<UsableNode> {
-    image.nodes().map(|node| UsableNode { id: node.id, rack: node.rack.clone(), alive: node.id == own }).collect()
+fn has(node: &Node, own: NodeId, listener: &Listener) -> bool {
+    node.id == own || node.endpoints.iter().any(|endpoint| endpoint.listener == listener.name)
+}
+
+fn usable(image: &Image, is_alive: &(dyn Fn(NodeId) -> bool + Send + Sync)) -> Vec<UsableNode> {
+    let usable = |node: &Arc<Node>| UsableNode { id: node.id, rack: node.rack.clone(), alive: is_alive(node.id) };
+    image.nodes().map(usable).collect()
 }
 
 #[cfg(test)]
@@ -93,8 +142,8 @@ pub(super) mod tests {
         register(&mut image, 2, &[("INSIDE", "two", 9092), ("OUTSIDE", "two.example.com", 443)]);
         register(&mut image, 1, &[("INSIDE", "one", 9092)]);
         let told = |name, port| {
-            let nodes = reachable(&image, NodeId(1), &listener(name, "bound", port));
-            nodes.into_iter().map(|n| format!("{} {}:{}", n.id, &*n.host, n.port)).collect::<Vec<_>>()
+            let nodes = image.nodes().filter_map(|node| reachable(node, NodeId(1), &listener(name, "bound", port)));
+            nodes.map(|n| format!("{} {}:{}", n.id, &*n.host, n.port)).collect::<Vec<_>>()
         };
         assert_eq!(told("INSIDE", 7), ["1 bound:7", "2 two:9092"]);
         assert_eq!(told("OUTSIDE", 8), ["1 bound:8", "2 two.example.com:443"]);
@@ -102,11 +151,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_this_node_is_known_to_be_alive() {
+    fn a_node_that_died_is_placed_on_as_a_dead_one() {
         let mut image = Image::default();
         register(&mut image, 1, &[]);
         register(&mut image, 2, &[]);
-        let alive: Vec<_> = usable(&image, NodeId(2)).into_iter().map(|n| (n.id.0, n.alive)).collect();
+        let alive: Vec<_> = usable(&image, &|node| node == NodeId(2)).into_iter().map(|n| (n.id.0, n.alive)).collect();
         assert_eq!(alive, [(1, false), (2, true)]);
     }
 }

@@ -9,16 +9,17 @@ use kafka_protocol::error::ResponseError;
 
 use self::check::{Batch, Checked, Slot, last_of_each, refused};
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
-use crate::partition::{Acks, Append, AppendOutcome, Partition, Ticket};
+use crate::config::Listener;
+use crate::partition::{Acks, Append, AppendOutcome, Ticket};
+use crate::protocol::TopicRef;
 use crate::protocol::produce::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
-use crate::protocol::{CurrentLeader, TopicRef};
 
 /// Takes the places in the log; what is left to wait for is the outcome's future.
-pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
-    Box::pin(start(context, request))
+pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
+    Box::pin(start(context, Arc::clone(&session.listener), request))
 }
 
-async fn start(context: &Arc<Context>, request: Request) -> Outcome {
+async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request) -> Outcome {
     let asked: ProduceRequest = match request.decode() {
         Ok(asked) => asked,
         Err(close) => return close,
@@ -45,10 +46,11 @@ async fn start(context: &Arc<Context>, request: Request) -> Outcome {
     });
     context.partitions.append(appends.collect()).await;
     let header = request.header;
-    let node_id = context.config.broker.node_id().0;
+    let context = Arc::clone(context);
     Outcome::Later(Box::pin(async move {
         wait(&ticket, timeout).await;
-        let body = respond(topics, &ticket, node_id);
+        let mut body = respond(topics, &ticket);
+        name_leaders(&mut body, &context, &listener);
         if acks != Acks::None {
             return Outcome::reply(&header, &body);
         }
@@ -77,14 +79,14 @@ fn refuse_all(asked: &ProduceRequest, error: ResponseError) -> ProduceResponse {
     ProduceResponse { topics: topics.collect(), ..ProduceResponse::default() }
 }
 
-fn respond(topics: Vec<(TopicRef, Vec<Slot>)>, ticket: &Ticket, node_id: i32) -> ProduceResponse {
+fn respond(topics: Vec<(TopicRef, Vec<Slot>)>, ticket: &Ticket) -> ProduceResponse {
     let mut outcomes = ticket.take();
     let topics = topics.into_iter().map(|(topic, slots)| {
         let partitions = slots.into_iter().map(|slot| match slot {
             Slot::Refused(response) => response,
-            Slot::Pending { place, index, log_append_time_ms, partition } => {
+            Slot::Pending { place, index, log_append_time_ms } => {
                 let outcome = outcomes.get_mut(place).and_then(Option::take);
-                appended(index, log_append_time_ms, &partition, outcome, node_id)
+                appended(index, log_append_time_ms, outcome)
             }
         });
         ProduceTopicResponse { topic, partitions: partitions.collect() }
@@ -92,13 +94,18 @@ fn respond(topics: Vec<(TopicRef, Vec<Slot>)>, ticket: &Ticket, node_id: i32) ->
     ProduceResponse { topics: topics.collect(), ..ProduceResponse::default() }
 }
 
-fn appended(
-    index: i32,
-    log_append_time_ms: i64,
-    partition: &Partition,
-    outcome: Option<AppendOutcome>,
-    node_id: i32,
-) -> ProducePartitionResponse {
+/// Where this node does not lead, the client is told who does (KIP-951).
+fn name_leaders(body: &mut ProduceResponse, context: &Context, listener: &Listener) {
+    for topic in &mut body.topics {
+        let refused = |p: &&mut ProducePartitionResponse| p.error_code == ResponseError::NotLeaderOrFollower.code();
+        for partition in topic.partitions.iter_mut().filter(refused) {
+            partition.current_leader =
+                context.point_to_leader(listener, &topic.topic, partition.index, &mut body.node_endpoints);
+        }
+    }
+}
+
+fn appended(index: i32, log_append_time_ms: i64, outcome: Option<AppendOutcome>) -> ProducePartitionResponse {
     match outcome {
         Some(Ok(appended)) => ProducePartitionResponse {
             index,
@@ -110,15 +117,7 @@ fn appended(
             error_message: None,
             current_leader: None,
         },
-        Some(Err(error)) => {
-            let code = errors::of_append(&error);
-            let mut response = refused(index, code, Some(error.to_string()));
-            if code == ResponseError::NotLeaderOrFollower {
-                response.current_leader =
-                    Some(CurrentLeader { leader_id: node_id, leader_epoch: partition.leader_epoch().0 });
-            }
-            response
-        }
+        Some(Err(error)) => refused(index, errors::of_append(&error), Some(error.to_string())),
         None => refused(index, ResponseError::RequestTimedOut, None),
     }
 }

@@ -14,7 +14,7 @@ use millstream_core::types::{TopicId, TopicName};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Context, nodes};
+use super::Context;
 use crate::controller::ControllerError;
 
 /// Topics that one Metadata request may bring into being. The others come with the client's next try.
@@ -71,12 +71,12 @@ impl Context {
         validate_only: bool,
     ) -> Result<Creations, ControllerError> {
         let settings = Arc::clone(&self.controller.published().settings);
-        let own = self.node_id();
+        let usable_nodes = self.usable_nodes();
         let decide = move |image: &Image| {
             let by = TopicCreation {
                 image,
                 broker: &settings,
-                nodes: &nodes::usable(image, own),
+                nodes: &usable_nodes(image),
                 next_id: &mut fresh_topic_id,
                 pick: &mut |below| rand::random_range(0..below),
             };

@@ -21,7 +21,7 @@ use millstream_core::controller::{
 use millstream_core::types::{NodeId, TopicId};
 
 use super::compute::compute;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, nodes};
+use super::{BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::controller::ControllerError;
 use crate::protocol::{Decode, RequestBody, StrBytes};
 
@@ -104,10 +104,10 @@ pub fn handle_create_partitions<'a>(
             Err(close) => return close,
         };
         let wanted: Vec<MorePartitions> = asked.topics.iter().map(more_partitions).collect();
-        let (own, validate_only) = (context.node_id(), asked.validate_only);
+        let (usable_nodes, validate_only) = (context.usable_nodes(), asked.validate_only);
         let creation = context.controller.change(move |image: &Image| {
             let pick = &mut |below| rand::random_range(0..below);
-            create_partitions(image, &nodes::usable(image, own), pick, &wanted, validate_only)
+            create_partitions(image, &usable_nodes(image), pick, &wanted, validate_only)
         });
         let result = |name: TopicName, error: Option<(ResponseError, StrBytes)>| {
             let (code, message) = error.map_or((0, None), |(e, message)| (e.code(), Some(message)));

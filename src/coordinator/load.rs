@@ -36,48 +36,54 @@ pub(super) fn load(partition: &Partition, store: &Store, config: Arc<GroupConfig
     store.coordinator_records(partition.id, |key, value| loader.put(key, value).map_err(LoadError::Decode))?;
     let mut shard = loader.finish();
     let end = partition.high_watermark();
-    next = next.max(partition.log_start());
-    let mut scratch = Vec::new();
     while next < end {
-        let bytes = partition.read_bytes(next, READ_BYTES)?;
-        if bytes.is_empty() {
-            break;
-        }
-        let mut batch = Batch::default();
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let header = BatchHeader::parse_checked(rest)
-                .map_err(|e| LoadError::Batch { offset: next, reason: e.to_string() })?;
-            let (whole, after) = rest.split_at(header.size_bytes());
-            rest = after;
-            replay(partition, &mut shard, &mut batch, &header, whole, next, &mut scratch)?;
-            next = header.next_offset();
-        }
-        batch.put_coordinator_applied(partition.id, next);
-        store.write(batch, Durability::Buffered)?;
+        next = step(partition, store, next, end, |key, value| Ok(shard.replay_encoded(key, value)?))?;
     }
     Ok(shard)
 }
 
-fn replay(
+/// Stores what is committed beyond the stored records, about a MiB of it, and gives where to go on. Blocks for the disk.
+pub(super) fn materialise(partition: &Partition, store: &Store) -> Result<Offset, LoadError> {
+    let next = store.coordinator_applied(partition.id)?;
+    let end = partition.high_watermark();
+    if next < end { step(partition, store, next, end, |_, _| Ok(())) } else { Ok(next) }
+}
+
+/// Replays about a MiB of the log, and stores it.
+fn step(
     partition: &Partition,
-    shard: &mut Shard,
-    batch: &mut Batch,
-    header: &BatchHeader,
-    whole: &[u8],
+    store: &Store,
     from: Offset,
-    scratch: &mut Vec<u8>,
-) -> Result<(), LoadError> {
-    if header.is_control() {
-        return Ok(());
+    end: Offset,
+    mut replay: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), LoadError>,
+) -> Result<Offset, LoadError> {
+    let mut next = from.max(partition.log_start());
+    let bytes = partition.read_bytes(next, READ_BYTES)?;
+    if bytes.is_empty() {
+        return Ok(end);
     }
-    let damaged = |reason: String| LoadError::Batch { offset: header.base_offset, reason };
-    let body = batch_body(header, whole, INFLATED_BYTES_MAX, scratch).map_err(|e| damaged(e.to_string()))?;
-    for record in RecordIter::new(header, body) {
-        let record = record.map_err(|e| damaged(e.to_string()))?;
-        let Some(key) = record.key.filter(|_| record.offset >= from) else { continue };
-        shard.replay_encoded(key, record.value)?;
-        batch.apply_coordinator_record(partition.id, key, record.value);
+    let mut batch = Batch::default();
+    let mut scratch = Vec::new();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let damaged = |reason: String| LoadError::Batch { offset: next, reason };
+        let header = BatchHeader::parse_checked(rest).map_err(|e| damaged(e.to_string()))?;
+        let (whole, after) = rest.split_at(header.size_bytes());
+        rest = after;
+        if !header.is_control() {
+            let damaged = |reason: String| LoadError::Batch { offset: header.base_offset, reason };
+            let body =
+                batch_body(&header, whole, INFLATED_BYTES_MAX, &mut scratch).map_err(|e| damaged(e.to_string()))?;
+            for record in RecordIter::new(&header, body) {
+                let record = record.map_err(|e| damaged(e.to_string()))?;
+                let Some(key) = record.key.filter(|_| record.offset >= next) else { continue };
+                replay(key, record.value)?;
+                batch.apply_coordinator_record(partition.id, key, record.value);
+            }
+        }
+        next = header.next_offset();
     }
-    Ok(())
+    batch.put_coordinator_applied(partition.id, next);
+    store.write(batch, Durability::Buffered)?;
+    Ok(next)
 }

@@ -1,6 +1,7 @@
 //! Runs coordinators: one task per partition of `__consumer_offsets` loads its state machine, carries commands to it,
 //! appends what it decides, and lets replies go when that is committed. The state machine itself is in core.
 
+mod follower;
 mod load;
 mod registry;
 mod runtime;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::CoordinatorError;
 use super::runtime::Runtime;
 use super::turn::Ask;
-use crate::partition::{Leadership, Partition, Partitions};
+use crate::partition::{Partition, Partitions};
 use crate::store::Store;
 use crate::telemetry::spawn_essential;
 
@@ -82,7 +82,8 @@ impl Groups {
         &self.config
     }
 
-    /// Starts the coordinators of partitions that have none yet. Called when `__consumer_offsets` is there. How many
+    /// Starts the coordinators of this node's partitions that have none yet, and ends those whose partition went
+    /// elsewhere. Called when `__consumer_offsets` is there. How many
     /// partitions it has counts once, as in Kafka: with another number groups would be looked for elsewhere. Needs a
     /// runtime to be entered.
     pub fn follow(&self, topic: TopicId, partition_count: i32) {
@@ -93,6 +94,10 @@ impl Groups {
         if followed.topic != Some(topic) {
             *followed = Followed { topic: Some(topic), partition_count, ..Followed::default() };
         }
+        let is_here = |partition: i32, of: &Arc<Partition>| {
+            self.partitions.get(PartitionId { topic, partition }).is_some_and(|now| Arc::ptr_eq(&now, of))
+        };
+        followed.coordinators.retain(|number, coordinator| is_here(*number, &coordinator.partition));
         for partition in 0..followed.partition_count {
             if followed.coordinators.contains_key(&partition) {
                 continue;
@@ -119,21 +124,16 @@ impl Groups {
         }
     }
 
-    /// The partitions whose groups this node coordinates.
+    /// The partitions whose groups this node coordinates, or may come to.
     pub fn coordinated(&self) -> Vec<i32> {
         self.read().coordinators.keys().copied().collect()
     }
 
-    /// Whether clients are to be sent here for a group. A coordinator that still loads counts: it says so itself.
-    pub fn serves(&self, group: &str) -> Result<(), CoordinatorError> {
-        let partition = self.partition_for(group)?;
+    /// The partition whose leader coordinates a group.
+    pub fn partition_id_for(&self, group: &str) -> Result<PartitionId, CoordinatorError> {
         let followed = self.read();
-        let coordinator = followed.coordinators.get(&partition).ok_or(CoordinatorError::NotCoordinator)?;
-        match coordinator.partition.leadership() {
-            Leadership::Leading => Ok(()),
-            Leadership::Following => Err(CoordinatorError::NotCoordinator),
-            Leadership::Starting | Leadership::Offline => Err(CoordinatorError::NotAvailable),
-        }
+        let topic = followed.topic.filter(|_| followed.partition_count > 0).ok_or(CoordinatorError::NotCoordinator)?;
+        Ok(PartitionId { topic, partition: partition_of(group, followed.partition_count) })
     }
 
     /// Waits until the coordinator of a group has its state, at most until `deadline`: whoever is sent to it before

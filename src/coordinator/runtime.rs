@@ -1,7 +1,9 @@
 //! The life of one coordinator's task: load, serve, and begin anew when its log fails.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,15 +14,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::follower::Follower;
 use super::load::{LoadError, load};
 use super::turn::{Ask, Lost, Serving, answer};
-use crate::partition::{Leadership, Partition};
+use crate::partition::{AppendError, Leadership, Partition};
 use crate::store::Store;
 
 /// How long a coordinator whose log failed waits before it loads again.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
-/// How often a partition that is about to lead is looked at.
-const LOOK_AFTER: Duration = Duration::from_millis(20);
+/// Deletions of topics that are remembered while there is no state. Beyond: the oldest are forgotten, which leaves the
+/// committed offsets of those topics to be deleted with their groups.
+const PUT_OFF_MAX: usize = 1_024;
 /// Asks that one turn takes.
 const TURN_MAX: usize = 256;
 
@@ -31,7 +35,7 @@ pub(super) struct Runtime {
     mailbox: mpsc::Receiver<Ask>,
     is_loaded: watch::Sender<bool>,
     /// What could not be carried out while there was no state: as few as topics that are deleted meanwhile.
-    put_off: Vec<Command>,
+    put_off: VecDeque<Command>,
     /// Loads that failed one after the other: only the first is worth a line in the log.
     failures: u64,
 }
@@ -47,7 +51,7 @@ impl Runtime {
         mailbox: mpsc::Receiver<Ask>,
         is_loaded: watch::Sender<bool>,
     ) -> Self {
-        Self { partition, store, config, mailbox, is_loaded, put_off: Vec::new(), failures: 0 }
+        Self { partition, store, config, mailbox, is_loaded, put_off: VecDeque::new(), failures: 0 }
     }
 
     /// Ends when nobody can ask any more and all that was appended is committed.
@@ -68,15 +72,29 @@ impl Runtime {
         self.failures = 0;
         self.is_loaded.send_replace(true);
         let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard, epoch);
-        match unwinding(self.serve(&mut serving)).await {
-            Some(Ok(())) => return Err(Ended),
-            Some(Err(Lost(e))) => self.failed(&e.to_string()),
-            // One command must not take the groups of a partition with it for good: its effect was in memory only.
-            None => self.failed("the state machine panicked"),
-        }
+        let served = unwinding(self.serve(&mut serving, epoch)).await;
         self.is_loaded.send_replace(false);
+        let stepped_down = match served {
+            Some(Ok(())) => return Err(Ended),
+            Some(Err(Lost(AppendError::NotLeader))) if self.partition.leading_epoch() != Some(epoch) => {
+                tracing::debug!(partition = %self.partition.name, "coordinator stepped down");
+                true
+            }
+            Some(Err(Lost(e))) => {
+                self.failed(&e.to_string());
+                false
+            }
+            // One command must not take the groups of a partition with it for good: its effect was in memory only.
+            None => {
+                self.failed("the state machine panicked");
+                false
+            }
+        };
         serving.end();
-        self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await
+        match stepped_down {
+            true => Ok(()),
+            false => self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await,
+        }
     }
 
     fn failed(&mut self, error: &str) {
@@ -89,17 +107,29 @@ impl Runtime {
         }
     }
 
+    /// Until this node leads, others are told so, and what is committed is stored.
     async fn wait_for_leadership(&mut self) -> Result<LeaderEpoch, Ended> {
+        let mut follower = Follower::new(self.partition.clone(), self.store.clone());
+        let epoch = self.follow(&mut follower).await;
+        follower.end().await;
+        epoch
+    }
+
+    async fn follow(&mut self, follower: &mut Follower) -> Result<LeaderEpoch, Ended> {
+        let partition = self.partition.clone();
+        let mut following = pin!(follower.follow());
         loop {
-            if let Some(epoch) = self.partition.leading_epoch() {
-                return Ok(epoch);
-            }
-            match self.partition.leadership() {
-                Leadership::Leading => {}
-                Leadership::Starting | Leadership::Following => {
-                    self.refuse_for(LOOK_AFTER, CoordinatorError::LoadInProgress).await?
-                }
-                Leadership::Offline => self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await?,
+            let leadership = partition.leadership();
+            let error = match (leadership, partition.leading_epoch()) {
+                (_, Some(epoch)) => return Ok(epoch),
+                (Leadership::Following, None) => CoordinatorError::NotCoordinator,
+                (Leadership::Starting | Leadership::Leading, None) => CoordinatorError::LoadInProgress,
+                (Leadership::Offline, None) => CoordinatorError::NotAvailable,
+            };
+            tokio::select! {
+                _ = partition.leadership_other_than(leadership) => {}
+                ask = self.mailbox.recv() => self.refuse(ask, error)?,
+                () = &mut following, if leadership == Leadership::Following => {}
             }
         }
     }
@@ -140,13 +170,19 @@ impl Runtime {
             Ask::Call { reply, .. } => answer(reply, Err(error)),
             // There is nothing to count.
             Ask::Count(_) => {}
-            Ask::TopicsDeleted(topics) => self.put_off.push(Command::TopicsDeleted { topics, after: None }),
+            Ask::TopicsDeleted(topics) => {
+                self.put_off.push_back(Command::TopicsDeleted { topics, after: None });
+                if self.put_off.len() > PUT_OFF_MAX {
+                    self.put_off.pop_front();
+                }
+            }
         }
         Ok(())
     }
 
     /// Ends well when nobody can ask any more.
-    async fn serve(&mut self, serving: &mut Serving) -> Result<(), Lost> {
+    async fn serve(&mut self, serving: &mut Serving, epoch: LeaderEpoch) -> Result<(), Lost> {
+        let partition = self.partition.clone();
         serving.carry_out(Command::Loaded, None).await?;
         // Kept until they are appended: what fails is put to the next state.
         for command in self.put_off.clone() {
@@ -162,6 +198,7 @@ impl Runtime {
                 // What is answered makes room.
                 biased;
                 outcome = serving.committed() => serving.commit(outcome)?,
+                _ = partition.leadership_other_than(Leadership::Leading) => return Err(Lost(AppendError::NotLeader)),
                 taken = self.mailbox.recv_many(&mut asks, TURN_MAX), if room => {
                     if taken == 0 {
                         return serving.drain().await;
@@ -171,6 +208,9 @@ impl Runtime {
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if room && due.is_some() => {}
+            }
+            if partition.leading_epoch() != Some(epoch) {
+                return Err(Lost(AppendError::NotLeader));
             }
             // In every turn: however many ask, sessions end in time.
             if serving.has_room() {

@@ -1,8 +1,9 @@
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use millstream_core::controller::{Command, Partition};
-use millstream_core::types::{LeaderEpoch, PeerId};
+use millstream_core::types::{NodeId, PeerId};
 
 use super::*;
+use crate::api::leaders::tests::{led_by, reach};
 use crate::protocol::Encode;
 
 /// An image with these topics and so many partitions of each, on node 1. Ids count from 100.
@@ -60,13 +61,14 @@ fn a_topic_without_name_or_with_an_id_before_its_time_is_refused() {
 
 fn told(wanted: &Wanted, lead: Lead) -> Vec<MetadataResponseTopic> {
     let image = image(&[("orders", 2), ("__consumer_offsets", 1)]);
-    let view = View { image: &image, node: NodeId(1), lead: &|_| lead, operations: i32::MIN };
+    let reach = reach(1, &[1], &[1]);
+    let view = View { image: &image, reach, version: 12, lead: &|_| lead.clone(), operations: i32::MIN };
     view.topics(wanted)
 }
 
 #[test]
 fn each_name_is_answered_once_in_the_order_asked() {
-    let lead = Lead::Here(LeaderEpoch(4));
+    let lead = led_by(1, 4);
     let topics = told(&names(&["none", "orders", "a b", "orders", "__consumer_offsets", ""]), lead);
     let short: Vec<_> = topics
         .iter()
@@ -84,7 +86,7 @@ fn each_name_is_answered_once_in_the_order_asked() {
 #[test]
 fn an_unknown_id_has_no_name() {
     let ids = Wanted::Ids(BTreeSet::from([Uuid::from_u128(7), Uuid::from_u128(100)]));
-    let topics = told(&ids, Lead::Nobody(None));
+    let topics = told(&ids, Lead::default());
     assert_eq!((topics[0].error_code, &topics[0].name), (100, &None));
     assert_eq!(topics[1].error_code, 0);
     assert_eq!(topics[1].partitions[0].error_code, ResponseError::LeaderNotAvailable.code());
@@ -93,7 +95,7 @@ fn an_unknown_id_has_no_name() {
 
 #[test]
 fn every_version_can_say_it() {
-    let topics = told(&Wanted::All, Lead::Here(LeaderEpoch(1)));
+    let topics = told(&Wanted::All, led_by(1, 1));
     assert_eq!(topics.len(), 2);
     for version in 0..=13 {
         let body = MetadataResponse::default()
@@ -110,5 +112,5 @@ fn very_many_names_are_answered() {
     let many: Vec<StrBytes> = (0..200_000).map(|n| StrBytes::from_string(format!("t{}", n % 100_000))).collect();
     let missing = missing_topics(many.iter().map(|name| &**name), &Image::default(), &Default::default());
     assert_eq!(missing.len(), 1_000);
-    assert_eq!(told(&Wanted::Names(many), Lead::Nobody(None)).len(), 100_000);
+    assert_eq!(told(&Wanted::Names(many), Lead::default()).len(), 100_000);
 }

@@ -14,7 +14,7 @@ use millstream_core::types::{PartitionId, Timestamp, TopicPartition};
 use crate::api::compute::{LARGE_BYTES, compute};
 use crate::api::find::Found;
 use crate::api::{Context, errors, now};
-use crate::partition::{Acks, Partition};
+use crate::partition::Acks;
 use crate::protocol::produce::{ProducePartition, ProducePartitionResponse, ProduceRequest, RecordError};
 use crate::protocol::{StrBytes, TopicRef};
 
@@ -39,7 +39,6 @@ pub(super) enum Slot {
         place: usize,
         index: i32,
         log_append_time_ms: i64,
-        partition: Arc<Partition>,
     },
 }
 
@@ -126,7 +125,6 @@ struct Check {
 /// A batch and what its answer will say.
 struct Sound {
     batch: Batch,
-    partition: Arc<Partition>,
     log_append_time_ms: i64,
 }
 
@@ -141,9 +139,9 @@ impl Check {
                     .map_err(|e| refused(p.index, *e, None))
                     .and_then(|topic| self.partition(context, topic, p, budget));
                 match sound {
-                    Ok(Sound { batch, partition, log_append_time_ms }) => {
+                    Ok(Sound { batch, log_append_time_ms }) => {
                         batches.push(batch);
-                        Slot::Pending { place: batches.len() - 1, index: p.index, log_append_time_ms, partition }
+                        Slot::Pending { place: batches.len() - 1, index: p.index, log_append_time_ms }
                     }
                     Err(refused) => Slot::Refused(refused),
                 }
@@ -184,7 +182,7 @@ impl Check {
         // Of the one replica the leader's is the majority. With `write.caching` that it has the batch is enough.
         let acks = if config.write_caching && self.acks == Acks::All { Acks::Leader } else { self.acks };
         let batch = Batch { id: partition.id, header: validated.header, bytes: validated.bytes, acks };
-        Ok(Sound { batch, partition, log_append_time_ms })
+        Ok(Sound { batch, log_append_time_ms })
     }
 
     fn rules<'a>(self, config: &TopicConfig, partition: &'a TopicPartition) -> Rules<'a> {
