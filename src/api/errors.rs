@@ -41,6 +41,8 @@ pub fn of_append(error: &AppendError) -> ResponseError {
         AppendError::Storage => ResponseError::KafkaStorageError,
         AppendError::Producer(ProducerError::StaleEpoch { .. }) => ResponseError::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::NotEnoughReplicas => ResponseError::NotEnoughReplicas,
+        AppendError::NotEnoughReplicasAfterAppend => ResponseError::NotEnoughReplicasAfterAppend,
         AppendError::OffsetOutOfRange => ResponseError::OffsetOutOfRange,
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use millstream_core::partition::{Admission, BatchSequence, ProducerError};
 use millstream_core::record::BatchHeader;
-use millstream_core::types::{LeaderEpoch, Offset, PartitionId};
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId, RaftIndex};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::handle::Leadership;
 use super::shard::{Owned, Shard};
 use crate::log::{DataDir, LogError};
+use crate::raft::Group;
 
 /// Bytes of produced batches of one partition that may wait for their commit. Beyond: they wait to be proposed, which
 /// the bytes of all partitions together bound.
@@ -47,6 +48,12 @@ pub enum AppendError {
     Producer(#[from] ProducerError),
     #[error("offset is outside of the log")]
     OffsetOutOfRange,
+    /// `min.insync.replicas`; nothing was appended.
+    #[error("fewer replicas are in sync than min.insync.replicas")]
+    NotEnoughReplicas,
+    /// It was appended, and may be read.
+    #[error("fewer replicas were in sync than min.insync.replicas when the batch was committed")]
+    NotEnoughReplicasAfterAppend,
 }
 
 pub type AppendOutcome = Result<Appended, AppendError>;
@@ -124,6 +131,8 @@ pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 /// A reply that waits for a commit.
 pub(super) struct Parked {
     pub last_offset: Offset,
+    /// Of its entry, or of a later one.
+    pub index: RaftIndex,
     pub reply: Reply,
 }
 
@@ -148,7 +157,7 @@ impl Shard {
     /// Appends, or lets the batch wait behind what is not yet committed.
     pub(super) fn append(&mut self, append: Append) {
         match self.owned.get_mut(&append.id) {
-            Some(owned) if !owned.waiting.is_empty() || !owned.has_room(append.bytes.len()) => {
+            Some(owned) if !owned.waiting.is_empty() || !owned.may_propose(append.bytes.len()) => {
                 owned.waiting.push_back(append);
             }
             _ => self.append_now(append),
@@ -158,7 +167,7 @@ impl Shard {
     /// Appends what waited, as far as there is room now.
     pub(super) fn append_waiting(&mut self, id: PartitionId) {
         while let Some(owned) = self.owned.get_mut(&id)
-            && owned.waiting.front().is_some_and(|next| owned.has_room(next.bytes.len()))
+            && owned.waiting.front().is_some_and(|next| owned.may_propose(next.bytes.len()))
             && let Some(next) = owned.waiting.pop_front()
         {
             self.append_now(next);
@@ -170,6 +179,9 @@ impl Shard {
         let Some(owned) = self.owned.get_mut(&id) else {
             return ticket.fill(place, Err(AppendError::NotLeader));
         };
+        if acks == Acks::All && !owned.has_enough_in_sync() {
+            return ticket.fill(place, Err(AppendError::NotEnoughReplicas));
+        }
         let (appended, is_new) = match owned.admit(&header, bytes, &self.shared.dir, false) {
             Ok(placed) => placed,
             Err(refused) => {
@@ -180,7 +192,7 @@ impl Shard {
         let reply = Reply::Produce { ticket, place, appended };
         let committed = appended.last_offset < owned.shared.high_watermark();
         match acks {
-            Acks::All if !committed => owned.parked.push_back(Parked { last_offset: appended.last_offset, reply }),
+            Acks::All if !committed => owned.park(appended.last_offset, reply),
             // Answered when the turn has written.
             Acks::Leader if is_new => owned.on_write.push(reply),
             _ => reply.finish(Ok(()), appended.log_start),
@@ -197,8 +209,7 @@ impl Shard {
                 Err(AppendError::NotLeader)
             }
             Some(owned) => owned.admit(&header, bytes, &self.shared.dir, last_room).map(|(appended, _)| {
-                let parked = Parked { last_offset: appended.last_offset, reply: Reply::Internal(committed) };
-                owned.parked.push_back(parked);
+                owned.park(appended.last_offset, Reply::Internal(committed));
                 appended
             }),
             None => Err(AppendError::NotLeader),
@@ -216,9 +227,61 @@ impl Shard {
 }
 
 impl Owned {
-    /// Whether so many bytes more may be on their way. One batch always may.
-    fn has_room(&self, bytes: usize) -> bool {
+    /// Whether so many bytes more may be on their way: one batch always may, but none while the leadership is being
+    /// handed over.
+    fn may_propose(&self, bytes: usize) -> bool {
+        let is_handed_over = |group: &Group| group.replica().leader_transferee().is_some();
+        if self.group.as_ref().is_some_and(is_handed_over) {
+            return false;
+        }
         self.uncommitted_bytes == 0 || self.uncommitted_bytes + bytes as u64 <= UNCOMMITTED_BYTES_MAX
+    }
+
+    /// Lets a reply wait for the commit of an offset that is in the log.
+    fn park(&mut self, last_offset: Offset, reply: Reply) {
+        let index = self.group.as_ref().map_or(RaftIndex(0), |g| g.replica().last_index());
+        self.parked.push_back(Parked { last_offset, index, reply });
+    }
+
+    /// Answers what is committed, and on as many disks as `min.insync.replicas` wants.
+    pub(super) fn answer_committed(&mut self) {
+        let high_watermark = self.shared.high_watermark();
+        if self.parked.front().is_none_or(|p| p.last_offset >= high_watermark) {
+            return;
+        }
+        let (acked, log_start) = (self.acked_index(), self.shared.log_start());
+        let has_enough = self.has_enough_in_sync();
+        while let Some(parked) =
+            self.parked.pop_front_if(|p| p.last_offset < high_watermark && (p.index <= acked || !has_enough))
+        {
+            let outcome = if parked.index <= acked { Ok(()) } else { Err(AppendError::NotEnoughReplicasAfterAppend) };
+            parked.reply.finish(outcome, log_start);
+        }
+    }
+
+    /// The last entry that so many voters have on disk as `min.insync.replicas` wants. A commit says so of a majority.
+    fn acked_index(&self) -> RaftIndex {
+        let all = RaftIndex(u64::MAX);
+        let Some(group) = self.group.as_ref().filter(|g| g.has_others() && g.is_leader()) else { return all };
+        let voters = group.replica().membership().voters.len();
+        let wanted = self.shared.config().min_insync_replicas.min(voters);
+        if wanted <= voters / 2 + 1 {
+            return all;
+        }
+        let voters = group.replica().progress().filter(|(_, p)| p.is_voter);
+        let mut matched: Vec<RaftIndex> = voters.map(|(_, p)| p.matched).collect();
+        matched.sort_unstable_by(|a, b| b.cmp(a));
+        matched.get(wanted - 1).copied().unwrap_or(RaftIndex(0))
+    }
+
+    /// Whether as many replicas are in sync as `min.insync.replicas` wants. It never wants more than there are (Kafka
+    /// `Partition.effectiveMinIsr`). A replica that does not lead has its own answer.
+    pub(super) fn has_enough_in_sync(&self) -> bool {
+        let Some(group) = self.group.as_ref().filter(|g| self.shared.is_leading() && g.has_others()) else {
+            return true;
+        };
+        let voters = group.replica().membership().voters.len();
+        self.in_sync.nodes().len() >= self.shared.config().min_insync_replicas.min(voters)
     }
 
     /// Gives a batch its place. The flag says whether it is new to the log. `last_room`: it may take what is kept free

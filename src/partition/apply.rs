@@ -61,9 +61,6 @@ impl Shard {
         }
         let shared = &owned.shared;
         let log_start = shared.log_start();
-        while let Some(parked) = owned.parked.pop_front_if(|p| p.last_offset < high_watermark) {
-            parked.reply.finish(Ok(()), log_start);
-        }
         while let Some((_, reply)) = owned.trims.pop_front_if(|(index, _)| *index <= last) {
             reply.finish(Ok(()), log_start);
         }

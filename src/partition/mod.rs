@@ -6,6 +6,7 @@ mod announce;
 mod append;
 mod apply;
 mod cleaner;
+mod hand_over;
 mod handle;
 mod in_sync;
 mod keep;

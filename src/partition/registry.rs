@@ -456,6 +456,27 @@ impl Partitions {
         }
     }
 
+    /// Hands the leadership of a partition to another node's replica. False: this node does not lead it, or the other
+    /// is not in sync; else it is under way.
+    pub async fn transfer(&self, id: PartitionId, to: NodeId) -> bool {
+        let (reply, done) = oneshot::channel();
+        self.shard(id).send(Ask::Transfer { id, to, reply }).await.is_ok() && done.await.unwrap_or(false)
+    }
+
+    /// Hands over every leadership that another node can take, before a stop. Ends when that is done.
+    pub async fn hand_over(&self) {
+        let mut waiting = Vec::new();
+        for shard in &self.shards {
+            let (reply, done) = oneshot::channel();
+            if shard.send(Ask::HandOver { reply }).await.is_ok() {
+                waiting.push(done);
+            }
+        }
+        for done in waiting {
+            drop(done.await);
+        }
+    }
+
     /// Ends the shards once everything they hold is flushed and saved.
     pub async fn stop(&self) {
         let mut waiting = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::partition::{ProducerSnapshot, Producers};
 use millstream_core::replica::HardState;
-use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm, Timestamp};
+use millstream_core::types::{NodeId, Offset, PartitionId, RaftIndex, RaftTerm, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -71,6 +71,16 @@ pub(super) enum Ask {
     InstallCompacted {
         done: Box<Done>,
         reply: oneshot::Sender<bool>,
+    },
+    /// Hand the leadership of a partition to another node's replica, if it can take it.
+    Transfer {
+        id: PartitionId,
+        to: NodeId,
+        reply: oneshot::Sender<bool>,
+    },
+    /// Hand over every leadership that another replica can take; answers when none is left, or no more will go.
+    HandOver {
+        reply: oneshot::Sender<()>,
     },
     /// Forget idle producers.
     ExpireProducers,
@@ -158,7 +168,7 @@ pub(super) struct Shard {
     pub told_to: Tells,
     pub owned: HashMap<PartitionId, Owned>,
     /// Partitions with work for raft in this turn.
-    touched: Vec<PartitionId>,
+    pub touched: Vec<PartitionId>,
     /// Partitions whose checkpoint is behind.
     pub unsaved: HashSet<PartitionId>,
     pub halted: HashSet<PartitionId>,
@@ -168,6 +178,8 @@ pub(super) struct Shard {
     /// Openings to be answered when all of their partitions lead.
     pub openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
     stopping: Option<oneshot::Sender<()>>,
+    /// To be answered when no leadership is left to be handed over.
+    pub handing_over: Option<oneshot::Sender<()>>,
     /// Messages of this turn to other nodes.
     pub posts: Posts,
     #[cfg(test)]
@@ -192,6 +204,7 @@ impl Shard {
             incarnations: 0,
             openings: Vec::new(),
             stopping: None,
+            handing_over: None,
             posts: Posts::default(),
             #[cfg(test)]
             has_crashed: false,
@@ -234,6 +247,7 @@ impl Shard {
             while !self.touched.is_empty() {
                 self.turn();
             }
+            self.hand_over();
             if self.has_stopped() {
                 return;
             }
@@ -250,6 +264,8 @@ impl Shard {
                 answer(reply, producers.unwrap_or_default());
             }
             Ask::Open { partitions, reply } => self.open(partitions, reply),
+            Ask::Transfer { id, to, reply } => answer(reply, self.transfer(id, to)),
+            Ask::HandOver { reply } => self.handing_over = Some(reply),
             Ask::Step(incoming) => self.step(incoming),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetConfig { id, config } => {
@@ -289,7 +305,7 @@ impl Shard {
     }
 
     /// Lets raft work where something happened, writes, and asks for one flush of all of it.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let (now, at) = ((self.shared.clock)(), Instant::now());
         let (mut plain, mut elected) = (Round::default(), Round::default());
         for id in std::mem::take(&mut self.touched) {
@@ -333,6 +349,12 @@ impl Shard {
                 self.read_for_followers(id, work.fetches);
             }
             self.apply(id, work.committed, at);
+            if let Some(owned) = self.owned.get_mut(&id) {
+                owned.answer_committed();
+                if !owned.waiting.is_empty() {
+                    self.append_waiting(id);
+                }
+            }
             self.keep_synced_end(id, at, &mut plain.batch);
         }
         self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);

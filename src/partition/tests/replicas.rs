@@ -216,3 +216,62 @@ async fn a_follower_that_missed_much_catches_up_from_the_log() {
     cluster.net.isolate(late, false);
     cluster.agree(0, 300).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leadership_is_handed_over_while_producers_write() {
+    let cluster = Cluster::start().await;
+    let mut end = 0;
+    for round in 0..6 {
+        let leader = cluster.leader(0, 0).await;
+        let heir = leader % 3 + 1;
+        assert!(cluster.node(leader).partitions.transfer(id(0), NodeId(heir)).await);
+        match cluster.node(leader).produce(0, batch(&format!("{round}"), 1), Acks::All).await {
+            Ok(appended) => {
+                assert_eq!(appended.base_offset, Offset(end));
+                end += 1;
+            }
+            Err(refused) => assert_eq!(refused, AppendError::NotLeader),
+        }
+        assert_eq!(cluster.leader(0, leader).await, heir);
+    }
+    cluster.agree(0, end).await;
+    let leader = cluster.leader(0, 0).await;
+    let other = cluster.node(leader % 3 + 1);
+    assert!(!other.partitions.transfer(id(0), NodeId(leader)).await, "it does not lead");
+    assert!(!cluster.node(leader).partitions.transfer(id(0), NodeId(9)).await, "nobody there");
+    // A node that is about to stop gives away all that it leads.
+    cluster.node(leader).partitions.hand_over().await;
+    assert!((0..3).all(|p| !cluster.node(leader).get(p).is_leading()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_in_sync_refuse_what_wants_all() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(0, 0).await;
+    let node = cluster.node(leader);
+    let config = |min_insync_replicas| Arc::new(TopicConfig { min_insync_replicas, ..TopicConfig::default() });
+    node.partitions.set_config(id(0), config(3)).await;
+    node.produce(0, batch("all three", 1), Acks::All).await.unwrap();
+    let gone = leader % 3 + 1;
+    cluster.net.isolate(gone, true);
+    // Appended and committed, but the third has not got it when it is found dead.
+    let produced = tokio::spawn({
+        let (partitions, bytes) = (node.partitions.clone(), batch("two", 1));
+        async move { Node { partitions }.produce(0, bytes, Acks::All).await }
+    });
+    eventually("it is committed", || node.get(0).high_watermark() == Offset(2)).await;
+    node.partitions.set_dead(HashSet::from([NodeId(gone)]));
+    assert_eq!(produced.await.unwrap(), Err(AppendError::NotEnoughReplicasAfterAppend));
+    let refused = node.produce(0, batch("x", 1), Acks::All).await;
+    assert_eq!(refused, Err(AppendError::NotEnoughReplicas));
+    node.produce(0, batch("the leader's word is enough", 1), Acks::Leader).await.unwrap();
+    node.partitions.set_config(id(0), config(2)).await;
+    assert_eq!(node.produce(0, batch("two are enough", 1), Acks::All).await.unwrap().base_offset, Offset(3));
+    let isr = node.partitions.leaders().get(id(0)).unwrap().isr;
+    assert!(isr.len() == 2 && !isr.contains(&NodeId(gone)));
+    cluster.net.isolate(gone, false);
+    node.partitions.set_dead(HashSet::new());
+    eventually("it is in sync again", || node.partitions.leaders().get(id(0)).unwrap().isr.len() == 3).await;
+    node.partitions.set_config(id(0), config(3)).await;
+    assert_eq!(node.produce(0, batch("all three", 1), Acks::All).await.unwrap().base_offset, Offset(4));
+}
