@@ -226,6 +226,12 @@ impl Partitions {
         self.shared.peers.store(Arc::new(peers));
     }
 
+    /// The other nodes of the cluster.
+    pub fn nodes(&self) -> HashSet<NodeId> {
+        let peers = self.shared.peers.load();
+        peers.values().copied().filter(|node| *node != self.shared.identity.node).collect()
+    }
+
     /// Which nodes are silent. One that was and is no more is told who leads what.
     pub fn set_dead(&self, dead: HashSet<NodeId>) {
         let before = self.shared.dead.swap(Arc::new(dead));
