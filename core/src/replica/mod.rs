@@ -56,8 +56,8 @@ pub struct HardState {
 pub struct Start {
     pub peer: PeerId,
     pub membership: Membership,
-    /// Index of the entry that made it; conf changes up to there are not applied again. Not above `last`: a log that
-    /// ends before it has lost something.
+    /// Index of the entry that made it; conf changes up to there are not applied again. Beyond `last` where a snapshot
+    /// brought it and the entries after that have not come yet.
     pub membership_index: RaftIndex,
     pub hard_state: HardState,
     /// Index and term of the entry before the first in the log.

@@ -54,9 +54,9 @@ impl LogState {
         let raised = last_term > start.hard_state.term.0;
         hard_state.term = start.hard_state.term.0.max(last_term).max(start.before_first.1.0);
         hard_state.vote = if raised { 0 } else { start.hard_state.vote.0 };
-        assert!(start.membership_index.0 <= last_index, "the entry that made {:?} is lost", start.membership);
-        let known = start.applied.max(start.membership_index).max(settled(&start.unapplied));
-        hard_state.commit = known.0.max(start.hard_state.commit.0.min(last_index));
+        // A membership is made by what is committed.
+        let known = start.membership_index.max(start.hard_state.commit).0.min(last_index);
+        hard_state.commit = known.max(start.applied.0).max(settled(&start.unapplied).0);
         let tail: VecDeque<RaftEntry> = start.unapplied.iter().map(|e| e.to_raft()).collect();
         let before_tail = start.applied.0;
         let log_end = tail.back().map_or(before_tail, |e| e.index);

@@ -2,38 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::replica::{Entry, EntryKind};
+use millstream_core::replica::{Entry, EntryKind, SnapshotMeta};
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm};
+
+use super::log::{Log, end_after};
 
 #[derive(Default)]
 pub struct Checks {
     /// Every entry that any replica saw committed; the first has index 2.
     committed: Vec<Entry>,
+    /// The offset after each.
+    ends: Vec<Offset>,
     leaders: BTreeMap<RaftTerm, PeerId>,
     /// Numbers of the batches that were acknowledged, by index.
     acknowledged: BTreeMap<RaftIndex, u32>,
-}
-
-/// The offset after an entry.
-fn end_after(end: Offset, entry: &Entry) -> Offset {
-    match entry.kind {
-        EntryKind::Batch(d) => {
-            assert_eq!(d.base_offset, end, "a batch begins where the one before ends, {entry:?}");
-            end.plus(i64::from(d.count))
-        }
-        EntryKind::Empty | EntryKind::TrimPrefix(_) | EntryKind::ConfChange(_) | EntryKind::ConfSettled => end,
-    }
-}
-
-/// The end offset of a log; offsets have no holes, indexes neither, and terms rise.
-pub fn log_end(log: &[Entry]) -> Offset {
-    let mut end = Offset::ZERO;
-    for (position, entry) in log.iter().enumerate() {
-        assert_eq!(entry.index.0, position as u64 + 2, "indexes have no holes");
-        assert!(position == 0 || log[position - 1].term <= entry.term, "terms rise");
-        end = end_after(end, entry);
-    }
-    end
+    reads: usize,
 }
 
 impl Checks {
@@ -43,36 +26,57 @@ impl Checks {
         assert_eq!(leader, peer, "two leaders in term {term}");
     }
 
-    /// The same entry is committed everywhere, and a majority has it on disk.
-    pub fn commits(&mut self, entry: Entry, on_disk: usize, voters: usize) {
+    /// The same entry is committed everywhere, and `is_decided` when it is first seen.
+    pub fn commits(&mut self, entry: &Entry, is_decided: impl FnOnce() -> bool) {
         let place = entry.index.0 as usize - 2;
         match self.committed.get(place) {
-            Some(before) => assert_eq!(before, &entry, "two entries are committed at one index"),
+            Some(before) => assert_eq!(before, entry, "two entries are committed at one index"),
             None => {
                 assert_eq!(self.committed.len(), place, "commits leave no hole");
-                assert!(on_disk * 2 > voters, "{entry:?} is committed with {on_disk} of {voters} disks");
-                self.committed.push(entry);
+                assert!(is_decided(), "{entry:?} is committed without a majority");
+                let at = self.ends.last().copied().unwrap_or(Offset::ZERO);
+                self.ends.push(end_after(at, entry));
+                self.committed.push(entry.clone());
             }
         }
+    }
+
+    /// A snapshot stands for what is committed, and gives where that ends.
+    pub fn installs(&self, meta: &SnapshotMeta) -> Offset {
+        let place = meta.index.0.checked_sub(2).map(|place| place as usize);
+        let Some(place) = place else { return Offset::ZERO };
+        assert_eq!(self.committed.get(place).map(|e| e.term), Some(meta.term), "{meta:?} is of what is committed");
+        self.ends[place]
     }
 
     pub fn acknowledge(&mut self, index: RaftIndex, number: u32) {
         self.acknowledged.insert(index, number);
     }
 
-    /// All that was acknowledged is in this log, at its place.
-    pub fn assert_holds_all(&self, log: &[Entry]) {
-        log_end(log);
+    pub fn last_acknowledged(&self) -> RaftIndex {
+        self.acknowledged.last_key_value().map_or(RaftIndex(0), |(index, _)| *index)
+    }
+
+    /// Who asks sees what was acknowledged before.
+    pub fn reads(&mut self, index: RaftIndex, acknowledged: RaftIndex) {
+        assert!(index >= acknowledged, "a read at {index} after {acknowledged} was acknowledged");
+        self.reads += 1;
+    }
+
+    /// What was acknowledged is committed, and all that is committed is in this log, at its place.
+    pub fn assert_holds_all(&self, log: &Log) {
         for (index, number) in &self.acknowledged {
-            let entry = log.get(index.0 as usize - 2);
+            let entry = self.committed.get(index.0 as usize - 2);
             let crc = entry.and_then(|e| if let EntryKind::Batch(d) = e.kind { Some(d.crc) } else { None });
             assert_eq!(crc, Some(*number), "acknowledged batch at {index}");
         }
-        assert!(log.len() >= self.committed.len() && log[..self.committed.len()] == self.committed[..]);
+        assert!(self.committed.iter().all(|entry| log.holds(entry)), "the log lacks something that is committed");
+        assert_eq!(self.ends.last().copied(), self.committed.last().and_then(|e| log.end_at(e.index)));
     }
 
-    pub fn assert_progress(&self, batches: usize) {
+    pub fn assert_progress(&self, batches: usize, reads: usize) {
         assert!(self.acknowledged.len() >= batches, "only {} batches were acknowledged", self.acknowledged.len());
+        assert!(self.reads >= reads, "only {} reads were answered", self.reads);
     }
 
     /// Terms that had a leader.
@@ -80,8 +84,7 @@ impl Checks {
         self.leaders.len()
     }
 
-    /// All that happened, to be compared.
-    pub fn story(&self) -> (Vec<Entry>, BTreeMap<RaftTerm, PeerId>, BTreeMap<RaftIndex, u32>) {
-        (self.committed.clone(), self.leaders.clone(), self.acknowledged.clone())
+    pub fn committed(&self) -> &[Entry] {
+        &self.committed
     }
 }

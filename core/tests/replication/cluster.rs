@@ -1,15 +1,17 @@
-//! Nodes, a network, a clock and what goes wrong with them.
+//! Nodes, a network and a clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_core::replica::{BatchDescriptor, EntryKind, Fetch, Message, StepError};
+use millstream_core::replica::{BatchDescriptor, EntryKind, Fetch, Membership, Message, StepError};
 use millstream_core::types::{PeerId, RaftIndex, RaftTerm};
 
 use super::chance::Chance;
-use super::checks::{Checks, log_end};
-use super::node::{Done, Node};
+use super::checks::Checks;
+use super::node::{Crash, Done, Node};
 
 const TICK_MS: u64 = 100;
+/// After this a snapshot that was sent and is not installed is given up.
+const SNAPSHOT_MS: u64 = 1_500;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
@@ -17,97 +19,146 @@ pub enum Faults {
     All,
 }
 
-enum Event {
+/// What may happen to a cluster by itself.
+#[derive(Clone, Copy)]
+pub struct Story {
+    pub voters: u64,
+    pub learners: u64,
+    pub faults: Faults,
+    /// Members come and go, disks are lost and replaced, leaderships are handed over.
+    pub changes: bool,
+    /// Logs lose their beginnings.
+    pub compacts: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
     Tick(usize),
     Deliver(Vec<u8>),
+    /// What a snapshot stands for has arrived; its message may be stepped.
+    Snapshot { node: usize, boot: u64, bytes: Vec<u8> },
+    GiveUp { node: usize, boot: u64, to: PeerId },
     Flushed { node: usize, boot: u64, number: u64 },
     Fetched { node: usize, boot: u64, fetch: Fetch },
     Propose,
+    Read,
     Trouble,
+    Change,
     Restart(usize),
     Heal(usize),
+    Join { from: usize, to: usize },
 }
 
 pub struct Cluster {
-    nodes: Vec<Node>,
-    voters: Vec<PeerId>,
-    learners: Vec<PeerId>,
-    chance: Chance,
-    faults: Faults,
-    now: u64,
+    pub(super) seed: u64,
+    /// By peer id, which counts from 1.
+    pub(super) nodes: Vec<Node>,
+    pub(super) chance: Chance,
+    pub(super) story: Story,
+    pub(super) now: u64,
     /// By time, then in the order of their making.
     events: BTreeMap<(u64, u64), Event>,
     made: u64,
-    /// Nodes that nobody hears, or that hear nobody.
-    mute: BTreeSet<usize>,
-    deaf: BTreeSet<usize>,
+    /// Nodes that nobody hears, or that hear nobody; and single ways.
+    pub(super) mute: BTreeSet<usize>,
+    pub(super) deaf: BTreeSet<usize>,
+    pub(super) cut: BTreeSet<(usize, usize)>,
     /// Slow disks.
-    slow: BTreeSet<usize>,
+    pub(super) slow: BTreeSet<usize>,
+    /// Members that are to go; deleted when the change is settled.
+    pub(super) leaving: BTreeSet<PeerId>,
     /// Proposals not yet acknowledged, by node, index and term.
     proposed: BTreeMap<(usize, RaftIndex, RaftTerm), u32>,
     batches: u32,
+    /// What was acknowledged when a read was asked, by node, boot and number.
+    reads: BTreeMap<(usize, u64, u64), RaftIndex>,
     fetches: usize,
+    pub(super) snapshots: usize,
+    pub(super) changes: usize,
+    pub(super) wiped: usize,
+    /// A sum over all that happened.
+    trace: u64,
     pub checks: Checks,
 }
 
 impl Cluster {
-    pub fn new(seed: u64, voters: u64, learners: u64, faults: Faults) -> Self {
+    pub fn new(seed: u64, story: Story) -> Self {
+        let voters: Vec<PeerId> = (1..=story.voters).map(PeerId).collect();
+        let learners: Vec<PeerId> = (story.voters + 1..=story.voters + story.learners).map(PeerId).collect();
+        let peers = voters.iter().chain(&learners);
         let mut cluster = Self {
-            nodes: (1..=voters + learners).map(|peer| Node::new(PeerId(peer))).collect(),
-            voters: (1..=voters).map(PeerId).collect(),
-            learners: (voters + 1..=voters + learners).map(PeerId).collect(),
+            seed,
+            nodes: peers.map(|peer| Node::founder(*peer, &voters, &learners)).collect(),
             chance: Chance::new(seed),
-            faults,
+            story,
             now: 0,
             events: BTreeMap::new(),
             made: 0,
             mute: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            cut: BTreeSet::new(),
             slow: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             proposed: BTreeMap::new(),
             batches: 0,
+            reads: BTreeMap::new(),
             fetches: 0,
+            snapshots: 0,
+            changes: 0,
+            wiped: 0,
+            trace: 0,
             checks: Checks::default(),
         };
         for node in 0..cluster.nodes.len() {
-            let first_tick = cluster.chance.below(TICK_MS);
-            cluster.at(first_tick, Event::Tick(node));
-            cluster.start(node);
+            cluster.begin(node);
         }
         cluster.at(0, Event::Propose);
-        if faults == Faults::All {
+        cluster.at(300, Event::Read);
+        if story.faults == Faults::All {
             cluster.at(500, Event::Trouble);
+        }
+        if story.changes {
+            cluster.at(700, Event::Change);
         }
         cluster
     }
 
-    fn at(&mut self, after_ms: u64, event: Event) {
+    /// Starts a node that was never started.
+    pub(super) fn begin(&mut self, node: usize) {
+        let first_tick = self.chance.below(TICK_MS);
+        self.at(first_tick, Event::Tick(node));
+        self.start(node);
+    }
+
+    pub(super) fn at(&mut self, after_ms: u64, event: Event) {
         self.made += 1;
         self.events.insert((self.now + after_ms, self.made), event);
     }
 
-    fn start(&mut self, node: usize) {
-        self.nodes[node].start(&self.voters, &self.learners);
+    pub(super) fn start(&mut self, node: usize) {
+        self.nodes[node].start(self.seed);
         self.work(node);
     }
 
-    pub fn crash(&mut self, node: usize) {
-        let unsynced = self.nodes[node].unsynced() as u64;
-        let reached = self.chance.below(unsynced + 1) as usize;
-        self.nodes[node].crash(reached);
+    pub fn crash(&mut self, node: usize, how: Crash) {
+        self.nodes[node].crash(how);
     }
 
     pub fn leader(&self) -> Option<usize> {
         let leads = |n: &&Node| n.replica.as_ref().is_some_and(|r| r.is_leader());
         // One that was deposed may not know it yet.
         let newest = self.nodes.iter().filter(leads).max_by_key(|n| n.replica.as_ref().map(|r| r.term()));
-        newest.map(|n| n.peer.0 as usize - 1)
+        newest.map(|n| self.place(n.peer))
+    }
+
+    pub(super) fn place(&self, peer: PeerId) -> usize {
+        peer.0 as usize - 1
     }
 
     /// A voter that does not lead.
     pub fn follower(&self) -> usize {
         let leader = self.leader().expect("there is a leader");
-        (0..self.voters.len()).find(|n| *n != leader).expect("more than one voter")
+        (0..self.story.voters as usize).find(|n| *n != leader).expect("more than one voter")
     }
 
     pub fn transfer_leader_to(&mut self, node: usize) {
@@ -122,22 +173,61 @@ impl Cluster {
         self.fetches
     }
 
+    /// Snapshots that were installed.
+    pub fn snapshots(&self) -> usize {
+        self.snapshots
+    }
+
+    /// Changes of the members that were proposed, and disks that were lost.
+    pub fn changes(&self) -> (usize, usize) {
+        (self.changes, self.wiped)
+    }
+
+    /// A sum over every event, with its time and every byte of a message.
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
     pub fn run_ms(&mut self, ms: u64) {
         let until = self.now + ms;
         while let Some(entry) = self.events.first_entry().filter(|e| e.key().0 <= until) {
             self.now = entry.key().0;
             let event = entry.remove();
+            self.note(&event);
             self.carry_out(event);
         }
         self.now = until;
     }
 
-    /// Ends all trouble; then everybody agrees on all that was acknowledged.
+    fn note(&mut self, event: &Event) {
+        self.note_word(self.now);
+        match event {
+            Event::Deliver(bytes) => self.note_bytes(1, bytes),
+            Event::Snapshot { node, bytes, .. } => self.note_bytes(2 | (*node as u64) << 8, bytes),
+            Event::Flushed { node, number, .. } => self.note_word(3 | (*node as u64) << 8 | number << 16),
+            Event::Tick(node) => self.note_word(4 | (*node as u64) << 8),
+            other => self.note_bytes(5, format!("{other:?}").as_bytes()),
+        }
+    }
+
+    fn note_bytes(&mut self, kind: u64, bytes: &[u8]) {
+        self.note_word(kind);
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.note_word(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.note_word(u64::from(*byte)));
+    }
+
+    fn note_word(&mut self, word: u64) {
+        self.trace = (self.trace ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29);
+    }
+
+    /// Ends all trouble; then everybody agrees on all that was acknowledged, and every change has come to its end.
     pub fn heal_and_settle(&mut self) {
-        self.faults = Faults::None;
-        (self.mute, self.deaf, self.slow) = Default::default();
+        self.story.faults = Faults::None;
+        self.story.changes = false;
+        (self.mute, self.deaf, self.cut, self.slow) = Default::default();
         for node in 0..self.nodes.len() {
-            if self.nodes[node].replica.is_none() {
+            if self.nodes[node].replica.is_none() && !self.nodes[node].is_gone {
                 self.start(node);
             }
         }
@@ -145,42 +235,78 @@ impl Cluster {
         let leader = self.leader().expect("a leader is found once the network works");
         // Nothing more is proposed; what is on its way arrives.
         self.events.retain(|_, e| !matches!(e, Event::Propose));
-        self.run_ms(3_000);
+        self.run_ms(4_000);
         let log = self.nodes[leader].log.clone();
         self.checks.assert_holds_all(&log);
-        for node in &self.nodes {
-            assert!(node.log == log, "{} differs from the leader's log", node.peer);
-            assert_eq!(node.applied, RaftIndex(log.len() as u64 + 1), "{} has applied all", node.peer);
+        let membership = self.membership(leader).clone();
+        assert!(membership.is_settled, "{membership:?} is settled in the end");
+        for node in membership.peers().map(|peer| &self.nodes[self.place(peer)]).filter(|n| !n.is_gone) {
+            assert_eq!(node.log.last(), log.last(), "{} has the leader's log", node.peer);
+            assert_eq!(node.log.end(), log.end(), "{} ends where the leader ends", node.peer);
+            assert_eq!(node.applied, log.last().0, "{} has applied all", node.peer);
+            let differs = node.log.entries().iter().find(|e| !log.holds(e));
+            assert_eq!(differs, None, "of {} differs from the leader's log", node.peer);
+            assert_eq!(*node.replica.as_ref().expect("it runs").membership(), membership, "of {}", node.peer);
         }
+    }
+
+    pub(super) fn membership(&self, node: usize) -> &Membership {
+        self.nodes[node].replica.as_ref().expect("it runs").membership()
+    }
+
+    /// A node that has not been started again since it was asked.
+    fn is_same(&self, node: usize, boot: u64) -> bool {
+        self.nodes[node].boot == boot && self.nodes[node].replica.is_some()
     }
 
     fn carry_out(&mut self, event: Event) {
         match event {
             Event::Tick(node) => {
+                if self.nodes[node].is_gone {
+                    return;
+                }
                 if let Some(replica) = &mut self.nodes[node].replica {
                     replica.tick();
                 }
                 self.at(TICK_MS, Event::Tick(node));
                 self.work(node);
             }
-            Event::Deliver(bytes) => self.deliver(&bytes),
+            Event::Deliver(bytes) => self.deliver(bytes),
+            Event::Snapshot { node, boot, bytes } => {
+                if self.is_same(node, boot) {
+                    self.step(node, Message::decode(&bytes).expect("what was encoded is read"));
+                }
+            }
+            Event::GiveUp { node, boot, to } => {
+                if let (true, Some(replica)) = (self.is_same(node, boot), &mut self.nodes[node].replica)
+                    && replica.needs_snapshot(to)
+                {
+                    replica.report_snapshot(to, false);
+                    self.work(node);
+                }
+            }
             Event::Flushed { node, boot, number } => {
-                if self.nodes[node].boot == boot && self.nodes[node].replica.is_some() {
+                if self.is_same(node, boot) {
                     let send = self.nodes[node].flushed(number);
+                    if self.story.compacts && self.chance.percent(1) {
+                        self.nodes[node].compact();
+                    }
                     self.send(node, send);
                     self.work(node);
                 }
             }
             Event::Fetched { node, boot, fetch } => {
-                if self.nodes[node].boot == boot {
+                if self.is_same(node, boot) {
                     self.nodes[node].fetch(fetch);
                     self.work(node);
                 }
             }
             Event::Propose => self.propose(),
+            Event::Read => self.read(),
             Event::Trouble => self.trouble(),
+            Event::Change => self.change(),
             Event::Restart(node) => {
-                if self.nodes[node].replica.is_none() {
+                if self.nodes[node].replica.is_none() && !self.nodes[node].is_gone {
                     self.start(node);
                 }
             }
@@ -189,12 +315,28 @@ impl Cluster {
                 self.deaf.remove(&node);
                 self.slow.remove(&node);
             }
+            Event::Join { from, to } => {
+                self.cut.remove(&(from, to));
+            }
         }
     }
 
-    fn deliver(&mut self, bytes: &[u8]) {
-        let message = Message::decode(bytes).expect("what was encoded is read");
-        let node = message.to().0 as usize - 1;
+    fn deliver(&mut self, bytes: Vec<u8>) {
+        let message = Message::decode(&bytes).expect("what was encoded is read");
+        let node = self.place(message.to());
+        if self.nodes[node].replica.is_none() {
+            return;
+        }
+        let Some(meta) = message.snapshot() else { return self.step(node, message) };
+        // What it stands for is fetched first.
+        let end = self.checks.installs(&meta);
+        self.nodes[node].fetched.push((meta.index, end));
+        let boot = self.nodes[node].boot;
+        let takes = 10 + self.chance.below(500);
+        self.at(takes, Event::Snapshot { node, boot, bytes });
+    }
+
+    fn step(&mut self, node: usize, message: Message) {
         let Some(replica) = &mut self.nodes[node].replica else { return };
         match replica.step(message) {
             Ok(()) => self.work(node),
@@ -204,18 +346,29 @@ impl Cluster {
         }
     }
 
-    fn work(&mut self, node: usize) {
-        let Done { send, committed, fetches, flush } = self.nodes[node].work();
+    pub(super) fn work(&mut self, node: usize) {
+        let Done { send, committed, installed, reads, fetches, flush } = self.nodes[node].work();
         let boot = self.nodes[node].boot;
         if let Some(replica) = self.nodes[node].replica.as_ref().filter(|r| r.is_leader()) {
             self.checks.leads(replica.term(), self.nodes[node].peer);
         }
+        self.snapshots += usize::from(installed.is_some());
         for entry in committed {
-            let voters = self.voters.len();
-            let on_disk = self.nodes[..voters].iter().filter(|n| n.disk.holds(&entry)).count();
-            self.checks.commits(entry.clone(), on_disk, voters);
+            let nodes = &self.nodes;
+            self.checks.commits(&entry, || {
+                let has = |peer: &PeerId| nodes[peer.0 as usize - 1].disk.log.holds(&entry);
+                let decide = |peers: &[PeerId]| peers.iter().filter(|peer| has(peer)).count() * 2 > peers.len();
+                let memberships = nodes.iter().filter_map(|n| n.replica.as_ref()).map(|r| r.membership());
+                let mut decided = memberships.filter(|m| !m.voters.is_empty() && decide(&m.voters));
+                decided.any(|m| !m.is_joint() || decide(&m.voters_outgoing))
+            });
             if let Some(number) = self.proposed.remove(&(node, entry.index, entry.term)) {
                 self.checks.acknowledge(entry.index, number);
+            }
+        }
+        for read in reads {
+            if let Some(acknowledged) = self.reads.remove(&(node, boot, read.number)) {
+                self.checks.reads(read.index, acknowledged);
             }
         }
         if let Some(number) = flush {
@@ -232,11 +385,16 @@ impl Cluster {
     }
 
     fn send(&mut self, node: usize, messages: Vec<Message>) {
-        let bad = self.faults == Faults::All;
+        let bad = self.story.faults == Faults::All;
         for message in messages {
             assert_eq!(message.from(), self.nodes[node].peer);
-            let to = message.to().0 as usize - 1;
-            if self.mute.contains(&node) || self.deaf.contains(&to) || (bad && self.chance.percent(3)) {
+            let to = self.place(message.to());
+            if message.snapshot().is_some() {
+                let boot = self.nodes[node].boot;
+                self.at(SNAPSHOT_MS, Event::GiveUp { node, boot, to: message.to() });
+            }
+            let is_cut = self.mute.contains(&node) || self.deaf.contains(&to) || self.cut.contains(&(node, to));
+            if is_cut || (bad && self.chance.percent(3)) {
                 continue;
             }
             let copies = if bad && self.chance.percent(2) { 2 } else { 1 };
@@ -249,13 +407,18 @@ impl Cluster {
         }
     }
 
-    fn propose(&mut self) {
+    /// One of those who believe that they lead.
+    fn some_leader(&mut self) -> Option<usize> {
         let leads = |n: &Node| n.replica.as_ref().is_some_and(|r| r.is_leader());
         let leaders: Vec<usize> = (0..self.nodes.len()).filter(|n| leads(&self.nodes[*n])).collect();
-        if let Some(node) = self.chance.pick(&leaders) {
+        self.chance.pick(&leaders)
+    }
+
+    fn propose(&mut self) {
+        if let Some(node) = self.some_leader() {
             for _ in 0..1 + self.chance.below(3) {
                 self.batches += 1;
-                let base_offset = log_end(&self.nodes[node].log);
+                let base_offset = self.nodes[node].log.end();
                 let count = 1 + self.chance.below(5) as i32;
                 let batch = BatchDescriptor { base_offset, count, size_bytes: 100, crc: self.batches };
                 let replica = self.nodes[node].replica.as_mut().expect("it leads");
@@ -269,42 +432,16 @@ impl Cluster {
         self.at(next, Event::Propose);
     }
 
-    fn trouble(&mut self) {
-        if self.faults == Faults::None {
-            return;
-        }
-        let all: Vec<usize> = (0..self.nodes.len()).collect();
-        let node = self.chance.pick(&all).expect("there are nodes");
-        let lasts = 100 + self.chance.below(3_000);
-        match self.chance.below(8) {
-            0..3 => {
-                self.crash(node);
-                self.at(lasts, Event::Restart(node));
-            }
-            3 => {
-                for node in all {
-                    self.crash(node);
-                    let lasts = 50 + self.chance.below(2_000);
-                    self.at(lasts, Event::Restart(node));
-                }
-            }
-            4 | 5 => {
-                self.mute.insert(node);
-                if self.chance.percent(70) {
-                    self.deaf.insert(node);
-                }
-                self.at(lasts, Event::Heal(node));
-            }
-            6 => {
-                self.deaf.insert(node);
-                self.at(lasts, Event::Heal(node));
-            }
-            _ => {
-                self.slow.insert(node);
-                self.at(lasts, Event::Heal(node));
+    fn read(&mut self) {
+        if let Some(node) = self.some_leader() {
+            let replica = self.nodes[node].replica.as_mut().expect("it leads");
+            if let Ok(number) = replica.read_index() {
+                let boot = self.nodes[node].boot;
+                self.reads.insert((node, boot, number), self.checks.last_acknowledged());
+                self.work(node);
             }
         }
-        let next = 200 + self.chance.below(1_500);
-        self.at(next, Event::Trouble);
+        let next = 20 + self.chance.below(200);
+        self.at(next, Event::Read);
     }
 }

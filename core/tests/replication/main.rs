@@ -1,16 +1,22 @@
 //! Replication under faults, simulated: several replicas with disks that lose what was not synced and a network that
-//! loses, repeats, delays and cuts. Time and chance come from a seed, so that a failure is found again:
-//! `MILLSTREAM_SIM_SEEDS=17..18 cargo test -p millstream-core --test replication`.
+//! loses, repeats, delays and cuts, while members come and go. Time and chance come from a seed, so that a failure is
+//! found again: `MILLSTREAM_SIM_SEEDS=17..18 cargo test -p millstream-core --test replication`.
 
 mod chance;
 mod checks;
 mod cluster;
+mod log;
+mod members;
 mod node;
+mod trouble;
 
-use cluster::{Cluster, Faults};
+use cluster::{Cluster, Faults, Story};
+use node::Crash;
 
 /// Seeds of an ordinary run.
-const SEEDS: std::ops::Range<u64> = 0..150;
+const SEEDS: std::ops::Range<u64> = 0..200;
+
+const QUIET: Story = Story { voters: 3, learners: 0, faults: Faults::None, changes: false, compacts: false };
 
 fn seeds() -> std::ops::Range<u64> {
     let Ok(asked) = std::env::var("MILLSTREAM_SIM_SEEDS") else { return SEEDS };
@@ -29,46 +35,69 @@ fn each_seed(run: impl Fn(u64)) {
     }
 }
 
+fn troubled(seed: u64) -> Story {
+    let voters = if seed % 3 == 0 { 5 } else { 3 };
+    Story { voters, learners: u64::from(seed % 4 == 1), faults: Faults::All, ..QUIET }
+}
+
 #[test]
 fn what_is_acknowledged_survives_crashes_and_a_bad_network() {
     each_seed(|seed| {
-        let voters = if seed % 3 == 0 { 5 } else { 3 };
-        let learners = u64::from(seed % 4 == 1);
-        let mut cluster = Cluster::new(seed, voters, learners, Faults::All);
+        let mut cluster = Cluster::new(seed, Story { compacts: seed % 2 == 0, ..troubled(seed) });
         cluster.run_ms(20_000);
         cluster.heal_and_settle();
-        cluster.checks.assert_progress(20);
+        cluster.checks.assert_progress(20, 0);
     });
+}
+
+#[test]
+fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() {
+    let (changes, wiped, snapshots) = (Default::default(), Default::default(), Default::default());
+    let add = |to: &std::cell::Cell<usize>, count| to.set(to.get() + count);
+    each_seed(|seed| {
+        let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
+        cluster.run_ms(20_000);
+        cluster.heal_and_settle();
+        cluster.checks.assert_progress(5, 0);
+        add(&changes, cluster.changes().0);
+        add(&wiped, cluster.changes().1);
+        add(&snapshots, cluster.snapshots());
+    });
+    println!("{} changes of members, {} lost disks, {} snapshots", changes.get(), wiped.get(), snapshots.get());
+    let count = (seeds().end - seeds().start) as usize;
+    assert!(changes.get() >= 3 * count && snapshots.get() >= count, "the seeds are worth their time");
 }
 
 #[test]
 fn without_faults_nobody_loses_the_leadership() {
     each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, 3, 0, Faults::None);
+        let mut cluster = Cluster::new(seed, QUIET);
         cluster.run_ms(10_000);
         cluster.heal_and_settle();
         assert_eq!(cluster.checks.leaders(), 1, "one election is enough");
-        cluster.checks.assert_progress(100);
+        cluster.checks.assert_progress(100, 50);
     });
 }
 
 #[test]
-fn a_follower_that_was_away_gets_what_it_lacks_from_the_log() {
+fn a_follower_that_was_away_gets_what_it_lacks_from_the_log_or_a_snapshot() {
     each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, 3, 0, Faults::None);
+        let compacts = seed % 2 == 0;
+        let mut cluster = Cluster::new(seed, Story { compacts, ..QUIET });
         cluster.run_ms(2_000);
         let away = cluster.follower();
-        cluster.crash(away);
+        cluster.crash(away, Crash::Power);
         cluster.run_ms(10_000);
         cluster.heal_and_settle();
-        assert!(cluster.fetches() > 0, "what was applied is read off the log");
+        assert!(cluster.fetches() > 0 || cluster.snapshots() > 0, "what was applied is read off the log");
+        assert!(compacts || cluster.snapshots() == 0);
     });
 }
 
 #[test]
 fn the_leadership_is_handed_over() {
     each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, 3, 0, Faults::None);
+        let mut cluster = Cluster::new(seed, QUIET);
         cluster.run_ms(2_000);
         let to = cluster.follower();
         cluster.transfer_leader_to(to);
@@ -79,13 +108,13 @@ fn the_leadership_is_handed_over() {
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
-    let story = |seed| {
-        let mut cluster = Cluster::new(seed, 3, 0, Faults::All);
+fn the_same_seed_leaves_the_same_trace() {
+    let run = |seed| {
+        let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
         cluster.run_ms(10_000);
-        cluster.checks.story()
+        (cluster.trace(), cluster.checks.committed().to_vec())
     };
-    for seed in 0..5 {
-        assert_eq!(story(seed), story(seed), "seed {seed}");
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
     }
 }

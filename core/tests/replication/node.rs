@@ -2,57 +2,97 @@
 
 use std::collections::VecDeque;
 
-use millstream_core::replica::{BIRTH, Effects, Entry, Fetch, HardState, Membership, Message, Replica, Start};
-use millstream_core::types::{PeerId, RaftIndex, RaftTerm};
+use millstream_core::replica::{
+    BIRTH, Effects, Entry, Fetch, HardState, Membership, Message, Read, Replica, SnapshotMeta, Start,
+};
+use millstream_core::types::{Offset, PeerId, RaftIndex};
 
-/// What a crash leaves.
+use super::chance::Chance;
+use super::log::Log;
+
+/// What a crash leaves: the log, and what the store keeps.
 #[derive(Clone)]
 pub struct Disk {
-    hard_state: HardState,
-    entries: Vec<Entry>,
-    /// Written now and then, never above the last entry here.
-    applied: RaftIndex,
+    pub log: Log,
+    pub hard_state: HardState,
+    pub applied: RaftIndex,
+    pub membership: (RaftIndex, Membership),
+}
+
+/// Written to the log and not yet synced.
+struct LogWrite {
+    number: u64,
+    /// All that was there is replaced: what the snapshot stands for ends at this offset.
+    install: Option<(SnapshotMeta, Offset)>,
+    append: Vec<Entry>,
+}
+
+/// Written to the store, which keeps them in this order, and not yet synced.
+enum StoreWrite {
+    HardState(HardState),
+    Commit(RaftIndex),
+    Applied(RaftIndex),
+    Membership(RaftIndex, Membership),
 }
 
 impl Disk {
-    fn write(&mut self, write: Write) {
-        if let Some(first) = write.append.first() {
-            self.entries.truncate(first.index.0 as usize - 2);
-            self.entries.extend(write.append);
+    fn write(&mut self, write: LogWrite) {
+        if let Some((meta, end)) = write.install {
+            self.log = Log::after((meta.index, meta.term), end);
+            self.applied = meta.index;
+            self.membership = (meta.membership_index, meta.membership);
         }
-        if let Some(hard_state) = write.hard_state {
-            self.hard_state = hard_state;
-        }
+        self.log.append(&write.append);
     }
 
-    pub fn holds(&self, entry: &Entry) -> bool {
-        self.entries.get(entry.index.0 as usize - 2) == Some(entry)
-    }
-
-    fn last(&self) -> RaftIndex {
-        RaftIndex(self.entries.len() as u64 + 1)
+    fn store(&mut self, write: StoreWrite) {
+        match write {
+            StoreWrite::HardState(hard_state) => self.hard_state = hard_state,
+            StoreWrite::Commit(commit) => self.hard_state.commit = self.hard_state.commit.max(commit),
+            // A snapshot may have come first.
+            StoreWrite::Applied(applied) => self.applied = self.applied.max(applied),
+            StoreWrite::Membership(index, membership) if index >= self.membership.0 => {
+                self.membership = (index, membership);
+            }
+            StoreWrite::Membership(..) => {}
+        }
     }
 }
 
-/// Written and not yet synced.
-struct Write {
-    number: u64,
-    append: Vec<Entry>,
-    hard_state: Option<HardState>,
-    /// May leave once this write is on disk.
-    then: Vec<Message>,
+/// How a process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// What was not synced is lost from some point on, log and store apart.
+    Power,
+    /// Everything written is there.
+    Kill,
+    /// The log could be written up to some point only.
+    FullDisk,
 }
 
 pub struct Node {
     pub peer: PeerId,
     pub disk: Disk,
     pub replica: Option<Replica>,
+    /// Its disk was lost, or it was removed and deleted: it never comes back under this peer id.
+    pub is_gone: bool,
     /// Grows with each start: what was asked before means nothing afterwards.
     pub boot: u64,
     /// The log in memory and page cache.
-    pub log: Vec<Entry>,
-    writes: VecDeque<Write>,
+    pub log: Log,
+    log_writes: VecDeque<LogWrite>,
+    /// With the number of the flight that syncs it, if one must.
+    store_writes: VecDeque<(Option<u64>, StoreWrite)>,
+    /// May leave once the flight is on disk.
+    waiting: VecDeque<(u64, Vec<Message>)>,
+    /// The last flight that is on its way.
+    flight: u64,
+    flushed: u64,
     pub applied: RaftIndex,
+    /// Its own: what the disk does must not depend on what others do.
+    chance: Chance,
+    /// Where what a snapshot stands for ends, by its index: fetched before the message was stepped.
+    pub fetched: Vec<(RaftIndex, Offset)>,
 }
 
 /// What a call made a node do.
@@ -60,107 +100,200 @@ pub struct Node {
 pub struct Done {
     pub send: Vec<Message>,
     pub committed: Vec<Entry>,
+    pub installed: Option<SnapshotMeta>,
+    pub reads: Vec<Read>,
     pub fetches: Vec<Fetch>,
     /// Number of the last write, which is to be flushed.
     pub flush: Option<u64>,
 }
 
 impl Node {
-    pub fn new(peer: PeerId) -> Self {
+    /// The disk of a founder's replica.
+    pub fn founder(peer: PeerId, voters: &[PeerId], learners: &[PeerId]) -> Self {
         let hard_state = HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 };
-        let disk = Disk { hard_state, entries: Vec::new(), applied: BIRTH.0 };
-        Self { peer, disk, replica: None, boot: 0, log: Vec::new(), writes: VecDeque::new(), applied: BIRTH.0 }
+        let members = Membership { learners: learners.to_vec(), ..Membership::of_voters(voters.iter().copied()) };
+        let log = Log::after(BIRTH, Offset::ZERO);
+        Self::new(peer, Disk { log, hard_state, applied: BIRTH.0, membership: (BIRTH.0, members) })
     }
 
-    pub fn start(&mut self, voters: &[PeerId], learners: &[PeerId]) {
-        let Disk { hard_state, entries, applied } = self.disk.clone();
+    /// Of one that joins later, with nothing.
+    pub fn empty(peer: PeerId) -> Self {
+        let start = Start::empty(peer, 0);
+        let log = Log::after(start.before_first, Offset::ZERO);
+        let (hard_state, applied) = (start.hard_state, start.applied);
+        Self::new(peer, Disk { log, hard_state, applied, membership: (start.membership_index, start.membership) })
+    }
+
+    fn new(peer: PeerId, disk: Disk) -> Self {
+        Self {
+            peer,
+            log: disk.log.clone(),
+            applied: disk.applied,
+            disk,
+            replica: None,
+            is_gone: false,
+            boot: 0,
+            log_writes: VecDeque::new(),
+            store_writes: VecDeque::new(),
+            waiting: VecDeque::new(),
+            flight: 0,
+            flushed: 0,
+            chance: Chance::new(peer.0),
+            fetched: Vec::new(),
+        }
+    }
+
+    pub fn start(&mut self, seed: u64) {
+        assert!(!self.is_gone, "{} never comes back", self.peer);
         self.boot += 1;
-        let mut terms: Vec<(RaftTerm, RaftIndex)> = entries.iter().map(|e| (e.term, e.index)).collect();
-        terms.dedup_by_key(|(term, _)| *term);
+        self.chance = Chance::new(seed ^ self.peer.0 << 32 ^ self.boot << 48);
+        let Disk { log, hard_state, applied, membership } = self.disk.clone();
+        let (membership_index, membership) = membership;
         self.replica = Some(Replica::new(Start {
             peer: self.peer,
-            membership: Membership { learners: learners.to_vec(), ..Membership::of_voters(voters.iter().copied()) },
-            membership_index: BIRTH.0,
+            membership,
+            membership_index,
             hard_state,
-            before_first: BIRTH,
-            last: entries.last().map_or(BIRTH, |e| (e.index, e.term)),
-            terms,
+            before_first: log.before_first,
+            last: log.last(),
+            terms: log.terms(),
             applied,
-            unapplied: entries.iter().filter(|e| e.index > applied).cloned().collect(),
-            seed: self.peer.0 << 32 | self.boot,
+            unapplied: log.entries().iter().filter(|e| e.index > applied).cloned().collect(),
+            seed: self.chance.next(),
         }));
+        (self.flight, self.flushed) = (0, 0);
         self.applied = applied;
-        self.log = entries;
+        self.log = log;
     }
 
-    /// `reached`: how many of the unsynced writes had reached the disk by themselves.
-    pub fn crash(&mut self, reached: usize) {
+    pub fn crash(&mut self, how: Crash) {
         self.replica = None;
-        let kept = reached.min(self.writes.len());
-        for write in self.writes.drain(..kept) {
+        let lucky = |chance: &mut Chance, end: usize| chance.below(end as u64 + 1) as usize;
+        let (log_end, store_end) = (self.log_writes.len(), self.store_writes.len());
+        let logged = if how == Crash::Kill { log_end } else { lucky(&mut self.chance, log_end) };
+        let stored = if how == Crash::Power { lucky(&mut self.chance, store_end) } else { store_end };
+        for write in self.log_writes.drain(..logged) {
             self.disk.write(write);
         }
-        self.writes.clear();
-        self.log.clear();
-    }
-
-    pub fn unsynced(&self) -> usize {
-        self.writes.len()
+        for (_, write) in self.store_writes.drain(..stored) {
+            self.disk.store(write);
+        }
+        self.log_writes.clear();
+        self.store_writes.clear();
+        self.waiting.clear();
+        self.fetched.clear();
     }
 
     /// Carries out what the replica wants.
     pub fn work(&mut self) -> Done {
         let mut done = Done::default();
-        let Some(replica) = &mut self.replica else { return done };
-        while let Some(effects) = replica.effects() {
-            let Effects { number, append, hard_state, must_sync_hard_state, messages, persisted_messages, .. } =
-                effects;
-            done.send.extend(messages);
-            if let Some(first) = append.first() {
-                assert!(first.index > self.applied, "what is applied stays");
-                self.log.truncate(first.index.0 as usize - 2);
-                self.log.extend_from_slice(&append);
-            }
-            if !append.is_empty() || must_sync_hard_state {
-                done.flush = Some(number);
-                self.writes.push_back(Write { number, append, hard_state, then: persisted_messages });
-            } else if let Some(last) = self.writes.back_mut() {
-                last.hard_state = hard_state.or(last.hard_state);
-                last.then.extend(persisted_messages);
-            } else {
-                done.send.extend(persisted_messages);
-            }
-            for entry in &effects.committed {
-                assert_eq!(self.log.get(entry.index.0 as usize - 2), Some(entry), "committed is what the log holds");
-                self.applied = entry.index;
-            }
-            if let Some(last) = effects.committed.last() {
-                replica.applied(last.index);
-            }
-            done.committed.extend(effects.committed);
-            done.fetches.extend(effects.fetches);
+        while let Some(effects) = self.replica.as_mut().and_then(|r| r.effects()) {
+            self.carry_out(effects, &mut done);
         }
         done
     }
 
-    /// Everything up to the write `number` is on disk; what waited for it may leave.
+    fn carry_out(&mut self, effects: Effects, done: &mut Done) {
+        let number = effects.number;
+        done.send.extend(effects.messages);
+        let synced = self.synced();
+        let mut must_flush = effects.must_sync_hard_state;
+        if effects.snapshot.is_some() || !effects.append.is_empty() {
+            must_flush = true;
+            let install = effects.snapshot.map(|meta| {
+                let fetched = self.fetched.iter().find(|(index, _)| *index == meta.index);
+                let end = fetched.expect("it was fetched before it was installed").1;
+                assert!(meta.index > self.applied, "what is applied stays");
+                self.log = Log::after((meta.index, meta.term), end);
+                self.applied = meta.index;
+                done.installed = Some(meta.clone());
+                (meta, end)
+            });
+            let first = effects.append.first();
+            assert!(first.is_none_or(|first| first.index > self.applied), "what is applied stays");
+            self.log.append(&effects.append);
+            self.log_writes.push_back(LogWrite { number, install, append: effects.append });
+        }
+        if let Some(hard_state) = effects.hard_state {
+            let commit = hard_state.commit.min(synced);
+            if effects.must_sync_hard_state {
+                self.store_writes.push_back((Some(number), StoreWrite::HardState(HardState { commit, ..hard_state })));
+            } else if self.chance.percent(20) {
+                self.store_writes.push_back((None, StoreWrite::Commit(commit)));
+            }
+        }
+        if must_flush {
+            self.flight = number;
+            done.flush = Some(number);
+        }
+        if self.flight > self.flushed {
+            self.waiting.push_back((self.flight, effects.persisted_messages));
+        } else {
+            done.send.extend(effects.persisted_messages);
+        }
+        if let Some((index, membership)) = effects.membership {
+            self.store_writes.push_back((None, StoreWrite::Membership(index, membership)));
+        }
+        for entry in &effects.committed {
+            assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
+            assert_eq!(self.log.get(entry.index), Some(entry), "committed is what the log holds");
+            self.applied = entry.index;
+        }
+        if let (Some(last), Some(replica)) = (effects.committed.last(), &mut self.replica) {
+            replica.applied(last.index);
+            if self.chance.percent(30) {
+                self.store_writes.push_back((None, StoreWrite::Applied(last.index)));
+            }
+        }
+        done.committed.extend(effects.committed);
+        done.reads.extend(effects.reads);
+        done.fetches.extend(effects.fetches);
+    }
+
+    /// The end of what is on disk and still true.
+    fn synced(&self) -> RaftIndex {
+        let voided = self.log_writes.iter().filter_map(|w| w.append.first()).map(|e| RaftIndex(e.index.0 - 1)).min();
+        voided.unwrap_or(RaftIndex(u64::MAX)).min(self.disk.log.last().0)
+    }
+
+    /// Everything up to the flight `number` is on disk; what waited for it may leave.
     pub fn flushed(&mut self, number: u64) -> Vec<Message> {
-        let mut send = Vec::new();
-        while let Some(mut write) = self.writes.pop_front_if(|w| w.number <= number) {
-            send.append(&mut write.then);
+        self.flushed = self.flushed.max(number);
+        while let Some(write) = self.log_writes.pop_front_if(|w| w.number <= number) {
             self.disk.write(write);
         }
-        self.disk.applied = self.applied.min(self.disk.last());
+        let synced = self.store_writes.iter().rposition(|(flight, _)| flight.is_some_and(|flight| flight <= number));
+        for (_, write) in self.store_writes.drain(..synced.map_or(0, |place| place + 1)) {
+            self.disk.store(write);
+        }
+        let mut send = Vec::new();
+        while let Some((_, mut messages)) = self.waiting.pop_front_if(|(flight, _)| *flight <= number) {
+            send.append(&mut messages);
+        }
         if let Some(replica) = &mut self.replica {
             replica.persisted(number);
         }
         send
     }
 
+    /// Drops some of the log that is applied, by what the store surely knows.
+    pub fn compact(&mut self) {
+        let (first, applied) = (self.disk.log.before_first.0, self.disk.applied);
+        let Some(room) = applied.0.checked_sub(first.0 + 1) else { return };
+        let to = RaftIndex(first.0 + 1 + self.chance.below(room + 1));
+        let Some(replica) = &mut self.replica else { return };
+        if self.disk.log.get(to).is_none() || self.log.get(to).is_none() {
+            // A snapshot on its way to the disk has more.
+            return;
+        }
+        self.disk.log.compact(to);
+        self.log.compact(to);
+        replica.compacted(self.log.before_first);
+    }
+
     /// Reads the log for a follower.
     pub fn fetch(&mut self, fetch: Fetch) {
-        let (low, high) = (fetch.low.0 as usize - 2, fetch.high.0 as usize - 2);
-        let entries: Vec<Entry> = self.log.get(low..high.min(self.log.len())).unwrap_or_default().to_vec();
+        let entries = self.log.range(fetch.low, fetch.high);
         if let Some(replica) = &mut self.replica {
             replica.fetched(fetch.low, &entries);
         }
