@@ -42,7 +42,8 @@ const MESSAGE_ENTRIES: u64 = 64;
 /// Messages with entries on their way to one follower.
 const INFLIGHT_MESSAGES: usize = 32;
 
-/// What a replica must never forget. Synced when term or vote change; the commit index may lag.
+/// What a replica must never forget. Synced when term or vote change; the commit index may lag, and is never above what is
+/// on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     pub term: RaftTerm,
@@ -353,7 +354,8 @@ impl Replica {
         let hard_state = ready.hs().map(|hs| HardState {
             term: RaftTerm(hs.term),
             vote: PeerId(hs.vote),
-            commit: RaftIndex(hs.commit),
+            // Of what is on disk: what lies there beyond may be void already.
+            commit: RaftIndex(hs.commit.min(self.node.raft.raft_log.persisted)),
         });
         let number_of = |asked: &raft::ReadState| asked.request_ctx.as_slice().try_into().map(u64::from_be_bytes);
         let read = |asked: &raft::ReadState| Read {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::replica::{Entry, EntryKind, SnapshotMeta};
+use millstream_core::replica::{Entry, EntryKind, Membership, SnapshotMeta};
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::log::{Log, end_after};
@@ -14,6 +14,9 @@ pub struct Checks {
     /// The offset after each.
     ends: Vec<Offset>,
     leaders: BTreeMap<RaftTerm, PeerId>,
+    pub founders: Membership,
+    /// Who the members were, by the entry that made them so.
+    memberships: BTreeMap<RaftIndex, Membership>,
     /// Numbers of the batches that were acknowledged, by index.
     acknowledged: BTreeMap<RaftIndex, u32>,
     reads: usize,
@@ -26,14 +29,24 @@ impl Checks {
         assert_eq!(leader, peer, "two leaders in term {term}");
     }
 
-    /// The same entry is committed everywhere, and `is_decided` when it is first seen.
-    pub fn commits(&mut self, entry: &Entry, is_decided: impl FnOnce() -> bool) {
+    /// A change makes the same members of the group, whoever applies it.
+    pub fn changes(&mut self, index: RaftIndex, membership: Membership) {
+        let before = self.memberships.entry(index).or_insert_with(|| membership.clone());
+        assert_eq!(*before, membership, "the entry at {index} made two memberships");
+    }
+
+    /// The same entry is committed everywhere, and its majority has it on disk when it is first seen. Which members
+    /// decide is known when a change is applied: those before, or those after the last change.
+    pub fn commits(&mut self, entry: &Entry, has_majority: impl Fn(&Membership) -> bool) {
         let place = entry.index.0 as usize - 2;
         match self.committed.get(place) {
             Some(before) => assert_eq!(before, entry, "two entries are committed at one index"),
             None => {
                 assert_eq!(self.committed.len(), place, "commits leave no hole");
-                assert!(is_decided(), "{entry:?} is committed without a majority");
+                // What settles a change leaves the members as they are.
+                let before = self.memberships.range(..entry.index).rev().map(|(_, membership)| membership);
+                let is_decided = before.filter(|m| !m.is_settled).chain([&self.founders]).take(2).any(has_majority);
+                assert!(is_decided, "{entry:?} is committed without a majority");
                 let at = self.ends.last().copied().unwrap_or(Offset::ZERO);
                 self.ends.push(end_after(at, entry));
                 self.committed.push(entry.clone());

@@ -36,17 +36,36 @@ pub(super) enum Event {
     Tick(usize),
     Deliver(Vec<u8>),
     /// What a snapshot stands for has arrived; its message may be stepped.
-    Snapshot { node: usize, boot: u64, bytes: Vec<u8> },
-    GiveUp { node: usize, boot: u64, to: PeerId },
-    Flushed { node: usize, boot: u64, number: u64 },
-    Fetched { node: usize, boot: u64, fetch: Fetch },
+    Snapshot {
+        node: usize,
+        boot: u64,
+        bytes: Vec<u8>,
+    },
+    GiveUp {
+        node: usize,
+        boot: u64,
+        to: PeerId,
+    },
+    Flushed {
+        node: usize,
+        boot: u64,
+        number: u64,
+    },
+    Fetched {
+        node: usize,
+        boot: u64,
+        fetch: Fetch,
+    },
     Propose,
     Read,
     Trouble,
     Change,
     Restart(usize),
     Heal(usize),
-    Join { from: usize, to: usize },
+    Join {
+        from: usize,
+        to: usize,
+    },
 }
 
 pub struct Cluster {
@@ -109,6 +128,7 @@ impl Cluster {
             trace: 0,
             checks: Checks::default(),
         };
+        cluster.checks.founders = cluster.nodes[0].disk.membership.1.clone();
         for node in 0..cluster.nodes.len() {
             cluster.begin(node);
         }
@@ -347,21 +367,20 @@ impl Cluster {
     }
 
     pub(super) fn work(&mut self, node: usize) {
-        let Done { send, committed, installed, reads, fetches, flush } = self.nodes[node].work();
+        let Done { send, committed, installed, memberships, reads, fetches, flush } = self.nodes[node].work();
         let boot = self.nodes[node].boot;
         if let Some(replica) = self.nodes[node].replica.as_ref().filter(|r| r.is_leader()) {
             self.checks.leads(replica.term(), self.nodes[node].peer);
         }
         self.snapshots += usize::from(installed.is_some());
+        for (index, membership) in memberships {
+            self.checks.changes(index, membership);
+        }
         for entry in committed {
             let nodes = &self.nodes;
-            self.checks.commits(&entry, || {
-                let has = |peer: &PeerId| nodes[peer.0 as usize - 1].disk.log.holds(&entry);
-                let decide = |peers: &[PeerId]| peers.iter().filter(|peer| has(peer)).count() * 2 > peers.len();
-                let memberships = nodes.iter().filter_map(|n| n.replica.as_ref()).map(|r| r.membership());
-                let mut decided = memberships.filter(|m| !m.voters.is_empty() && decide(&m.voters));
-                decided.any(|m| !m.is_joint() || decide(&m.voters_outgoing))
-            });
+            let has = |peer: &PeerId| nodes[peer.0 as usize - 1].disk.log.holds(&entry);
+            let decide = |peers: &[PeerId]| peers.iter().filter(|peer| has(peer)).count() * 2 > peers.len();
+            self.checks.commits(&entry, |m| decide(&m.voters) && (!m.is_joint() || decide(&m.voters_outgoing)));
             if let Some(number) = self.proposed.remove(&(node, entry.index, entry.term)) {
                 self.checks.acknowledge(entry.index, number);
             }

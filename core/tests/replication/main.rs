@@ -16,6 +16,9 @@ use node::Crash;
 /// Seeds of an ordinary run.
 const SEEDS: std::ops::Range<u64> = 0..200;
 
+/// Of those, as many are enough for what chance changes little.
+const FEW: usize = 40;
+
 const QUIET: Story = Story { voters: 3, learners: 0, faults: Faults::None, changes: false, compacts: false };
 
 fn seeds() -> std::ops::Range<u64> {
@@ -26,7 +29,11 @@ fn seeds() -> std::ops::Range<u64> {
 
 /// Runs every seed and says which one failed.
 fn each_seed(run: impl Fn(u64)) {
-    for seed in seeds() {
+    first_seeds(usize::MAX, run);
+}
+
+fn first_seeds(count: usize, run: impl Fn(u64)) {
+    for seed in seeds().take(count) {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed)));
         if let Err(panic) = outcome {
             eprintln!("seed {seed} failed");
@@ -70,7 +77,7 @@ fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() 
 
 #[test]
 fn without_faults_nobody_loses_the_leadership() {
-    each_seed(|seed| {
+    first_seeds(FEW, |seed| {
         let mut cluster = Cluster::new(seed, QUIET);
         cluster.run_ms(10_000);
         cluster.heal_and_settle();
@@ -81,7 +88,7 @@ fn without_faults_nobody_loses_the_leadership() {
 
 #[test]
 fn a_follower_that_was_away_gets_what_it_lacks_from_the_log_or_a_snapshot() {
-    each_seed(|seed| {
+    first_seeds(FEW, |seed| {
         let compacts = seed % 2 == 0;
         let mut cluster = Cluster::new(seed, Story { compacts, ..QUIET });
         cluster.run_ms(2_000);
@@ -96,7 +103,7 @@ fn a_follower_that_was_away_gets_what_it_lacks_from_the_log_or_a_snapshot() {
 
 #[test]
 fn the_leadership_is_handed_over() {
-    each_seed(|seed| {
+    first_seeds(FEW, |seed| {
         let mut cluster = Cluster::new(seed, QUIET);
         cluster.run_ms(2_000);
         let to = cluster.follower();

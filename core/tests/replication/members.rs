@@ -73,9 +73,7 @@ impl Cluster {
         }
         if let Some(lost) = lost_voter {
             return match near {
-                Some(near) => {
-                    Some(ConfChange::Enter(vec![PeerChange::AddVoter(near), PeerChange::Remove(lost)]))
-                }
+                Some(near) => Some(ConfChange::Enter(vec![PeerChange::AddVoter(near), PeerChange::Remove(lost)])),
                 None if membership.learners.is_empty() => self.newcomer(membership).and_then(one),
                 None => None,
             };
@@ -84,9 +82,7 @@ impl Cluster {
         let some = self.chance.pick(&membership.voters)?;
         match (self.chance.below(10), near) {
             (0..3, Some(near)) if count < 5 => one(PeerChange::AddVoter(near)),
-            (0..6, Some(near)) => {
-                Some(ConfChange::Enter(vec![PeerChange::AddVoter(near), PeerChange::Remove(some)]))
-            }
+            (0..6, Some(near)) => Some(ConfChange::Enter(vec![PeerChange::AddVoter(near), PeerChange::Remove(some)])),
             (6, _) if count > 1 && some != own => one(PeerChange::Remove(some)),
             (7, _) if count > 2 => Some(ConfChange::Enter(vec![PeerChange::Remove(some)])),
             (8, _) if count > 2 && membership.learners.len() < 2 => {

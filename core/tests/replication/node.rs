@@ -101,6 +101,8 @@ pub struct Done {
     pub send: Vec<Message>,
     pub committed: Vec<Entry>,
     pub installed: Option<SnapshotMeta>,
+    /// Of whom the group consists, since which entry.
+    pub memberships: Vec<(RaftIndex, Membership)>,
     pub reads: Vec<Read>,
     pub fetches: Vec<Fetch>,
     /// Number of the last write, which is to be flushed.
@@ -196,7 +198,6 @@ impl Node {
     fn carry_out(&mut self, effects: Effects, done: &mut Done) {
         let number = effects.number;
         done.send.extend(effects.messages);
-        let synced = self.synced();
         let mut must_flush = effects.must_sync_hard_state;
         if effects.snapshot.is_some() || !effects.append.is_empty() {
             must_flush = true;
@@ -215,11 +216,10 @@ impl Node {
             self.log_writes.push_back(LogWrite { number, install, append: effects.append });
         }
         if let Some(hard_state) = effects.hard_state {
-            let commit = hard_state.commit.min(synced);
             if effects.must_sync_hard_state {
-                self.store_writes.push_back((Some(number), StoreWrite::HardState(HardState { commit, ..hard_state })));
+                self.store_writes.push_back((Some(number), StoreWrite::HardState(hard_state)));
             } else if self.chance.percent(20) {
-                self.store_writes.push_back((None, StoreWrite::Commit(commit)));
+                self.store_writes.push_back((None, StoreWrite::Commit(hard_state.commit)));
             }
         }
         if must_flush {
@@ -232,7 +232,8 @@ impl Node {
             done.send.extend(effects.persisted_messages);
         }
         if let Some((index, membership)) = effects.membership {
-            self.store_writes.push_back((None, StoreWrite::Membership(index, membership)));
+            self.store_writes.push_back((None, StoreWrite::Membership(index, membership.clone())));
+            done.memberships.push((index, membership));
         }
         for entry in &effects.committed {
             assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
@@ -248,12 +249,6 @@ impl Node {
         done.committed.extend(effects.committed);
         done.reads.extend(effects.reads);
         done.fetches.extend(effects.fetches);
-    }
-
-    /// The end of what is on disk and still true.
-    fn synced(&self) -> RaftIndex {
-        let voided = self.log_writes.iter().filter_map(|w| w.append.first()).map(|e| RaftIndex(e.index.0 - 1)).min();
-        voided.unwrap_or(RaftIndex(u64::MAX)).min(self.disk.log.last().0)
     }
 
     /// Everything up to the flight `number` is on disk; what waited for it may leave.
