@@ -8,7 +8,7 @@ mod loggers;
 #[cfg(test)]
 mod tests;
 
-pub use alter::{handle_alter, handle_incremental};
+pub use alter::{handle_alter, handle_incremental, is_for_controller};
 pub use describe::handle_describe;
 pub use list::handle_list;
 pub use loggers::LoggersError;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
 use super::compute::{LARGE_BYTES, aside};
+use super::forward::forward;
 use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, versions};
 use crate::protocol::{HeaderError, decode_request_header};
 use crate::telemetry::ApiMetrics;
@@ -34,6 +35,8 @@ pub enum Refused {
     UnknownApi(i16),
     #[error("{api:?} version {version} is not served")]
     UnsupportedVersion { api: ApiKey, version: i16 },
+    #[error("{0:?} is not forwarded")]
+    NotForwarded(ApiKey),
 }
 
 /// The service of a node: a list of APIs over one context.
@@ -48,6 +51,10 @@ impl Dispatcher {
             |api: &Api| (api.key as i16, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
         let apis = apis.iter().map(with_metrics).collect();
         Self { context, apis }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
     }
 }
 
@@ -73,14 +80,41 @@ impl Service for Dispatcher {
             false if api.key == ApiKey::ApiVersions => versions::handle_unsupported,
             false => return Err(Refused::UnsupportedVersion { api: api.key, version: header.version }),
         };
+        if session.is_forwarded && api.forwarded.is_none() {
+            return Err(Refused::NotForwarded(api.key));
+        }
         let is_large = body.len() >= LARGE_BYTES && api.key != ApiKey::Produce;
         let request = Request { header, body };
-        let outcome = match is_large {
+        let outcome: BoxFuture<'a, Outcome> = match is_large {
+            _ if api.forwarded.is_some() && !session.is_forwarded => {
+                let here = Here { handler, is_large, is_for_controller: api.forwarded };
+                Box::pin(forward(here, &self.context, session, frame, request))
+            }
             true => Box::pin(run_aside(handler, &self.context, session, request)),
             // Produce is nearly all records, and looks after them itself.
             false => handler(&self.context, session, request),
         };
         Ok(Call { api: api.key, metrics: Arc::clone(metrics), outcome })
+    }
+}
+
+/// How a request that may have to be carried out elsewhere is carried out here.
+pub(super) struct Here {
+    handler: Handler,
+    is_large: bool,
+    is_for_controller: Option<fn(&Request) -> bool>,
+}
+
+impl Here {
+    pub(super) fn is_for_controller(&self, request: &Request) -> bool {
+        self.is_for_controller.is_some_and(|is_for_controller| is_for_controller(request))
+    }
+
+    pub(super) async fn run(self, context: &Arc<Context>, session: &mut Session, request: Request) -> Outcome {
+        match self.is_large {
+            true => run_aside(self.handler, context, session, request).await,
+            false => (self.handler)(context, session, request).await,
+        }
     }
 }
 

@@ -78,7 +78,11 @@ pub fn of_fetch_session(error: SessionError) -> ResponseError {
 /// The metadata cannot be changed now; the client may try again.
 pub fn of_controller(error: &ControllerError) -> ResponseError {
     match error {
-        ControllerError::NotController { .. } | ControllerError::NotAvailable => ResponseError::NotController,
+        // Kafka's answer when no controller was found in time.
+        ControllerError::NotController { leader: None } => ResponseError::RequestTimedOut,
+        ControllerError::NotController { leader: Some(_) } | ControllerError::NotAvailable => {
+            ResponseError::NotController
+        }
     }
 }
 

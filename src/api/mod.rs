@@ -26,6 +26,7 @@ mod compute;
 mod context;
 mod dispatch;
 mod find;
+mod forward;
 mod leaders;
 mod nodes;
 mod operations;
@@ -72,22 +73,23 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::ListGroups, 0..=5, describe_groups::handle_list),
     Api::new(ApiKey::SaslHandshake, 0..=1, sasl::handle_handshake),
     Api::new(ApiKey::ApiVersions, 0..=4, versions::handle),
-    Api::new(ApiKey::CreateTopics, 2..=7, topics::handle_create),
-    Api::new(ApiKey::DeleteTopics, 1..=6, topics::handle_delete),
+    Api::new(ApiKey::CreateTopics, 2..=7, topics::handle_create).forwarded(),
+    Api::new(ApiKey::DeleteTopics, 1..=6, topics::handle_delete).forwarded(),
     Api::new(ApiKey::DeleteRecords, 0..=2, delete_records::handle),
     Api::new(ApiKey::InitProducerId, 0..=5, init_producer_id::handle),
     Api::new(ApiKey::OffsetForLeaderEpoch, 2..=4, list_offsets::handle_for_epoch),
     Api::new(ApiKey::DescribeConfigs, 1..=4, configs::handle_describe),
-    Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter),
+    Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter).forwarded(),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
     Api::new(ApiKey::DescribeLogDirs, 1..=5, log_dirs::handle),
     Api::new(ApiKey::SaslAuthenticate, 0..=2, sasl::handle_authenticate),
-    Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions),
+    Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions).forwarded(),
     Api::new(ApiKey::DeleteGroups, 0..=2, describe_groups::handle_delete),
-    Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental),
+    Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental)
+        .forwarded_if(configs::is_for_controller),
     Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),
-    Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum),
-    Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle),
+    Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum).forwarded(),
+    Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle).forwarded(),
     Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
@@ -112,17 +114,30 @@ pub struct Api {
     /// Lowest version that ApiVersions names; lower than `min` only for Produce (KAFKA-18659).
     pub advertised_min: i16,
     pub handler: Handler,
+    /// Which requests only the leader of the metadata can carry out.
+    pub forwarded: Option<fn(&Request) -> bool>,
 }
 
 impl Api {
     pub const fn new(key: ApiKey, versions: std::ops::RangeInclusive<i16>, handler: Handler) -> Self {
         let (min, max) = (*versions.start(), *versions.end());
-        Self { key, min, max, advertised_min: min, handler }
+        Self { key, min, max, advertised_min: min, handler, forwarded: None }
     }
 
     /// Names lower versions in ApiVersions than are carried out.
     pub const fn advertised_from(mut self, version: i16) -> Self {
         self.advertised_min = version;
+        self
+    }
+
+    /// Carried out where the metadata is led.
+    pub const fn forwarded(self) -> Self {
+        self.forwarded_if(|_| true)
+    }
+
+    /// The same, for some of the requests.
+    pub const fn forwarded_if(mut self, is_for_controller: fn(&Request) -> bool) -> Self {
+        self.forwarded = Some(is_for_controller);
         self
     }
 

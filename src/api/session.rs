@@ -19,6 +19,8 @@ pub struct Session {
     pub software: Option<ClientSoftware>,
     /// Who it is, as Kafka writes it (`User:ANONYMOUS` without authentication).
     pub principal: String,
+    /// The client is another node's, which sent its request here because this one decides.
+    pub is_forwarded: bool,
 }
 
 /// Name and version of a client library (KIP-511), checked to hold `[a-zA-Z0-9.-]` only.
@@ -38,6 +40,7 @@ impl Session {
             client_id: String::new(),
             software: None,
             principal: "User:ANONYMOUS".to_owned(),
+            is_forwarded: false,
         }
     }
 }

@@ -3,24 +3,27 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
 use millstream_core::controller::{
     CreateTopicError, CreatedTopic, Image, NewTopic, PARTITIONS_PER_REQUEST_MAX, TopicCreation, auto_created_topic,
     create_topics,
 };
-use millstream_core::types::{TopicId, TopicName};
+use millstream_core::types::{PartitionId, TopicId, TopicName};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Context;
-use crate::controller::ControllerError;
+use crate::controller::{ControllerError, Envelope, Forwarded};
 
 /// Topics that one Metadata request may bring into being. The others come with the client's next try.
 const AUTO_CREATED_MAX: usize = 1_000;
 /// How long one waits for topics that it brings into being; they come later all the same.
 const AUTO_CREATION_WAIT: Duration = Duration::from_millis(500);
+/// How long the first elections of new partitions are waited for: a client that is told of a topic wants to use it.
+const ELECTION_WAIT: Duration = Duration::from_millis(500);
 /// Requests whose missing topics are being created at a time. Beyond: the client's next try does it.
 const AUTO_CREATIONS_MAX: usize = 16;
 /// How long a name is not created on demand after its deletion: a client that looks whether its topic is gone must not
@@ -64,7 +67,7 @@ impl OnDemand {
 pub(super) type Creations = Vec<(String, Result<CreatedTopic, CreateTopicError>)>;
 
 impl Context {
-    /// Creates topics, or only says what would become of them. Ends when the partitions of this node lead.
+    /// Creates topics, or only says what would become of them. Ends when their partitions are led, or soon after.
     pub(super) async fn create_topics(
         &self,
         topics: Vec<NewTopic>,
@@ -82,7 +85,12 @@ impl Context {
             };
             create_topics(by, &topics, validate_only)
         };
-        self.controller.change(decide).await
+        let creations = self.controller.change(decide).await?;
+        if !validate_only {
+            let made = creations.iter().filter(|(_, result)| result.is_ok()).map(|(name, _)| name.clone());
+            self.led(&made.collect::<Vec<_>>(), Instant::now() + ELECTION_WAIT).await;
+        }
+        Ok(creations)
     }
 
     /// Creates topics that a client asked about, if not too many do so at the same time.
@@ -92,24 +100,56 @@ impl Context {
         }
     }
 
-    /// Creates topics that the broker needs, and waits a little for them.
+    /// Creates topics that the broker needs, wherever that is decided, and waits a little for them.
     pub(super) async fn auto_create(&self, topics: Vec<NewTopic>) {
         let count = topics.len();
-        match tokio::time::timeout(AUTO_CREATION_WAIT, self.create_topics(topics, false)).await {
+        let deadline = Instant::now() + AUTO_CREATION_WAIT;
+        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+        let making = async {
+            match self.controller.forward(&Envelope::Topics(names.clone()).encode(), deadline).await? {
+                Forwarded::Here => log(self.create_topics(topics, false).await?),
+                Forwarded::Done(_) | Forwarded::Close(_) => {}
+            }
+            Ok::<(), ControllerError>(())
+        };
+        match tokio::time::timeout_at(deadline, making).await {
             // It goes on without us.
             Err(_elapsed) => tracing::info!(count, "topics are being created on demand"),
             Ok(Err(error)) => tracing::warn!(count, %error, "topics could not be created on demand"),
-            Ok(Ok(creations)) => {
-                for (name, result) in creations {
-                    match result {
-                        Ok(created) => {
-                            tracing::info!(topic = name, partitions = created.partitions, "topic created on demand");
-                        }
-                        Err(CreateTopicError::Exists(_)) => {}
-                        Err(error) => tracing::warn!(topic = name, %error, "topic could not be created on demand"),
-                    }
-                }
-            }
+            Ok(Ok(())) => self.led(&names, deadline).await,
+        }
+    }
+
+    /// Of these names, the topics that are missing, as the broker makes them by itself.
+    pub(super) fn missing(&self, names: &[String]) -> Vec<NewTopic> {
+        self.controller.look(|now| missing_topics(names.iter().map(String::as_str), &now.image, &now.settings))
+    }
+
+    /// Waits until somebody leads every partition of these topics, as far as this node knows.
+    async fn led(&self, names: &[String], deadline: Instant) {
+        let mut changes = self.partitions.leaders().changes();
+        let waiting = async { while self.is_any_leaderless(names) && changes.changed().await.is_ok() {} };
+        // Not in time: the client finds it out.
+        drop(tokio::time::timeout_at(deadline, waiting).await);
+    }
+
+    fn is_any_leaderless(&self, names: &[String]) -> bool {
+        let now = self.controller.published();
+        let topics = names.iter().filter_map(|name| now.image.topic_by_name(name));
+        topics.into_iter().any(|topic| {
+            let mut ids = (0..).zip(&topic.partitions).map(|(partition, _)| PartitionId { topic: topic.id, partition });
+            ids.any(|id| self.lead(id).leader.is_none())
+        })
+    }
+}
+
+/// Tells what became of topics that nobody asked for in so many words.
+pub(super) fn log(creations: Creations) {
+    for (name, result) in creations {
+        match result {
+            Ok(created) => tracing::info!(topic = name, partitions = created.partitions, "topic created on demand"),
+            Err(CreateTopicError::Exists(_)) => {}
+            Err(error) => tracing::warn!(topic = name, %error, "topic could not be created on demand"),
         }
     }
 }

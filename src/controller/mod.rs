@@ -2,6 +2,8 @@
 //! and makes true on itself what it says. The node that leads the log decides changes, too, on the newest image, and
 //! appends them.
 
+mod ask;
+mod envelope;
 mod fold;
 mod load;
 mod producer_ids;
@@ -19,10 +21,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::partition::Partitions;
+use crate::rpc::Rpc;
 
+pub use ask::Forwarded;
+pub use envelope::{Answer, Envelope, EnvelopeError};
 pub use fold::FoldError;
 pub use load::LoadError;
-pub use producer_ids::ProducerIdError;
+pub use producer_ids::{ProducerIdError, encode_block};
 pub use runtime::{Start, start};
 
 /// The partition that holds the metadata: Kafka's own id of `__cluster_metadata` (`Uuid.METADATA_TOPIC_ID`).
@@ -63,6 +68,8 @@ pub enum ControllerError {
 /// The handle to the controller; cheap to share.
 pub struct Controller {
     partitions: Arc<Partitions>,
+    /// The way to other nodes, if there are any.
+    rpc: Option<Arc<Rpc>>,
     jobs: mpsc::Sender<Job>,
     published: Arc<ArcSwap<Published>>,
     changes: watch::Receiver<()>,

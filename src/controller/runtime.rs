@@ -17,6 +17,7 @@ use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
 use super::{Controller, ControllerError, Finish, Founding, JOBS_MAX, Job, Published, leader};
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
+use crate::rpc::Rpc;
 use crate::store::{Batch, Durability, Store};
 use crate::telemetry::spawn_essential;
 
@@ -32,12 +33,14 @@ pub struct Start {
     /// Settings as the broker was started with them.
     pub settings: BrokerConfig,
     pub founding: Founding,
+    /// The way to other nodes, if there are any.
+    pub rpc: Option<Arc<Rpc>>,
 }
 
 /// Loads the image, opens every partition of this node, and starts the task. Does not wait for a leader where there
 /// are other voters.
 pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
-    let Start { partitions, store, settings, founding } = start;
+    let Start { partitions, store, settings, founding, rpc } = start;
     let Loaded { partition, image, next } = load::load(&partitions, &store, &founding).await?;
     let settings = Arc::new(settings);
     let published = Arc::new(ArcSwap::from_pointee(Published {
@@ -66,7 +69,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
     // A node that is alone leads already: what comes next may rest on it.
     runtime.look_at_leadership().await;
     spawn_essential("controller", runtime.run(mailbox));
-    Ok(Arc::new(Controller { partitions, jobs, published, changes, producer_ids: Default::default() }))
+    Ok(Arc::new(Controller { partitions, rpc, jobs, published, changes, producer_ids: Default::default() }))
 }
 
 /// A change that is appended, or an answer that rests on one.

@@ -22,7 +22,8 @@ async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
         Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
     let founder = Peer { id: PeerId(1), node: NodeId(1), directory: DirectoryId(Uuid::from_u128(1)) };
     let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder] };
-    let start = start(Start { partitions, store: store.clone(), settings: BrokerConfig::default(), founding });
+    let start =
+        start(Start { partitions, store: store.clone(), settings: BrokerConfig::default(), founding, rpc: None });
     let started = start.await;
     (started.unwrap(), store)
 }

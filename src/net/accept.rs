@@ -148,6 +148,7 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
                 Refused::Header(_) => -1,
                 Refused::UnknownApi(key) => i32::from(*key),
                 Refused::UnsupportedVersion { api, version } => (*api as i32) << 16 | i32::from(*version),
+                Refused::NotForwarded(api) => *api as i32,
             };
             if is_first("request", number) {
                 info!(connection = id, %peer, %client_id, error = %refused, "connection closed");

@@ -56,6 +56,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// A frame that another node made, its length prefix included.
+    pub fn whole(frame: Bytes) -> Self {
+        Self { size_bytes: frame.len(), parts: vec![Part::Bytes(frame)] }
+    }
+
     /// Bytes on the wire, the length prefix included.
     pub fn size_bytes(&self) -> usize {
         self.size_bytes

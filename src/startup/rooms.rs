@@ -78,6 +78,7 @@ impl Rooms {
             store,
             settings: broker.clone(),
             founding,
+            rpc: None,
         })
         .await?;
         register(&controller, config, directory, listeners).await?;

@@ -1,9 +1,11 @@
 //! AlterConfigs and IncrementalAlterConfigs (Kafka `ConfigAdminManager`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsResource as WantedSettings;
 use kafka_protocol::messages::incremental_alter_configs_response as incremental;
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
@@ -14,14 +16,23 @@ use millstream_core::controller::{
     resource_type,
 };
 
+use tokio::time::Instant;
+
 use super::loggers::{self, LoggersError};
+use crate::api::forward::ask;
 use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
-use crate::controller::ControllerError;
+use crate::controller::{ControllerError, Forwarded};
 use crate::protocol::StrBytes;
+use crate::protocol::client::{decode_response, encode_request};
 
 /// Resources, and settings, that one request may be about: while the controller decides, nobody else's request is
 /// decided (Kafka `QuorumController.MAX_RECORDS_PER_USER_OP`).
 const CHANGES_MAX: usize = 10_000;
+
+/// How long another node is waited for that is to change settings.
+const ELSEWHERE_PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes before a frame that say its length.
+const LENGTH_PREFIX_LEN: usize = 4;
 
 /// Why a resource's settings stay as they are.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -88,10 +99,17 @@ pub fn handle_alter<'a>(
     })
 }
 
+/// Whether the leader of the metadata is to carry out an IncrementalAlterConfigs alone. Levels of the log are this
+/// node's own.
+pub fn is_for_controller(request: &Request) -> bool {
+    let asked = request.decode::<IncrementalAlterConfigsRequest>();
+    asked.is_ok_and(|asked| asked.resources.iter().all(|of| of.resource_type != resource_type::BROKER_LOGGER))
+}
+
 /// IncrementalAlterConfigs: settings are changed one by one. Levels of the log are settings of a broker's loggers.
 pub fn handle_incremental<'a>(
     context: &'a Arc<Context>,
-    _session: &'a mut Session,
+    session: &'a mut Session,
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -111,27 +129,77 @@ pub fn handle_incremental<'a>(
             let body = IncrementalAlterConfigsResponse::default().with_responses(refused.collect());
             return Outcome::reply(&request.header, &body);
         }
+        let names: Vec<(i8, StrBytes)> =
+            asked.resources.iter().map(|of| (of.resource_type, of.resource_name.clone())).collect();
+        let is_levels = |kind: i8| kind == resource_type::BROKER_LOGGER;
         let validate_only = asked.validate_only;
-        let alterations: Arc<[Alteration]> = asked.resources.iter().map(alteration).collect();
-        let mut results = decide(context, &alterations, validate_only, incremental_alter_configs).await;
-        for (result, wanted) in results.iter_mut().zip(alterations.iter()) {
-            // The controller checked their form, and knows no more of them.
-            const LOGGERS: AlterConfigError = AlterConfigError::UnknownResourceType(resource_type::BROKER_LOGGER);
-            if matches!(result, Err(AlterError::Settings(error)) if *error == LOGGERS) {
-                *result = loggers::alter(context, wanted, validate_only).map_err(AlterError::from);
+        let (levels, settings): (Vec<_>, Vec<_>) =
+            asked.resources.into_iter().partition(|of| is_levels(of.resource_type));
+        let mut levels_told = alter_levels(context, &levels, validate_only).into_iter();
+        let elsewhere = match levels.is_empty() || settings.is_empty() || session.is_forwarded {
+            true => None,
+            // The request was kept here for its levels.
+            false => alter_elsewhere(context, session, request.header.version, &settings, validate_only).await,
+        };
+        let settings_told = match elsewhere {
+            Some(told) => told,
+            None if settings.is_empty() => Vec::new(),
+            None => {
+                let alterations: Arc<[Alteration]> = settings.iter().map(alteration).collect();
+                let results = decide(context, &alterations, validate_only, incremental_alter_configs).await;
+                results.iter().map(told).collect()
             }
-        }
-        let responses = alterations.iter().zip(results).map(|(of, result)| {
-            let (code, message) = told(&result);
+        };
+        let mut settings_told = settings_told.into_iter();
+        let responses = names.into_iter().map(|(kind, name)| {
+            let row = if is_levels(kind) { levels_told.next() } else { settings_told.next() };
+            let (code, message) = row.unwrap_or_else(|| told(&Err(ControllerError::NotAvailable.into())));
             incremental::AlterConfigsResourceResponse::default()
                 .with_error_code(code)
                 .with_error_message(message)
-                .with_resource_type(of.resource_type)
-                .with_resource_name(StrBytes::from_string(of.resource_name.clone()))
+                .with_resource_type(kind)
+                .with_resource_name(name)
         });
         let body = IncrementalAlterConfigsResponse::default().with_responses(responses.collect());
         Outcome::reply(&request.header, &body)
     })
+}
+
+/// A row of an answer: code and words.
+type Told = (i16, Option<StrBytes>);
+
+/// Levels of this node's log.
+fn alter_levels(context: &Context, levels: &[WantedSettings], validate_only: bool) -> Vec<Told> {
+    // The metadata knows their form, and no more of them.
+    const LOGGERS: AlterConfigError = AlterConfigError::UnknownResourceType(resource_type::BROKER_LOGGER);
+    let alterations: Vec<Alteration> = levels.iter().map(alteration).collect();
+    let now = context.controller.published();
+    let checked = incremental_alter_configs(&now.image, &now.settings, &alterations, true).reply;
+    let result = |(result, wanted): (Result<(), AlterConfigError>, &Alteration)| match result {
+        Err(LOGGERS) => loggers::alter(context, wanted, validate_only).map_err(AlterError::from),
+        result => result.map_err(AlterError::from),
+    };
+    checked.into_iter().zip(&alterations).map(result).map(|result| told(&result)).collect()
+}
+
+/// Has another node change settings. `None`: this one decides, or nobody does.
+async fn alter_elsewhere(
+    context: &Context,
+    session: &Session,
+    version: i16,
+    settings: &[WantedSettings],
+    validate_only: bool,
+) -> Option<Vec<Told>> {
+    let asked =
+        IncrementalAlterConfigsRequest::default().with_resources(settings.to_vec()).with_validate_only(validate_only);
+    let frame = encode_request(version, 0, Some(&session.client_id), &asked).ok()?;
+    let deadline = Instant::now() + ELSEWHERE_PATIENCE;
+    let answer = match ask(context, session, frame.slice(LENGTH_PREFIX_LEN..), deadline).await {
+        Ok(Forwarded::Done(answer)) if answer.len() > LENGTH_PREFIX_LEN => answer.slice(LENGTH_PREFIX_LEN..),
+        _ => return None,
+    };
+    let (_, answer) = decode_response::<IncrementalAlterConfigsRequest>(version, &answer).ok()?;
+    Some(answer.responses.into_iter().map(|row| (row.error_code, row.error_message)).collect())
 }
 
 fn told(result: &Result<(), AlterError>) -> (i16, Option<StrBytes>) {
@@ -170,7 +238,7 @@ fn replacement(from: &kafka_protocol::messages::alter_configs_request::AlterConf
     }
 }
 
-fn alteration(from: &kafka_protocol::messages::incremental_alter_configs_request::AlterConfigsResource) -> Alteration {
+fn alteration(from: &WantedSettings) -> Alteration {
     let change = |config: &kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig| ConfigChange {
         name: config.name.to_string(),
         operation: config.config_operation,
