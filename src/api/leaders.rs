@@ -191,7 +191,12 @@ pub(super) mod tests {
     #[test]
     fn that_this_node_led_is_old_news() {
         let info = |node, epoch| {
-            Some(LeaderInfo { node: NodeId(node), epoch: LeaderEpoch(epoch), isr: vec![NodeId(node), NodeId(9)] })
+            Some(LeaderInfo {
+                node: NodeId(node),
+                epoch: LeaderEpoch(epoch),
+                isr: vec![NodeId(node), NodeId(9)],
+                voters: Vec::new(),
+            })
         };
         let known = Some(LeaderEpoch(4));
         let lead = Lead::elsewhere(info(1, 3), NodeId(1), known);

@@ -65,7 +65,7 @@ async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partit
     let voters: Vec<PeerId> = founding.founders.iter().map(|peer| peer.id).collect();
     let preferred = voters.first() == Some(&partitions.identity().peer);
     partitions.set_peers(peers_of(founding, &Image::default()));
-    let to_open = ToOpen { id: METADATA_PARTITION, name, config, newborn: false, voters, preferred };
+    let to_open = ToOpen { id: METADATA_PARTITION, name, config, newborn: false, voters, members: None, preferred };
     if let Some(failed) = partitions.open(vec![to_open]).await.into_iter().find_map(|o| o.failed) {
         return Err(LoadError::Offline(failed.to_string()));
     }

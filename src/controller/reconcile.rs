@@ -112,6 +112,7 @@ impl Reconciler {
             config: config.clone(),
             newborn,
             voters: partition.peers.clone(),
+            members: None,
             preferred: partition.replicas.first() == Some(&self.node_id),
         }
     }

@@ -63,6 +63,7 @@ impl Node {
                 config: Arc::new(TopicConfig::default()),
                 newborn,
                 voters: vec![PeerId(1)],
+                members: None,
                 preferred: true,
             };
             let outcomes = partitions.open((0..COUNT).map(to_open).collect()).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use millstream_core::types::{LeaderEpoch, NodeId, PartitionId};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId};
 use tokio::sync::watch;
 
 /// What a leader says of itself.
@@ -13,6 +13,8 @@ pub struct LeaderInfo {
     pub epoch: LeaderEpoch,
     /// The nodes whose replicas are caught up, the leader's own included, by id.
     pub isr: Vec<NodeId>,
+    /// Who votes, sorted; empty while that changes.
+    pub voters: Vec<PeerId>,
 }
 
 /// The leaders of all partitions, as far as they are known here. The higher epoch wins: what is told of a partition
@@ -86,6 +88,7 @@ mod tests {
             node: NodeId(node),
             epoch: LeaderEpoch(epoch),
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
+            voters: Vec::new(),
         };
         assert_eq!(leaders.note([(id, info(1, 5, &[1]))]), 1);
         assert_eq!(leaders.note([(id, info(1, 5, &[1, 2]))]), 1);

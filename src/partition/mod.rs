@@ -12,6 +12,7 @@ mod in_sync;
 mod keep;
 mod leaders;
 mod log_config;
+mod members;
 mod open;
 mod read;
 mod registry;
@@ -25,6 +26,7 @@ pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalApp
 pub use cleaner::CleanerConfig;
 pub use handle::{Leadership, Partition};
 pub use leaders::{LeaderInfo, Leaders};
+pub use members::Members;
 pub use open::Removed;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
 pub use registry::{Identity, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};

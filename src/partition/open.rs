@@ -13,6 +13,7 @@ use super::append::{AppendError, answer};
 use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::keep::{Kept, put_events};
+use super::members::Members;
 use super::shard::{Owned, Shard};
 use crate::log::LogConfig;
 use crate::raft::{Group, Member, Recovered};
@@ -24,6 +25,7 @@ pub(super) struct Opening {
     pub config: LogConfig,
     pub replica: Replica,
     pub member: Member,
+    pub members: Option<Members>,
     /// It stands for election at once.
     pub stands: bool,
 }
@@ -49,7 +51,7 @@ impl Shard {
         let mut waiting = HashSet::new();
         let mut batch = store::Batch::default();
         let now = Instant::now();
-        for Opening { shared, config, replica, member, stands } in partitions {
+        for Opening { shared, config, replica, member, members, stands } in partitions {
             let id = shared.id;
             self.incarnations += 1;
             match replica {
@@ -60,6 +62,7 @@ impl Shard {
                         true => {}
                         false => drop(waiting.insert(id)),
                     }
+                    owned.wanted = members;
                     self.owned.insert(id, owned);
                     self.touch(id);
                 }
@@ -86,8 +89,10 @@ impl Shard {
         self.incarnations += 1;
         let mut batch = store::Batch::default();
         old.shared.set_leadership(Leadership::Starting);
-        let owned = Owned::new(old.shared, old.config, old.member, recovered, self.incarnations, &mut batch);
+        let wanted = old.wanted;
+        let mut owned = Owned::new(old.shared, old.config, old.member, recovered, self.incarnations, &mut batch);
         self.shared.write(batch, store::Durability::Buffered);
+        owned.wanted = wanted;
         self.owned.insert(id, owned);
         self.touch(id);
     }
@@ -164,6 +169,8 @@ impl Owned {
             touched: false,
             leads_in: None,
             in_sync: InSync::default(),
+            wanted: None,
+            members_are_due: true,
             eager_until: None,
             member,
         }

@@ -18,6 +18,7 @@ use super::append::Append;
 use super::handle::Partition;
 use super::leaders::Leaders;
 use super::log_config::log_config;
+use super::members::Members;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
 use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
@@ -157,6 +158,8 @@ pub struct ToOpen {
     pub newborn: bool,
     /// The replicas that the group is born with: a newborn one starts with them.
     pub voters: Vec<PeerId>,
+    /// Who shall belong to the group now; `None`: nobody says so.
+    pub members: Option<Members>,
     /// This node is to lead when it can.
     pub preferred: bool,
 }
@@ -304,7 +307,7 @@ impl Partitions {
         let mut by_shard: Vec<Vec<Opening>> = self.shards.iter().map(|_| Vec::new()).collect();
         let must_sync = partitions.iter().any(|p| !p.newborn);
         for (to_open, recovered) in self.recover(partitions).await {
-            let ToOpen { id, name, config, voters, preferred, .. } = to_open;
+            let ToOpen { id, name, config, voters, members, preferred, .. } = to_open;
             let member = Member { peer: self.shared.identity.peer, voters };
             let shard = self.shard_of(id);
             let log_config = log_config(&config);
@@ -317,7 +320,14 @@ impl Partitions {
                     (if e.is_final() { Replica::Lost } else { Replica::Halted }, Some(e))
                 }
             };
-            by_shard[shard].push(Opening { shared: handle, config: log_config, replica, member, stands: preferred });
+            by_shard[shard].push(Opening {
+                shared: handle,
+                config: log_config,
+                replica,
+                member,
+                members,
+                stands: preferred,
+            });
             outcomes.push(OpenOutcome { id, failed });
         }
         if must_sync {
@@ -397,6 +407,14 @@ impl Partitions {
             }
         })
         .await;
+    }
+
+    /// Who shall belong to a partition's group from now on: its leader sees to it.
+    pub async fn set_members(&self, id: PartitionId, members: Members) {
+        if let Some(handle) = self.get(id) {
+            // An error: the shard has ended.
+            drop(handle.shard.send(Ask::SetMembers { id, members }).await);
+        }
     }
 
     pub async fn set_config(&self, id: PartitionId, config: Arc<TopicConfig>) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::replica::{Entry, Fetch, StepError};
-use millstream_core::types::{NodeId, PartitionId, RaftIndex};
+use millstream_core::types::{NodeId, PartitionId, PeerId, RaftIndex};
 use tokio::time::Instant;
 
 use super::append::AppendError;
@@ -76,6 +76,7 @@ impl Shard {
                     false => group.campaign(),
                 }
             }
+            owned.reconcile_members();
             if owned.look_at_followers(&self.shared, now) {
                 owned.announce(&self.shared);
             }
@@ -215,12 +216,19 @@ impl Owned {
         self.in_sync.look(group.replica().progress(), group.log().last_index(), &seen, now)
     }
 
+    /// The voters, once a change to them is known to be committed; none meanwhile.
+    fn settled_voters(&self) -> Vec<PeerId> {
+        let membership = self.group.as_ref().map(|g| g.replica().membership());
+        membership.filter(|m| !m.is_joint() && m.is_settled).map(|m| m.voters.clone()).unwrap_or_default()
+    }
+
     /// Tells everybody that this replica leads.
     pub(super) fn announce(&self, shared: &Shared) {
         let info = LeaderInfo {
             node: shared.identity.node,
             epoch: self.shared.leader_epoch(),
             isr: self.in_sync.nodes().to_vec(),
+            voters: self.settled_voters(),
         };
         shared.leaders.note([(self.shared.id, info.clone())]);
         if shared.outlet.is_some() {
@@ -228,10 +236,19 @@ impl Owned {
         }
     }
 
+    /// The members have changed: who of them is in sync may have, too.
+    pub(super) fn tell_members(&mut self, shared: &Shared, now: Instant) {
+        if self.shared.is_leading() {
+            self.look_at_followers(shared, now);
+            self.announce(shared);
+        }
+    }
+
     /// Begins to lead: the first entry of its term is applied.
     pub(super) fn begin_to_lead(&mut self, shared: &Shared, now: Instant) {
         self.shared.set_leadership(Leadership::Leading);
         self.in_sync.reset();
+        self.members_are_due = true;
         self.look_at_followers(shared, now);
         self.announce(shared);
     }

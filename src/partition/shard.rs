@@ -15,6 +15,7 @@ use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
 use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
+use super::members::Members;
 use super::open::{Opening, Removed};
 use super::registry::Shared;
 use super::replicate::{Fetched, Posts, RAFT_TICK};
@@ -55,6 +56,11 @@ pub(super) enum Ask {
     Remove {
         id: PartitionId,
         reply: oneshot::Sender<Removed>,
+    },
+    /// Who shall belong to the group.
+    SetMembers {
+        id: PartitionId,
+        members: Members,
     },
     SetConfig {
         id: PartitionId,
@@ -155,6 +161,10 @@ pub(super) struct Owned {
     /// The term in which this replica leads.
     pub leads_in: Option<RaftTerm>,
     pub in_sync: InSync,
+    /// Who shall belong to the group, as the metadata says.
+    pub wanted: Option<Members>,
+    /// The members are not known to be those.
+    pub members_are_due: bool,
     /// Until then it stands for election at every tick.
     pub eager_until: Option<Instant>,
     pub member: Member,
@@ -268,6 +278,7 @@ impl Shard {
             Ask::HandOver { reply } => self.handing_over = Some(reply),
             Ask::Step(incoming) => self.step(incoming),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
+            Ask::SetMembers { id, members } => self.set_members(id, members),
             Ask::SetConfig { id, config } => {
                 if let Some(owned) = self.owned.get_mut(&id) {
                     owned.config = config.clone();
@@ -337,6 +348,7 @@ impl Shard {
             owned.note(&work, &mut round.batch);
             if let Some((index, membership)) = &work.membership {
                 plain.batch.put_membership(id, membership, *index);
+                owned.members_are_due = true;
             }
             owned.shared.set_log_end(owned.log_end());
             work.taken.drain(..).for_each(|taken| owned.take_over(taken));
@@ -348,9 +360,13 @@ impl Shard {
             if !work.fetches.is_empty() {
                 self.read_for_followers(id, work.fetches);
             }
+            let has_members = work.membership.is_some();
             self.apply(id, work.committed, at);
             if let Some(owned) = self.owned.get_mut(&id) {
                 owned.answer_committed();
+                if has_members {
+                    owned.tell_members(&self.shared, at);
+                }
                 if !owned.waiting.is_empty() {
                     self.append_waiting(id);
                 }

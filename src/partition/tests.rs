@@ -27,6 +27,7 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
         config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }),
         newborn,
         voters: vec![PeerId(1)],
+        members: None,
         preferred: true,
     }
 }

@@ -3,12 +3,12 @@
 //! Raft: length of the head u32, head, then the batches one after the other. Head: count u32, and for each message topic
 //! id 16 bytes, partition i32, message length u32, message, batch count u32, and the length u32 of each batch.
 //! Leaders: count u32, and for each partition topic id 16 bytes, partition i32, leader's node i32, epoch i32, count u16
-//! and ids i32 of the nodes in sync. All big endian.
+//! and ids i32 of the nodes in sync, count u16 and peer ids u64 of the voters. All big endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{EntryKind, Message, MessageError};
-use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, TopicId};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, TopicId};
 use uuid::Uuid;
 
 use super::leaders::LeaderInfo;
@@ -161,6 +161,8 @@ pub(super) fn encode_leaders<'a>(told: impl ExactSizeIterator<Item = (PartitionI
         out.put_i32(info.epoch.0);
         out.put_u16(u16::try_from(info.isr.len()).expect("as many as replicas"));
         info.isr.iter().for_each(|node| out.put_i32(node.0));
+        out.put_u16(u16::try_from(info.voters.len()).expect("as many as replicas"));
+        info.voters.iter().for_each(|peer| out.put_u64(peer.0));
     }
     out.freeze()
 }
@@ -173,7 +175,10 @@ pub(super) fn decode_leaders(mut from: Bytes) -> Result<Vec<(PartitionId, Leader
         let (node, epoch) = (NodeId(take_i32(&mut from)?), LeaderEpoch(take_i32(&mut from)?));
         let isr_count = from.try_get_u16().map_err(|_| WireError::Length)?;
         let isr: Result<Vec<NodeId>, _> = (0..isr_count).map(|_| take_i32(&mut from).map(NodeId)).collect();
-        told.push((id, LeaderInfo { node, epoch, isr: isr? }));
+        let voter_count = from.try_get_u16().map_err(|_| WireError::Length)?;
+        let voter = |_| from.try_get_u64().map(PeerId).map_err(|_| WireError::Length);
+        let voters: Result<Vec<PeerId>, _> = (0..voter_count).map(voter).collect();
+        told.push((id, LeaderInfo { node, epoch, isr: isr?, voters: voters? }));
     }
     if from.is_empty() { Ok(told) } else { Err(WireError::Length) }
 }
@@ -192,6 +197,7 @@ mod tests {
             node: NodeId(node),
             epoch: LeaderEpoch(9),
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
+            voters: vec![PeerId(node as u64)],
         };
         let told = [(id(0), info(1, &[1, 2, 3])), (id(4), info(2, &[]))];
         let bytes = encode_leaders(told.iter().map(|(id, info)| (*id, info)));

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use millstream_core::partition::{BatchSequence, LeaderEpochs};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{
-    BatchDescriptor, Effects, Entry, EntryKind, Fetch, HardState, Membership, Message, NotLeader, Replica, StepError,
+    BatchDescriptor, ConfChange, ConfChangeError, Effects, Entry, EntryKind, Fetch, HardState, Membership, Message,
+    NotLeader, Replica, StepError,
 };
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm, Timestamp};
 
@@ -243,6 +244,12 @@ impl Group {
     pub fn propose_trim(&mut self, offset: Offset) -> Result<Proposed, NotLeader> {
         let (term, index) = self.replica.propose(EntryKind::TrimPrefix(offset))?;
         Ok(Proposed { term, index, base_offset: self.end })
+    }
+
+    /// Proposes a change of the members.
+    pub fn propose_conf_change(&mut self, change: &ConfChange) -> Result<(), ConfChangeError> {
+        self.has_news = true;
+        self.replica.propose_conf_change(change).map(drop)
     }
 
     /// Writes what raft wants written and says what is committed and what is to be sent. `before_cut` is called before

@@ -2,7 +2,7 @@
 
 use raft::eraftpb::MessageType;
 
-use super::entry::{EntryDataError, EntryKind};
+use super::entry::{Entry, EntryDataError, EntryKind};
 use super::message::Message;
 
 impl Message {
@@ -21,7 +21,7 @@ impl Message {
     /// # Errors
     /// An entry that is none of ours.
     pub fn cut(mut self, bytes_max: u64) -> Result<Vec<Message>, EntryDataError> {
-        let sizes: Result<Vec<u64>, _> = self.0.entries.iter().map(|e| payload_size(&e.data)).collect();
+        let sizes: Result<Vec<u64>, _> = self.0.entries.iter().map(payload_size).collect();
         let sizes = sizes?;
         if sizes.iter().sum::<u64>() <= bytes_max {
             return Ok(vec![self]);
@@ -48,8 +48,8 @@ impl Message {
     }
 }
 
-fn payload_size(data: &[u8]) -> Result<u64, EntryDataError> {
-    Ok(match EntryKind::decode(data)? {
+fn payload_size(entry: &raft::eraftpb::Entry) -> Result<u64, EntryDataError> {
+    Ok(match Entry::from_raft(entry)?.kind {
         EntryKind::Batch(descriptor) => u64::from(descriptor.size_bytes),
         _ => 0,
     })
@@ -58,7 +58,7 @@ fn payload_size(data: &[u8]) -> Result<u64, EntryDataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::{BatchDescriptor, Entry};
+    use crate::replica::BatchDescriptor;
     use crate::types::{Offset, RaftIndex, RaftTerm};
 
     fn append(sizes: &[u32]) -> Message {

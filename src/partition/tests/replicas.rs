@@ -275,3 +275,61 @@ async fn too_few_in_sync_refuse_what_wants_all() {
     node.partitions.set_config(id(0), config(3)).await;
     assert_eq!(node.produce(0, batch("all three", 1), Acks::All).await.unwrap().base_offset, Offset(4));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_come_and_go_while_producers_write_and_the_leader_goes_too() {
+    let mut cluster = Cluster::start().await;
+    let (moved, mut end) = (7, 0);
+    for (node, voters) in [(1, &[1u64, 2][..]), (2, &[1, 2])] {
+        let voters = voters.iter().map(|n| PeerId(*n)).collect();
+        let open = ToOpen { voters, preferred: node == 1, ..to_open(moved, true) };
+        cluster.node(node).partitions.open(vec![open]).await;
+    }
+    let produce = async |cluster: &Cluster, end: &mut i64| {
+        let on = cluster.nodes.iter().flatten().filter(|n| n.partitions.get(id(moved)).is_some());
+        for node in on {
+            match node.produce(moved, batch(&format!("{end}"), 1), Acks::All).await {
+                Ok(appended) => {
+                    assert_eq!(appended.base_offset, Offset(*end));
+                    *end += 1;
+                }
+                Err(refused) => assert_eq!(refused, AppendError::NotLeader),
+            }
+        }
+    };
+    eventually("it leads", || cluster.node(1).get(moved).is_leading()).await;
+    produce(&cluster, &mut end).await;
+    // The third is opened as a replica of a group that was born without it.
+    let voters: Vec<_> = [1, 2].map(PeerId).into();
+    let open = ToOpen { voters, preferred: false, ..to_open(moved, true) };
+    cluster.node(3).partitions.open(vec![open]).await;
+    for target in [[2, 3], [1, 3], [1, 2]] {
+        let members = Members { voters: target.map(PeerId).into(), learners: Vec::new() };
+        for node in 1..=3 {
+            cluster.node(node).partitions.set_members(id(moved), members.clone()).await;
+        }
+        let is_reached = || {
+            let leader = cluster.node(1).partitions.leaders().get(id(moved));
+            leader.is_some_and(|l| l.voters == members.voters && target.contains(&(l.node.0 as u64)))
+        };
+        for _ in 0..1000 {
+            produce(&cluster, &mut end).await;
+            if is_reached() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(is_reached(), "{target:?}: {:?}", cluster.node(1).partitions.leaders().get(id(moved)));
+    }
+    assert!(end > 10);
+    let ends = |node| cluster.node(node).get(moved).high_watermark() == Offset(end);
+    eventually("those who stay have all", || ends(1) && ends(2)).await;
+    assert_eq!(read(&cluster.node(1).get(moved), 0), read(&cluster.node(2).get(moved), 0));
+    // A restart finds the members that are, not those of the birth.
+    cluster.kill(1).await;
+    cluster.start_node(1, false).await;
+    let open = ToOpen { voters: vec![PeerId(1), PeerId(2)], preferred: true, ..to_open(moved, false) };
+    cluster.node(1).partitions.open(vec![open]).await;
+    eventually("both go on", || cluster.node(1).get(moved).is_leading() || cluster.node(2).get(moved).is_leading())
+        .await;
+}

@@ -1,0 +1,159 @@
+//! Brings the members of a group to what the metadata says: the leader alone does, one change after the other.
+//!
+//! A newcomer first learns, without a vote; when it is near the end of the log, all voters change at once through a joint
+//! membership. Who is no member any more deletes its replica when the metadata no longer names it.
+
+use millstream_core::replica::{ConfChange, Membership, PeerChange, Progress};
+use millstream_core::types::{PartitionId, PeerId, RaftIndex};
+
+use super::shard::{Owned, Shard};
+
+/// Entries that a learner may lack to be near the end.
+const NEAR_ENTRIES: u64 = 64;
+
+/// Who shall belong to a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    pub voters: Vec<PeerId>,
+    pub learners: Vec<PeerId>,
+}
+
+impl Members {
+    fn has(&self, peer: PeerId) -> bool {
+        self.voters.contains(&peer) || self.learners.contains(&peer)
+    }
+
+    /// Whether nothing is left to be done.
+    fn is_reached(&self, actual: &Membership) -> bool {
+        !actual.is_joint()
+            && actual.voters.len() == self.voters.len()
+            && self.voters.iter().all(|peer| actual.voters.contains(peer))
+            && actual.learners.len() == self.learners.len()
+            && self.learners.iter().all(|peer| actual.learners.contains(peer))
+    }
+}
+
+/// The next step, if one can be taken now.
+fn next_change(
+    actual: &Membership,
+    wanted: &Members,
+    matched: impl Fn(PeerId) -> Option<RaftIndex>,
+    last: RaftIndex,
+    own: PeerId,
+) -> Option<ConfChange> {
+    if actual.is_joint() || !actual.is_settled || wanted.voters.is_empty() {
+        return None;
+    }
+    if let Some(peer) = actual.learners.iter().find(|peer| !wanted.has(**peer)) {
+        return Some(ConfChange::One(PeerChange::Remove(*peer)));
+    }
+    let mut all = wanted.voters.iter().chain(&wanted.learners);
+    if let Some(peer) = all.find(|peer| !actual.is_voter(**peer) && !actual.is_learner(**peer)) {
+        return Some(ConfChange::One(PeerChange::AddLearner(*peer)));
+    }
+    let coming: Vec<PeerId> = wanted.voters.iter().copied().filter(|peer| !actual.is_voter(*peer)).collect();
+    if !coming.iter().all(|peer| matched(*peer).is_some_and(|at| at.0 + NEAR_ENTRIES >= last.0)) {
+        return None;
+    }
+    let going = actual.voters.iter().filter(|peer| !wanted.voters.contains(peer)).map(|peer| {
+        if wanted.learners.contains(peer) { PeerChange::AddLearner(*peer) } else { PeerChange::Remove(*peer) }
+    });
+    let mut changes: Vec<PeerChange> = coming.into_iter().map(PeerChange::AddVoter).chain(going).collect();
+    match changes.len() {
+        0 => None,
+        // A leader that goes needs the others to be sure of each other first.
+        1 if changes[0].peer() != own => changes.pop().map(ConfChange::One),
+        _ => Some(ConfChange::Enter(changes)),
+    }
+}
+
+impl Shard {
+    pub(super) fn set_members(&mut self, id: PartitionId, members: Members) {
+        if let Some(owned) = self.owned.get_mut(&id)
+            && owned.wanted.as_ref() != Some(&members)
+        {
+            owned.wanted = Some(members);
+            owned.members_are_due = true;
+        }
+    }
+}
+
+impl Owned {
+    /// A step towards the wanted members. True when one was proposed.
+    pub(super) fn reconcile_members(&mut self) -> bool {
+        let (Some(wanted), true) = (&self.wanted, self.members_are_due) else { return false };
+        let Some(group) = self.group.as_mut().filter(|g| g.is_leader()) else { return false };
+        if !self.shared.is_leading() {
+            return false;
+        }
+        let replica = group.replica();
+        if wanted.is_reached(replica.membership()) {
+            self.members_are_due = !replica.membership().is_settled;
+            return false;
+        }
+        let progress: Vec<(PeerId, Progress)> = replica.progress().collect();
+        let matched = |peer| progress.iter().find(|(p, _)| *p == peer).map(|(_, p)| p.matched);
+        let (last, own) = (replica.last_index(), replica.peer());
+        let Some(change) = next_change(replica.membership(), wanted, matched, last, own) else { return false };
+        match group.propose_conf_change(&change) {
+            Ok(()) => {
+                tracing::info!(partition = %self.shared.name, ?change, "members change");
+                true
+            }
+            Err(e) => {
+                tracing::debug!(partition = %self.shared.name, ?change, error = %e, "members do not change yet");
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers(ids: &[u64]) -> Vec<PeerId> {
+        ids.iter().copied().map(PeerId).collect()
+    }
+
+    fn actual(voters: &[u64], learners: &[u64]) -> Membership {
+        Membership { learners: peers(learners), ..Membership::of_voters(peers(voters)) }
+    }
+
+    fn wanted(voters: &[u64], learners: &[u64]) -> Members {
+        Members { voters: peers(voters), learners: peers(learners) }
+    }
+
+    fn next(actual: &Membership, wanted: &Members, caught_up: &[u64]) -> Option<ConfChange> {
+        let matched = |peer: PeerId| Some(RaftIndex(if caught_up.contains(&peer.0) { 990 } else { 3 }));
+        next_change(actual, wanted, matched, RaftIndex(1000), PeerId(1))
+    }
+
+    #[test]
+    fn newcomers_learn_before_they_vote() {
+        let one = |change| Some(ConfChange::One(change));
+        let to = wanted(&[1, 2, 4], &[]);
+        assert_eq!(next(&actual(&[1, 2, 3], &[]), &to, &[]), one(PeerChange::AddLearner(PeerId(4))));
+        assert_eq!(next(&actual(&[1, 2, 3], &[4]), &to, &[]), None, "not near the end");
+        let swap = vec![PeerChange::AddVoter(PeerId(4)), PeerChange::Remove(PeerId(3))];
+        assert_eq!(next(&actual(&[1, 2, 3], &[4]), &to, &[4]), Some(ConfChange::Enter(swap)));
+        assert_eq!(next(&actual(&[1, 2, 4], &[]), &to, &[]), None);
+        assert!(to.is_reached(&actual(&[4, 2, 1], &[])));
+        assert_eq!(next(&actual(&[1, 2, 4], &[9]), &to, &[]), one(PeerChange::Remove(PeerId(9))));
+    }
+
+    #[test]
+    fn one_voter_more_or_less_needs_no_joint_membership_but_a_leader_that_goes_does() {
+        let one = |change| Some(ConfChange::One(change));
+        assert_eq!(next(&actual(&[1, 2, 3], &[]), &wanted(&[1, 2], &[]), &[]), one(PeerChange::Remove(PeerId(3))));
+        assert_eq!(
+            next(&actual(&[1, 2, 3], &[]), &wanted(&[1, 2], &[3]), &[]),
+            one(PeerChange::AddLearner(PeerId(3))),
+            "it goes on learning"
+        );
+        let goes = Some(ConfChange::Enter(vec![PeerChange::Remove(PeerId(1))]));
+        assert_eq!(next(&actual(&[1, 2, 3], &[]), &wanted(&[2, 3], &[]), &[]), goes);
+        let joint = Membership { voters_outgoing: peers(&[3]), ..actual(&[1, 2], &[]) };
+        assert_eq!(next(&joint, &wanted(&[1], &[]), &[]), None);
+    }
+}
