@@ -77,7 +77,11 @@ impl Cluster {
 
     async fn start_node(&mut self, node: i32, newborn: bool) {
         let dir = self.dirs[node as usize - 1].path();
-        let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
+        // What the node before had under way may hold the store a little longer.
+        let found = OnceLock::new();
+        eventually("the store is free", || Store::open(&dir.join("kv")).is_ok_and(|store| found.set(store).is_ok()))
+            .await;
+        let store = Arc::new(found.into_inner().unwrap());
         let data = DataDir::open(dir, FlushConfig::default()).unwrap();
         let config = PartitionsConfig {
             shards: 2,
