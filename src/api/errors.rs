@@ -146,6 +146,17 @@ pub fn of_producer_id(error: &ProducerIdError) -> ResponseError {
     }
 }
 
+/// Kafka's own words for what comes of an election (`Errors`).
+pub fn words(error: ResponseError) -> String {
+    match error {
+        ResponseError::ElectionNotNeeded => "Leader election not needed for topic partition.".to_owned(),
+        ResponseError::PreferredLeaderNotAvailable => "The preferred leader was not available.".to_owned(),
+        ResponseError::EligibleLeadersNotAvailable => "Eligible topic partition leaders are not available.".to_owned(),
+        ResponseError::RequestTimedOut => "The request timed out.".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// An error's words, as far as they fit.
 pub fn message(error: &impl std::fmt::Display) -> StrBytes {
     let mut text = error.to_string();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, UpdateFeaturesRequest,
+    ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, ElectLeadersRequest,
+    UpdateFeaturesRequest,
 };
 use tokio::time::Instant;
 
@@ -66,6 +67,7 @@ fn patience(request: &Request) -> Duration {
         Ok(ApiKey::DeleteTopics) => request.decode::<DeleteTopicsRequest>().map(|asked| asked.timeout_ms).ok(),
         Ok(ApiKey::CreatePartitions) => request.decode::<CreatePartitionsRequest>().map(|asked| asked.timeout_ms).ok(),
         Ok(ApiKey::UpdateFeatures) => request.decode::<UpdateFeaturesRequest>().map(|asked| asked.timeout_ms).ok(),
+        Ok(ApiKey::ElectLeaders) => request.decode::<ElectLeadersRequest>().map(|asked| asked.timeout_ms).ok(),
         _ => None,
     };
     let wanted = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
@@ -87,6 +89,10 @@ impl Dispatcher {
 
     async fn carry_out(&self, inbound: &Inbound, envelope: Envelope) -> Answer {
         let context = self.context();
+        if let Envelope::Transfer(leaderships) = &envelope {
+            let begun = context.hand_over_own(leaderships).await.into_iter().map(u8::from).collect();
+            return Answer::Done { version: 0, result: begun };
+        }
         if context.controller.leader() != Some(context.node_id()) {
             return Answer::NotController;
         }
@@ -115,7 +121,10 @@ impl Dispatcher {
                     Err(_elapsed) => Err(ControllerError::NotAvailable),
                 }
             }
-            Envelope::Position => Ok(Bytes::new()),
+            Envelope::Position => {
+                Ok(Bytes::copy_from_slice(&context.controller.look(|now| now.image.version()).to_be_bytes()))
+            }
+            Envelope::Transfer(_) => Ok(Bytes::new()),
         };
         match result {
             Ok(result) => Answer::Done { version: context.controller.look(|now| now.image.version()), result },

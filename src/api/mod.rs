@@ -7,6 +7,7 @@ pub mod delete_records;
 pub mod describe_groups;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod errors;
 pub mod features;
 pub mod fetch;
@@ -85,6 +86,7 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::SaslAuthenticate, 0..=2, sasl::handle_authenticate),
     Api::new(ApiKey::CreatePartitions, 0..=3, topics::handle_create_partitions).forwarded(),
     Api::new(ApiKey::DeleteGroups, 0..=2, describe_groups::handle_delete),
+    Api::new(ApiKey::ElectLeaders, 0..=2, elect_leaders::handle).forwarded(),
     Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental)
         .forwarded_if(configs::is_for_controller),
     Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use millstream_core::types::NodeId;
 use tokio::time::Instant;
 
-use super::envelope::Answer;
+use super::envelope::{Answer, Envelope};
 use super::{Controller, ControllerError};
 use crate::rpc::{CallError, Rpc, kind};
 
@@ -17,6 +17,9 @@ const REACH_FOR: Duration = Duration::from_secs(1);
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The leader keeps to the client's time by itself: how much longer its answer may take.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one attempt to find out how far the leader is may take.
+const POSITION_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of an envelope.
 #[derive(Debug)]
@@ -66,6 +69,36 @@ impl Controller {
             }
             if Instant::now() >= deadline {
                 return Err(ControllerError::NotController { leader: None });
+            }
+        }
+    }
+
+    /// Has another node carry something out that is its own business. `NotAvailable`: nobody knows whether it did.
+    pub async fn ask_node(
+        &self,
+        node: NodeId,
+        envelope: &Envelope,
+        patience: Duration,
+    ) -> Result<Bytes, ControllerError> {
+        let rpc = self.rpc.as_ref().ok_or(ControllerError::NotAvailable)?;
+        match self.ask(rpc, node, envelope.encode(), Instant::now() + patience).await? {
+            Answer::Done { result, .. } => Ok(result),
+            Answer::NotController | Answer::NotAvailable | Answer::Close(_) => Err(ControllerError::NotAvailable),
+        }
+    }
+
+    /// Waits until this node's image is as new as the leader's was at some moment after the call. Tries for ever.
+    pub(super) async fn caught_up(&self) {
+        loop {
+            match self.forward(&Envelope::Position.encode(), Instant::now() + POSITION_PATIENCE).await {
+                // Who decides has the newest image of all.
+                Ok(Forwarded::Here) => return,
+                Ok(Forwarded::Done(mut position)) => {
+                    let Ok(version) = position.try_get_u64() else { return };
+                    while !self.reach(version, POSITION_PATIENCE).await {}
+                    return;
+                }
+                Ok(Forwarded::Close(_)) | Err(_) => tokio::time::sleep(REACH_FOR).await,
             }
         }
     }

@@ -7,13 +7,16 @@
 //! | 1 | listener, client address, principal (each u16 length, text), the frame of a request |
 //! | 2 | nothing: a block of producer ids for the sender |
 //! | 3 | u16 count, names of topics that are to come into being |
-//! | 4 | nothing: how far the leader is |
+//! | 4 | nothing: how far the leader is; the result is a version u64 |
+//! | 5 | u16 count, leaderships to hand over: topic id, partition i32, node i32; to the node that has them. The result is a byte for each: 1 it is under way |
 //!
 //! An answer's: version u8, status u8 (0 done, 1 another node leads, 2 not available, 3 the client's connection is to be
 //! closed), and if done the version of the leader's image u64 and the result, if closed the reason. Numbers are
 //! big-endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_core::types::{NodeId, PartitionId, TopicId};
+use uuid::Uuid;
 
 const VERSION: u8 = 0;
 
@@ -21,6 +24,7 @@ const REQUEST: u8 = 1;
 const PRODUCER_IDS: u8 = 2;
 const TOPICS: u8 = 3;
 const POSITION: u8 = 4;
+const TRANSFER: u8 = 5;
 
 const DONE: u8 = 0;
 const NOT_CONTROLLER: u8 = 1;
@@ -43,9 +47,14 @@ pub enum Envelope {
     ProducerIds,
     /// Topics that are to come into being with the settings of the broker.
     Topics(Vec<String>),
-    /// Nothing; the answer says how far the leader is.
+    /// Nothing; the result says how far the leader is.
     Position,
+    /// Leaderships that the receiver is to hand over.
+    Transfer(Vec<(PartitionId, NodeId)>),
 }
+
+/// Most leaderships of one envelope.
+pub const TRANSFERS_MAX: usize = 1_000;
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +94,15 @@ impl Envelope {
                 names.iter().take(usize::from(count)).for_each(|name| put_text(&mut to, name));
             }
             Self::Position => to.put_u8(POSITION),
+            Self::Transfer(leaderships) => {
+                to.put_u8(TRANSFER);
+                to.put_u16(u16::try_from(leaderships.len().min(TRANSFERS_MAX)).unwrap_or(0));
+                for (id, node) in leaderships.iter().take(TRANSFERS_MAX) {
+                    to.put_slice(id.topic.0.as_bytes());
+                    to.put_i32(id.partition);
+                    to.put_i32(node.0);
+                }
+            }
         }
         to.freeze()
     }
@@ -107,6 +125,10 @@ impl Envelope {
                 Self::Topics((0..count).map(|_| text(from)).collect::<Option<_>>()?)
             }
             POSITION => Self::Position,
+            TRANSFER => {
+                let count = from.try_get_u16().ok()?;
+                Self::Transfer((0..count).map(|_| transfer(from)).collect::<Option<_>>()?)
+            }
             _ => return None,
         })
     }
@@ -149,6 +171,12 @@ impl Answer {
     }
 }
 
+fn transfer(from: &mut Bytes) -> Option<(PartitionId, NodeId)> {
+    let topic = TopicId(Uuid::from_u128(from.try_get_u128().ok()?));
+    let partition = from.try_get_i32().ok()?;
+    Some((PartitionId { topic, partition }, NodeId(from.try_get_i32().ok()?)))
+}
+
 /// As much of it as a length can say.
 fn put_text(to: &mut BytesMut, text: &str) {
     let end = (0..=text.len().min(usize::from(u16::MAX))).rev().find(|end| text.is_char_boundary(*end));
@@ -180,6 +208,7 @@ mod tests {
             Envelope::ProducerIds,
             Envelope::Topics(vec!["a".into(), "".into(), "\u{20ac}".into()]),
             Envelope::Position,
+            Envelope::Transfer(vec![(PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 3 }, NodeId(2))]),
         ] {
             assert_eq!(Envelope::decode(envelope.encode()), Ok(envelope));
         }

@@ -3,6 +3,7 @@
 //! appends them.
 
 mod ask;
+mod balance;
 mod envelope;
 mod fold;
 mod load;
@@ -24,7 +25,7 @@ use crate::partition::Partitions;
 use crate::rpc::Rpc;
 
 pub use ask::Forwarded;
-pub use envelope::{Answer, Envelope, EnvelopeError};
+pub use envelope::{Answer, Envelope, EnvelopeError, TRANSFERS_MAX};
 pub use fold::FoldError;
 pub use load::LoadError;
 pub use producer_ids::{ProducerIdError, encode_block};
@@ -36,7 +37,7 @@ pub const METADATA_PARTITION: PartitionId = PartitionId { topic: TopicId(Uuid::f
 pub const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Changes that wait to be decided. Full: those who ask wait.
-const JOBS_MAX: usize = 256;
+const ASKS_MAX: usize = 256;
 
 /// How the cluster came, or comes, into being: the same on all of its nodes.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ pub struct Controller {
     partitions: Arc<Partitions>,
     /// The way to other nodes, if there are any.
     rpc: Option<Arc<Rpc>>,
-    jobs: mpsc::Sender<Job>,
+    asks: mpsc::Sender<Ask>,
     published: Arc<ArcSwap<Published>>,
     changes: watch::Receiver<()>,
     producer_ids: producer_ids::Block,
@@ -79,6 +80,13 @@ pub struct Controller {
 type Finish = Box<dyn FnOnce(Result<(), ControllerError>) + Send>;
 /// Decides on the newest image; or is told that it cannot, and then has nothing more to say.
 type Job = Box<dyn FnOnce(Result<&Image, ControllerError>) -> Option<(Vec<Command>, Finish)> + Send>;
+
+/// What the task is asked.
+enum Ask {
+    Change(Job),
+    /// The image is as new as the newest was at some moment since the start.
+    CaughtUp,
+}
 
 impl Controller {
     /// What is committed now, as far as this node knows.
@@ -118,7 +126,7 @@ impl Controller {
             });
             Some((commands, finish))
         });
-        self.jobs.send(job).await.map_err(|_| ControllerError::NotAvailable)?;
+        self.asks.send(Ask::Change(job)).await.map_err(|_| ControllerError::NotAvailable)?;
         done.await.map_err(|_| ControllerError::NotAvailable)?
     }
 

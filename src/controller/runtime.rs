@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::fold::{FoldError, fold, put_changes};
 use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
-use super::{Controller, ControllerError, Finish, Founding, JOBS_MAX, Job, Published, leader};
+use super::{ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader};
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::rpc::Rpc;
 use crate::store::{Batch, Durability, Store};
@@ -47,7 +47,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         settings: Arc::new(image.broker_config(&settings)),
         image: image.clone(),
     }));
-    let (jobs, mailbox) = mpsc::channel(JOBS_MAX);
+    let (asks, mailbox) = mpsc::channel(ASKS_MAX);
     let (changed, changes) = watch::channel(());
     let mut runtime = Runtime {
         partition,
@@ -69,7 +69,20 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
     // A node that is alone leads already: what comes next may rest on it.
     runtime.look_at_leadership().await;
     spawn_essential("controller", runtime.run(mailbox));
-    Ok(Arc::new(Controller { partitions, rpc, jobs, published, changes, producer_ids: Default::default() }))
+    let controller =
+        Arc::new(Controller { partitions, rpc, asks, published, changes, producer_ids: Default::default() });
+    if controller.rpc.is_some() {
+        tokio::spawn(catch_up(controller.clone()));
+        tokio::spawn(balance::run(Arc::downgrade(&controller)));
+    }
+    Ok(controller)
+}
+
+/// Tells the task when the image is no older than the start of this node.
+async fn catch_up(controller: Arc<Controller>) {
+    controller.caught_up().await;
+    // An error: the task has ended.
+    drop(controller.asks.send(Ask::CaughtUp).await);
 }
 
 /// A change that is appended, or an answer that rests on one.
@@ -113,11 +126,11 @@ struct Runtime {
 enum Event {
     /// Something is committed, or failed, or somebody else leads.
     Moved,
-    Job(Option<Job>),
+    Asked(Option<Ask>),
 }
 
 impl Runtime {
-    async fn run(mut self, mut mailbox: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<Ask>) {
         let wait = FetchWait::register(vec![self.partition.clone()]);
         let partition = self.partition.clone();
         loop {
@@ -137,13 +150,14 @@ impl Runtime {
                 _ = partition.leadership_other_than(leadership) => Event::Moved,
                 () = async { oldest.expect("guarded").wait().await }, if oldest.is_some() => Event::Moved,
                 () = wait.woken(mark, 1) => Event::Moved,
-                job = mailbox.recv(), if room => Event::Job(job),
+                ask = mailbox.recv(), if room => Event::Asked(ask),
                 () = tokio::time::sleep(RETRY_AFTER), if !is_read => Event::Moved,
             };
             match event {
                 Event::Moved => {}
-                Event::Job(Some(job)) => self.carry_out(job).await,
-                Event::Job(None) => return,
+                Event::Asked(Some(Ask::Change(job))) => self.carry_out(job).await,
+                Event::Asked(Some(Ask::CaughtUp)) => self.reconciler.discard_strays().await,
+                Event::Asked(None) => return,
             }
         }
     }

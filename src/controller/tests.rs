@@ -13,13 +13,17 @@ use crate::log::{DataDir, FlushConfig};
 use crate::partition::{Identity, Partitions, PartitionsConfig};
 use crate::store::Store;
 
+mod cluster;
+
+fn partitions_config() -> PartitionsConfig {
+    PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) }
+}
+
 async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
     let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
     let data = DataDir::open(dir, FlushConfig { ballast_bytes: 1 << 20, ..FlushConfig::default() }).unwrap();
-    let config =
-        PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
-    let partitions =
-        Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
+    let identity = Identity { peer: PeerId(1), node: NodeId(1) };
+    let partitions = Partitions::start(data, store.clone(), identity, None, partitions_config());
     let founder = Peer { id: PeerId(1), node: NodeId(1), directory: DirectoryId(Uuid::from_u128(1)) };
     let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder] };
     let start =

@@ -4,10 +4,11 @@ use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDi
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterReplicaLogDirsRequest, DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
-    UpdateFeaturesRequest,
+    ElectLeadersRequest, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -19,6 +20,7 @@ use crate::harness::{text, unique};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LOG_DIR_NOT_FOUND: i16 = 57;
+const ELECTION_NOT_NEEDED: i16 = 84;
 
 #[test]
 fn describe_log_dirs() {
@@ -123,6 +125,38 @@ fn describe_producers() {
     for (topic, partition) in [(unique("missing"), 0), (topic, 9)] {
         let response = wire.call(0, &ask(&topic, partition));
         assert_eq!(response.topics[0].partitions[0].error_code, UNKNOWN_TOPIC_OR_PARTITION);
+    }
+}
+
+/// Of a partition with one replica there is nobody else to elect.
+#[test]
+fn elect_leaders() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    for version in wire.versions::<ElectLeadersRequest>() {
+        let named = |topic: &str, partitions: &[i32]| {
+            TopicPartitions::default().with_topic(name(topic)).with_partitions(partitions.to_vec())
+        };
+        let request = ElectLeadersRequest::default()
+            .with_timeout_ms(10_000)
+            .with_topic_partitions(Some(vec![named(&topic, &[0, 5]), named("no-such-topic", &[0])]));
+        let response = wire.call(version, &request);
+        assert_eq!(response.error_code, 0);
+        let mut rows: Vec<_> = response
+            .replica_election_results
+            .iter()
+            .flat_map(|of| of.partition_result.iter().map(|p| (of.topic == name(&topic), p.partition_id, p.error_code)))
+            .collect();
+        rows.sort_unstable();
+        let expected = [
+            (false, 0, UNKNOWN_TOPIC_OR_PARTITION),
+            (true, 0, ELECTION_NOT_NEEDED),
+            (true, 5, UNKNOWN_TOPIC_OR_PARTITION),
+        ];
+        assert_eq!(rows, expected, "version {version}");
+        let all = ElectLeadersRequest::default().with_timeout_ms(10_000).with_topic_partitions(None);
+        assert!(wire.call(version, &all).replica_election_results.is_empty());
     }
 }
 
