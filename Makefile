@@ -1,6 +1,6 @@
 # Short names for the scripts, which work without make too.
 
-.PHONY: help setup run test core bench fix
+.PHONY: help setup run test core simulate bench fix
 
 help: ## lists the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,9 @@ test: ## all tests
 
 core: ## the rules alone, in seconds, without RocksDB
 	cargo test -p millstream-core
+
+simulate: ## replicas under faults, thousands of seeds
+	scripts/simulate
 
 bench: ## compares with Apache Kafka, prints the table of docs/BENCHMARKS.md
 	bench/compare

@@ -373,6 +373,7 @@ impl Cluster {
             self.checks.leads(replica.term(), self.nodes[node].peer);
         }
         self.snapshots += usize::from(installed.is_some());
+        let has_changed = !memberships.is_empty();
         for (index, membership) in memberships {
             self.checks.changes(index, membership);
         }
@@ -401,6 +402,9 @@ impl Cluster {
             self.at(takes, Event::Fetched { node, boot, fetch });
         }
         self.send(node, send);
+        if self.story.changes && has_changed && self.leader() == Some(node) {
+            self.delete_who_left(node);
+        }
     }
 
     fn send(&mut self, node: usize, messages: Vec<Message>) {

@@ -3,7 +3,7 @@
 use millstream_core::replica::{ConfChange, ConfChangeError, Membership, PeerChange};
 use millstream_core::types::PeerId;
 
-use super::cluster::{Cluster, Event};
+use super::cluster::{Cluster, Event, Faults};
 use super::node::{Crash, Node};
 
 /// Replicas that ever were.
@@ -19,7 +19,6 @@ impl Cluster {
         let next = 50 + self.chance.below(600);
         self.at(next, Event::Change);
         let Some(leader) = self.leader() else { return };
-        self.delete_who_left(leader);
         let membership = self.membership(leader).clone();
         if self.chance.percent(20) {
             let heir = self.chance.pick(&membership.voters).expect("there are voters");
@@ -41,14 +40,16 @@ impl Cluster {
         }
     }
 
-    /// The replicas of those who were removed are deleted: the log says that the change is settled.
-    fn delete_who_left(&mut self, leader: usize) {
+    /// The replicas of those who were removed are deleted as soon as the log says that the change is settled. At times
+    /// that is when the power fails, and who led comes back last.
+    pub(super) fn delete_who_left(&mut self, leader: usize) {
         let membership = self.membership(leader).clone();
         if !membership.is_settled {
             return;
         }
         let left: Vec<PeerId> =
             self.leaving.iter().copied().filter(|left| membership.peers().all(|p| p != *left)).collect();
+        let is_bad_moment = self.story.faults == Faults::All && !left.is_empty() && self.chance.percent(20);
         for peer in left {
             self.leaving.remove(&peer);
             let node = self.place(peer);
@@ -56,6 +57,12 @@ impl Cluster {
                 self.crash(node, Crash::Kill);
                 self.nodes[node].is_gone = true;
             }
+        }
+        let all = (0..self.nodes.len()).filter(|node| is_bad_moment && !self.nodes[*node].is_gone);
+        for node in all.collect::<Vec<_>>() {
+            self.crash(node, Crash::Power);
+            let lasts = if node == leader { 5_000 } else { 50 + self.chance.below(500) };
+            self.at(lasts, Event::Restart(node));
         }
     }
 
