@@ -214,20 +214,22 @@ impl Replica {
     }
 
     /// Stands for election, or does so as soon as all is applied and on disk that must be. A sole voter has won then;
-    /// its effects say so.
+    /// its effects say so. Without a vote nothing happens.
     pub fn campaign(&mut self) {
         self.wants_to_stand = true;
         self.stand();
     }
 
     fn stand(&mut self) {
+        // Raft asks nobody's leave for this: who has no vote would lead without being a member.
+        self.wants_to_stand &= self.node.raft.promotable();
         if !self.wants_to_stand || !self.may_stand() {
             return;
         }
         self.node.campaign().expect("a local message is never refused");
         self.timeout.hold(&mut self.node.raft);
         // Raft refuses while a conf change is committed and not yet applied.
-        self.wants_to_stand = self.node.raft.state == StateRole::Follower && self.node.raft.promotable();
+        self.wants_to_stand = self.node.raft.state == StateRole::Follower;
     }
 
     /// A sole voter wins as soon as it stands: only with all that it has on disk. And raft looks for what it has not

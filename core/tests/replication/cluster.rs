@@ -59,6 +59,8 @@ pub(super) enum Event {
     Propose,
     Read,
     Trouble,
+    Contest,
+    Blink(usize),
     Change,
     Restart(usize),
     Heal(usize),
@@ -82,6 +84,8 @@ pub struct Cluster {
     pub(super) mute: BTreeSet<usize>,
     pub(super) deaf: BTreeSet<usize>,
     pub(super) cut: BTreeSet<(usize, usize)>,
+    /// Until then messages are slow.
+    pub(super) contest_until: u64,
     /// Slow disks.
     pub(super) slow: BTreeSet<usize>,
     /// Members that are to go; deleted when the change is settled.
@@ -116,6 +120,7 @@ impl Cluster {
             mute: BTreeSet::new(),
             deaf: BTreeSet::new(),
             cut: BTreeSet::new(),
+            contest_until: 0,
             slow: BTreeSet::new(),
             leaving: BTreeSet::new(),
             proposed: BTreeMap::new(),
@@ -324,6 +329,8 @@ impl Cluster {
             Event::Propose => self.propose(),
             Event::Read => self.read(),
             Event::Trouble => self.trouble(),
+            Event::Contest => self.contest(),
+            Event::Blink(node) => self.blink(node),
             Event::Change => self.change(),
             Event::Restart(node) => {
                 if self.nodes[node].replica.is_none() && !self.nodes[node].is_gone {
@@ -423,7 +430,8 @@ impl Cluster {
             let copies = if bad && self.chance.percent(2) { 2 } else { 1 };
             for _ in 0..copies {
                 let late = bad && self.chance.percent(2);
-                let takes = 1 + self.chance.below(if late { 800 } else { 10 });
+                let usual = if self.now < self.contest_until { 150 } else { 10 };
+                let takes = 1 + self.chance.below(if late { 800 } else { usual });
                 let bytes = message.encode().expect("what raft sends can be sent");
                 self.at(takes, Event::Deliver(bytes));
             }

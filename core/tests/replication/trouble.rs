@@ -5,6 +5,9 @@ use millstream_core::replica::EntryKind;
 use super::cluster::{Cluster, Event, Faults};
 use super::node::Crash;
 
+/// How long everybody tries to win.
+const CONTEST_MS: u64 = 150;
+
 impl Cluster {
     pub(super) fn trouble(&mut self) {
         if self.story.faults == Faults::None {
@@ -14,7 +17,7 @@ impl Cluster {
         let node = self.chance.pick(&all).expect("there are nodes");
         let other = self.chance.pick(&all).expect("there are nodes");
         let lasts = 100 + self.chance.below(3_000);
-        match self.chance.below(12) {
+        match self.chance.below(14) {
             0..3 => {
                 self.crash(node, Crash::Power);
                 self.at(lasts, Event::Restart(node));
@@ -58,10 +61,45 @@ impl Cluster {
                 self.slow.insert(node);
                 self.at(lasts, Event::Heal(node));
             }
-            _ => self.wipe(node),
+            11 => self.wipe(node),
+            _ => {
+                // Who led is away; when nobody believes in it any more, everybody stands.
+                if let Some(leader) = self.leader() {
+                    self.crash(leader, Crash::Power);
+                    self.at(lasts, Event::Restart(leader));
+                }
+                self.at(700, Event::Contest);
+            }
         }
         let next = 200 + self.chance.below(1_500);
         self.at(next, Event::Trouble);
+    }
+
+    /// All stand for election at once, on a slow network, and some lose power just after they have voted.
+    pub(super) fn contest(&mut self) {
+        if self.story.faults == Faults::None {
+            return;
+        }
+        self.contest_until = self.now + CONTEST_MS;
+        for node in 0..self.nodes.len() {
+            if let Some(replica) = &mut self.nodes[node].replica {
+                replica.campaign();
+                self.work(node);
+                if self.chance.percent(60) {
+                    let after = 20 + self.chance.below(CONTEST_MS);
+                    self.at(after, Event::Blink(node));
+                }
+            }
+        }
+    }
+
+    /// A short loss of power.
+    pub(super) fn blink(&mut self, node: usize) {
+        if self.story.faults == Faults::All && self.nodes[node].replica.is_some() {
+            self.crash(node, Crash::Power);
+            let lasts = 1 + self.chance.below(10);
+            self.at(lasts, Event::Restart(node));
+        }
     }
 
     /// A disk is lost, with all that it knew. No more at once than the others can bear, whatever is decided meanwhile.
