@@ -43,14 +43,14 @@ fn first_seeds(count: usize, run: impl Fn(u64)) {
 }
 
 fn troubled(seed: u64) -> Story {
-    let voters = if seed % 3 == 0 { 5 } else { 3 };
+    let voters = if seed.is_multiple_of(3) { 5 } else { 3 };
     Story { voters, learners: u64::from(seed % 4 == 1), faults: Faults::All, ..QUIET }
 }
 
 #[test]
 fn what_is_acknowledged_survives_crashes_and_a_bad_network() {
     each_seed(|seed| {
-        let mut cluster = Cluster::new(seed, Story { compacts: seed % 2 == 0, ..troubled(seed) });
+        let mut cluster = Cluster::new(seed, Story { compacts: seed.is_multiple_of(2), ..troubled(seed) });
         cluster.run_ms(20_000);
         cluster.heal_and_settle();
         cluster.checks.assert_progress(20, 0);
@@ -89,7 +89,7 @@ fn without_faults_nobody_loses_the_leadership() {
 #[test]
 fn a_follower_that_was_away_gets_what_it_lacks_from_the_log_or_a_snapshot() {
     first_seeds(FEW, |seed| {
-        let compacts = seed % 2 == 0;
+        let compacts = seed.is_multiple_of(2);
         let mut cluster = Cluster::new(seed, Story { compacts, ..QUIET });
         cluster.run_ms(2_000);
         let away = cluster.follower();

@@ -51,7 +51,7 @@ impl Cluster {
             }
             9 => {
                 // Into two halves.
-                let (one, rest): (Vec<usize>, Vec<usize>) = all.iter().partition(|n| (*n + node) % 2 == 0);
+                let (one, rest): (Vec<usize>, Vec<usize>) = all.iter().partition(|n| (*n + node).is_multiple_of(2));
                 for (from, to) in one.iter().flat_map(|a| rest.iter().flat_map(|b| [(*a, *b), (*b, *a)])) {
                     self.cut.insert((from, to));
                     self.at(lasts, Event::Join { from, to });
