@@ -1,30 +1,42 @@
 //! Makes true on this node what the image says: partitions are opened, changed, removed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
-use millstream_core::controller::{self, Topic};
-use millstream_core::types::{NodeId, PartitionId, TopicPartition};
+use millstream_core::controller::{self, GroupMembers, Peer, Topic};
+use millstream_core::types::{NodeId, PartitionId, PeerId, TopicPartition};
 
 use super::{METADATA_PARTITION, Published};
-use crate::partition::{Partitions, ToOpen};
+use crate::partition::{Members, Partitions, ToOpen};
 
 pub(super) struct Reconciler {
     partitions: Arc<Partitions>,
     node_id: NodeId,
     /// Partitions on this node's disk that no image has named yet.
     strays: HashSet<PartitionId>,
+    founders: Vec<Peer>,
+    /// Of the latest image.
+    peers: BTreeMap<NodeId, PeerId>,
+    metadata: GroupMembers,
 }
 
 impl Reconciler {
-    pub fn new(partitions: Arc<Partitions>) -> Self {
-        let node_id = partitions.identity().node;
-        Self { partitions, node_id, strays: HashSet::new() }
+    pub fn new(partitions: Arc<Partitions>, founders: Vec<Peer>) -> Self {
+        Self {
+            node_id: partitions.identity().node,
+            partitions,
+            strays: HashSet::new(),
+            founders,
+            peers: BTreeMap::new(),
+            metadata: GroupMembers::default(),
+        }
     }
 
     /// At the start: every partition of this node is opened.
     pub async fn open_all(&mut self, now: &Published) {
+        self.peers = now.image.peers_by_node();
+        self.set_metadata_members(now).await;
         self.strays = self.partitions.on_disk().into_iter().filter(|id| *id != METADATA_PARTITION).collect();
         let mut to_open = Vec::new();
         for topic in now.image.topics() {
@@ -55,17 +67,24 @@ impl Reconciler {
     /// After a commit: only topics that are not the same object as before are looked at.
     pub async fn reconcile(&mut self, before: &Published, after: &Published) {
         let settings_changed = !Arc::ptr_eq(&before.settings, &after.settings);
+        let peers = after.image.peers_by_node();
+        let peers_changed = peers != self.peers;
+        self.peers = peers;
+        self.set_metadata_members(after).await;
         let (mut to_open, mut to_remove) = (Vec::new(), Vec::new());
         for topic in after.image.topics() {
             let old = before.image.topic(topic.id);
             let changed = old.is_none_or(|old| !Arc::ptr_eq(old, topic));
-            if !changed && !settings_changed {
+            if !changed && !settings_changed && !peers_changed {
                 continue;
             }
             let config = Arc::new(TopicConfig::resolve(&topic.configs, &after.settings));
             for (id, partition) in numbered(topic) {
                 match (old.is_some_and(|old| self.has(old, id)), self.is_mine(partition)) {
-                    (true, true) => self.partitions.set_config(id, config.clone()).await,
+                    (true, true) => {
+                        self.partitions.set_config(id, config.clone()).await;
+                        self.partitions.set_members(id, self.members(partition)).await;
+                    }
                     (false, true) => {
                         // It may have been here before a start at which this node had not yet heard of it again.
                         let newborn = !self.strays.remove(&id);
@@ -87,6 +106,24 @@ impl Reconciler {
             }
             self.empty_trash();
         }
+    }
+
+    /// Who belongs to the group of the metadata changes with the nodes that there are.
+    async fn set_metadata_members(&mut self, now: &Published) {
+        if now.image.cluster_id().is_none() {
+            return;
+        }
+        let members = now.image.metadata_members(&self.founders);
+        if self.metadata != members {
+            self.metadata = members.clone();
+            let GroupMembers { voters, learners } = members;
+            self.partitions.set_members(METADATA_PARTITION, Members { voters, learners }).await;
+        }
+    }
+
+    fn members(&self, partition: &controller::Partition) -> Members {
+        let GroupMembers { voters, learners } = partition.members(&self.peers);
+        Members { voters, learners }
     }
 
     fn is_mine(&self, partition: &controller::Partition) -> bool {
@@ -112,7 +149,7 @@ impl Reconciler {
             config: config.clone(),
             newborn,
             voters: partition.peers.clone(),
-            members: None,
+            members: Some(self.members(partition)),
             preferred: partition.replicas.first() == Some(&self.node_id),
         }
     }

@@ -51,7 +51,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
     let (changed, changes) = watch::channel(());
     let mut runtime = Runtime {
         partition,
-        reconciler: Reconciler::new(partitions.clone()),
+        reconciler: Reconciler::new(partitions.clone(), founding.founders.clone()),
         partitions: partitions.clone(),
         store,
         settings,

@@ -14,6 +14,7 @@ mod delete_topics;
 mod describe_configs;
 mod features;
 mod image;
+mod members;
 mod nodes;
 mod parts;
 mod placement;
@@ -35,6 +36,7 @@ pub use features::{
     FEATURES, Feature, FeatureUpdate, UpdateFeaturesError, form_cluster, update_features, upgrade_type,
 };
 pub use image::Image;
+pub use members::GroupMembers;
 pub use nodes::{NodeNotRegistered, register_node, remove_node};
 pub use parts::{ConfigOwner, Endpoint, FeatureRange, Node, Partition, Peer, Topic};
 pub use placement::{PlacementError, UsableNode, place};

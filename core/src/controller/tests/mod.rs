@@ -2,6 +2,7 @@
 
 mod configs;
 mod image;
+mod members;
 mod others;
 mod topics;
 
