@@ -14,6 +14,7 @@ impl Shard {
         let heir = owned.heirs(&shared).into_iter().find(|(_, node)| *node == to);
         let Some((peer, _)) = heir else { return false };
         owned.give_to(peer);
+        self.awake.insert(id);
         self.touch(id);
         true
     }
@@ -36,7 +37,10 @@ impl Shard {
                 is_left = true;
             }
         }
-        given.into_iter().for_each(|id| self.touch(id));
+        for id in given {
+            self.awake.insert(id);
+            self.touch(id);
+        }
         while !self.touched.is_empty() {
             self.turn();
         }

@@ -74,6 +74,7 @@ impl Shard {
         {
             owned.wanted = Some(members);
             owned.members_are_due = true;
+            self.awake.insert(id);
         }
     }
 }

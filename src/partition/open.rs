@@ -58,8 +58,12 @@ impl Shard {
                 Replica::Recovered(recovered) => {
                     let mut owned = Owned::new(shared, config, member, *recovered, self.incarnations, &mut batch);
                     match owned.group.as_ref().is_some_and(Group::has_others) {
-                        true if stands => owned.stand_eagerly(now),
-                        true => {}
+                        true => {
+                            self.awake.insert(id);
+                            if stands {
+                                owned.stand_eagerly(now);
+                            }
+                        }
                         false => drop(waiting.insert(id)),
                     }
                     owned.wanted = members;
@@ -93,6 +97,7 @@ impl Shard {
         let mut owned = Owned::new(old.shared, old.config, old.member, recovered, self.incarnations, &mut batch);
         self.shared.write(batch, store::Durability::Buffered);
         owned.wanted = wanted;
+        self.awake.insert(id);
         self.owned.insert(id, owned);
         self.touch(id);
     }
@@ -117,6 +122,7 @@ impl Shard {
         owned.refuse_all(AppendError::NotLeader);
         owned.shared.waiters.changed();
         self.unsaved.remove(&id);
+        self.awake.remove(&id);
         self.halted.remove(&id);
         self.cancel_compaction(id);
         self.has_opened(id);
@@ -170,6 +176,7 @@ impl Owned {
             leads_in: None,
             in_sync: InSync::default(),
             wanted: None,
+            calm_ticks: 0,
             members_are_due: true,
             eager_until: None,
             member,

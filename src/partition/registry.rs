@@ -20,6 +20,7 @@ use super::leaders::Leaders;
 use super::log_config::log_config;
 use super::members::Members;
 use super::open::{Opening, Removed, Replica};
+use super::quiet::{self, Sleep};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
 use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
 use crate::log::{DataDir, FlushStats};
@@ -61,6 +62,8 @@ pub enum Post {
     Raft,
     /// Who leads what.
     Leaders,
+    /// Which groups sleep.
+    Sleep,
 }
 
 /// Takes post to another node, its parts in a row; never waits. False: it is lost, which raft makes good.
@@ -76,6 +79,8 @@ pub(super) struct Shared {
     pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
     /// Nodes that are silent.
     pub dead: ArcSwap<HashSet<NodeId>>,
+    /// Those, and nodes that were not heard of for a moment.
+    pub silent: ArcSwap<HashSet<NodeId>>,
     pub leaders: Leaders,
     pub announcements: Announcements,
     /// `replica.lag.time.max.ms`.
@@ -191,6 +196,7 @@ impl Partitions {
             outlet,
             peers,
             dead: ArcSwap::default(),
+            silent: ArcSwap::default(),
             leaders: Leaders::default(),
             announcements: Announcements::default(),
             replica_lag_max: config.replica_lag_max,
@@ -236,15 +242,33 @@ impl Partitions {
     }
 
     /// Which nodes are silent. One that was and is no more is told who leads what.
-    pub fn set_dead(&self, dead: HashSet<NodeId>) {
-        let before = self.shared.dead.swap(Arc::new(dead));
-        let dead = self.shared.dead.load();
+    pub async fn set_dead(&self, dead: HashSet<NodeId>) {
+        let before = self.shared.dead.swap(Arc::new(dead.clone()));
         before.difference(&dead).for_each(|node| self.shared.announcements.tell_everything_to(*node));
+        self.wake(before.symmetric_difference(&dead).copied().collect()).await;
+    }
+
+    /// Which nodes were not heard of for a moment: the groups of those that were just now must look for themselves.
+    pub async fn set_silent(&self, silent: HashSet<NodeId>) {
+        let before = self.shared.silent.swap(Arc::new(silent.clone()));
+        self.wake(silent.difference(&before).copied().collect()).await;
+    }
+
+    async fn wake(&self, nodes: HashSet<NodeId>) {
+        if nodes.is_empty() {
+            return;
+        }
+        for shard in &self.shards {
+            // An error: the shard has ended.
+            drop(shard.send(Ask::Wake(nodes.clone())).await);
+        }
     }
 
     /// A node has started: it knows nothing of who leads what.
-    pub fn greet(&self, node: NodeId) {
+    pub async fn greet(&self, node: NodeId) {
         self.shared.announcements.tell_everything_to(node);
+        // A leader that starts faster than an election takes would otherwise leave its groups asleep without one.
+        self.wake(HashSet::from([node])).await;
     }
 
     /// Takes what another node's partitions say. Waits for room in the shards' mailboxes.
@@ -254,6 +278,16 @@ impl Partitions {
     pub async fn deliver(&self, post: Post, body: Bytes) -> Result<(), WireError> {
         let incoming = match post {
             Post::Urgent | Post::Raft => decode_raft(body)?,
+            Post::Sleep => {
+                let mut by_shard: Vec<Vec<Sleep>> = self.shards.iter().map(|_| Vec::new()).collect();
+                for sleep in quiet::decode(body)? {
+                    by_shard[self.shard_of(sleep.id)].push(sleep);
+                }
+                for (shard, sleeps) in self.shards.iter().zip(by_shard).filter(|(_, s)| !s.is_empty()) {
+                    drop(shard.send(Ask::Sleep(sleeps)).await);
+                }
+                return Ok(());
+            }
             Post::Leaders => {
                 self.shared.leaders.note(decode_leaders(body)?);
                 return Ok(());

@@ -16,7 +16,7 @@ use super::registry::{Post, Shared};
 use super::shard::{Owned, Shard, Told};
 use super::wire::{Frames, Incoming};
 use crate::log::{Descriptor, LogView, ReadError};
-use crate::raft::{Outgoing, Taken, entry_of};
+use crate::raft::{Group, Outgoing, Taken, entry_of};
 
 /// Raft's tick.
 pub(super) const RAFT_TICK: Duration = Duration::from_millis(100);
@@ -52,7 +52,10 @@ impl Shard {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
             let Some(group) = &mut owned.group else { continue };
             match group.step(message, batches) {
-                Ok(()) => self.touch(id),
+                Ok(()) => {
+                    self.awake.insert(id);
+                    self.touch(id);
+                }
                 Err(e @ StepError::Lost { .. }) => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "the disk lost what it had, replica offline");
                     self.halt(id);
@@ -63,11 +66,21 @@ impl Shard {
         }
     }
 
-    /// Lets raft's time go on where there is more than one replica.
+    /// Lets raft's time go on where there is more than one replica, and something to do.
     pub(super) fn tick_raft(&mut self, now: Instant) {
-        let mut ticked = Vec::new();
-        for (id, owned) in &mut self.owned {
-            let Some(group) = owned.group.as_mut().filter(|g| g.has_others()) else { continue };
+        let (mut ticked, mut asleep, mut calm) = (Vec::new(), Vec::new(), Vec::new());
+        for id in &self.awake {
+            let Some(owned) = self.owned.get_mut(id) else { continue };
+            if !owned.group.as_ref().is_some_and(Group::has_others) {
+                asleep.push(*id);
+                continue;
+            }
+            if owned.is_calm(&self.shared) {
+                // Without a last heartbeat: its answers would wake.
+                calm.push(*id);
+                continue;
+            }
+            let Some(group) = &mut owned.group else { continue };
             group.tick();
             if owned.eager_until.is_some() {
                 let is_over = group.leader().is_some() || owned.eager_until.is_some_and(|until| until < now);
@@ -82,7 +95,11 @@ impl Shard {
             }
             ticked.push(*id);
         }
+        for id in asleep {
+            self.awake.remove(&id);
+        }
         ticked.into_iter().for_each(|id| self.touch(id));
+        self.calm = calm;
     }
 
     /// Called with the time of each turn.
@@ -102,6 +119,7 @@ impl Shard {
             tracing::warn!(?stood_for, partitions = deposed.len(), "stood still, leaderships given up");
         }
         for id in deposed {
+            self.awake.insert(id);
             // Before anything is served.
             if let Some(owned) = self.owned.get_mut(&id) {
                 owned.note_role(now);

@@ -17,6 +17,7 @@ use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::members::Members;
 use super::open::{Opening, Removed};
+use super::quiet::Sleep;
 use super::registry::Shared;
 use super::replicate::{Fetched, Posts, RAFT_TICK};
 use super::wire::Incoming;
@@ -53,6 +54,10 @@ pub(super) enum Ask {
     },
     /// Messages of other nodes.
     Step(Vec<Incoming>),
+    /// Leaders of other nodes sleep.
+    Sleep(Vec<Sleep>),
+    /// Something happened to these nodes.
+    Wake(HashSet<NodeId>),
     Remove {
         id: PartitionId,
         reply: oneshot::Sender<Removed>,
@@ -163,6 +168,8 @@ pub(super) struct Owned {
     pub in_sync: InSync,
     /// Who shall belong to the group, as the metadata says.
     pub wanted: Option<Members>,
+    /// Ticks in a row that this leader had nothing to do.
+    pub calm_ticks: u8,
     /// The members are not known to be those.
     pub members_are_due: bool,
     /// Until then it stands for election at every tick.
@@ -188,6 +195,10 @@ pub(super) struct Shard {
     /// Openings to be answered when all of their partitions lead.
     pub openings: Vec<(HashSet<PartitionId>, oneshot::Sender<()>)>,
     stopping: Option<oneshot::Sender<()>>,
+    /// Partitions with several replicas that do not sleep.
+    pub awake: HashSet<PartitionId>,
+    /// Of those, the ones that may sleep after this turn.
+    pub calm: Vec<PartitionId>,
     /// To be answered when no leadership is left to be handed over.
     pub handing_over: Option<oneshot::Sender<()>>,
     /// Messages of this turn to other nodes.
@@ -214,6 +225,8 @@ impl Shard {
             incarnations: 0,
             openings: Vec::new(),
             stopping: None,
+            awake: HashSet::new(),
+            calm: Vec::new(),
             handing_over: None,
             posts: Posts::default(),
             #[cfg(test)]
@@ -257,6 +270,8 @@ impl Shard {
             while !self.touched.is_empty() {
                 self.turn();
             }
+            let calm = std::mem::take(&mut self.calm);
+            self.sleep(&calm);
             self.hand_over();
             if self.has_stopped() {
                 return;
@@ -277,6 +292,8 @@ impl Shard {
             Ask::Transfer { id, to, reply } => answer(reply, self.transfer(id, to)),
             Ask::HandOver { reply } => self.handing_over = Some(reply),
             Ask::Step(incoming) => self.step(incoming),
+            Ask::Sleep(sleeps) => self.fall_asleep(sleeps),
+            Ask::Wake(nodes) => self.wake(&nodes),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetMembers { id, members } => self.set_members(id, members),
             Ask::SetConfig { id, config } => {
@@ -356,7 +373,10 @@ impl Shard {
             for reply in owned.on_write.drain(..) {
                 reply.finish(Ok(()), Offset::ZERO);
             }
-            self.post(id, work.outgoing);
+            if !work.outgoing.is_empty() {
+                self.awake.insert(id);
+                self.post(id, work.outgoing);
+            }
             if !work.fetches.is_empty() {
                 self.read_for_followers(id, work.fetches);
             }

@@ -85,7 +85,7 @@ impl Frames {
     }
 }
 
-fn put_id(out: &mut BytesMut, id: PartitionId) {
+pub(super) fn put_id(out: &mut BytesMut, id: PartitionId) {
     out.extend_from_slice(id.topic.0.as_bytes());
     out.put_i32(id.partition);
 }
@@ -94,7 +94,7 @@ fn put_len(out: &mut BytesMut, len: usize) {
     out.put_u32(u32::try_from(len).expect("smaller than a frame"));
 }
 
-fn take_id(from: &mut Bytes) -> Result<PartitionId, WireError> {
+pub(super) fn take_id(from: &mut Bytes) -> Result<PartitionId, WireError> {
     let topic: [u8; 16] = take(from, 16)?.as_ref().try_into().map_err(|_| WireError::Length)?;
     Ok(PartitionId { topic: TopicId(Uuid::from_bytes(topic)), partition: take_i32(from)? })
 }

@@ -15,6 +15,8 @@ pub const CALL: u8 = 5;
 pub const RAFT: u8 = 10;
 /// Who leads what.
 pub const LEADERS: u8 = 11;
+/// Which groups sleep.
+pub const SLEEP: u8 = 12;
 
 /// Forming a cluster.
 pub const FORM: u8 = 20;

@@ -11,8 +11,10 @@ use uuid::Uuid;
 use crate::partition::{Outlet, Partitions, Post};
 use crate::rpc::{Inbound, Lane, Rpc, kind};
 
-/// Nodes that were never heard of since the start are looked at again after so long, at the latest.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often the silence of nodes is looked at.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// A node that is silent for longer wakes the groups that have replicas there.
+const SILENT_FROM: Duration = Duration::from_millis(300);
 
 /// The way from the partitions to other nodes.
 pub(super) fn outlet(rpc: &Arc<Rpc>) -> Outlet {
@@ -22,6 +24,7 @@ pub(super) fn outlet(rpc: &Arc<Rpc>) -> Outlet {
             Post::Urgent => (Lane::Heartbeat, kind::RAFT),
             Post::Raft => (Lane::Append, kind::RAFT),
             Post::Leaders => (Lane::Append, kind::LEADERS),
+            Post::Sleep => (Lane::Heartbeat, kind::SLEEP),
         };
         rpc.send(to, lane, kind, parts)
     })
@@ -29,7 +32,7 @@ pub(super) fn outlet(rpc: &Arc<Rpc>) -> Outlet {
 
 /// Lets the partitions hear the others, and know which of them are alive.
 pub(super) fn connect(rpc: &Arc<Rpc>, partitions: &Arc<Partitions>) {
-    for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders)] {
+    for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders), (kind::SLEEP, Post::Sleep)] {
         let partitions = Arc::downgrade(partitions);
         rpc.on_message(kind, move |inbound| Box::pin(deliver(partitions.clone(), post, inbound)));
     }
@@ -49,13 +52,16 @@ async fn follow_the_living(rpc: Arc<Rpc>, partitions: Weak<Partitions>) {
     loop {
         {
             let Some(partitions) = partitions.upgrade() else { return };
+            let nodes = partitions.nodes();
             let (living, dead): (Vec<NodeId>, Vec<NodeId>) =
-                partitions.nodes().into_iter().partition(|node| rpc.is_alive(*node));
-            partitions.set_dead(HashSet::from_iter(dead));
+                nodes.iter().copied().partition(|node| rpc.is_alive(*node));
+            let silent = nodes.into_iter().filter(|node| rpc.silent_for(*node) > SILENT_FROM);
+            partitions.set_silent(silent.collect()).await;
+            partitions.set_dead(HashSet::from_iter(dead)).await;
             for node in living {
                 let Some(boot) = rpc.boot_id(node) else { continue };
                 if boots.insert(node, boot) != Some(boot) {
-                    partitions.greet(node);
+                    partitions.greet(node).await;
                 }
             }
         }

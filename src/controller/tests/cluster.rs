@@ -40,6 +40,7 @@ fn outlet(rpc: &Arc<Rpc>) -> Outlet {
         Post::Urgent => rpc.send(to, Lane::Heartbeat, kind::RAFT, parts),
         Post::Raft => rpc.send(to, Lane::Append, kind::RAFT, parts),
         Post::Leaders => rpc.send(to, Lane::Append, kind::LEADERS, parts),
+        Post::Sleep => rpc.send(to, Lane::Heartbeat, kind::SLEEP, parts),
     })
 }
 
@@ -77,7 +78,7 @@ async fn start(id: i32, bound: BoundRpc, addresses: HashMap<NodeId, HostPort>) -
         |node: i32| Peer { id: PeerId(node.unsigned_abs().into()), node: NodeId(node), directory: directory(node) };
     let identity = Identity { peer: peer(id).id, node: NodeId(id) };
     let partitions = Partitions::start(data, store.clone(), identity, Some(outlet(&rpc)), partitions_config());
-    for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders)] {
+    for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders), (kind::SLEEP, Post::Sleep)] {
         let partitions = partitions.clone();
         rpc.on_message(kind, move |inbound| {
             let partitions = partitions.clone();
@@ -107,10 +108,11 @@ async fn follow_the_living(rpc: Arc<Rpc>, partitions: Arc<Partitions>) {
         let (living, dead): (HashSet<_>, HashSet<_>) =
             partitions.nodes().into_iter().partition(|node| rpc.is_alive(*node));
         for node in living.difference(&known) {
-            partitions.greet(*node);
+            partitions.greet(*node).await;
         }
         known = living;
-        partitions.set_dead(dead);
+        partitions.set_silent(dead.clone()).await;
+        partitions.set_dead(dead).await;
         drop(tokio::time::timeout(Duration::from_secs(1), changes.changed()).await);
     }
 }

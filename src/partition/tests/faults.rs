@@ -249,6 +249,7 @@ async fn a_full_mailbox_holds_up_no_flush() {
         peers: Default::default(),
         leaders: Default::default(),
         dead: Default::default(),
+        silent: Default::default(),
         announcements: Default::default(),
         replica_lag_max: Duration::from_secs(30),
         clock: system_clock,

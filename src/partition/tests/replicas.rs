@@ -1,6 +1,7 @@
 //! Three nodes' partitions in one process, over a network that can be cut.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
@@ -16,6 +17,8 @@ type Inbox = mpsc::UnboundedSender<(Post, Bytes)>;
 struct Net {
     inboxes: Mutex<HashMap<(i32, i32), Inbox>>,
     cut: Mutex<HashSet<(i32, i32)>>,
+    /// Frames of raft that were sent.
+    sent: AtomicUsize,
 }
 
 impl Net {
@@ -24,6 +27,9 @@ impl Net {
         Arc::new(move |to, post, parts| {
             if net.cut.lock().unwrap().contains(&(from, to.0)) {
                 return false;
+            }
+            if matches!(post, Post::Urgent | Post::Raft) {
+                net.sent.fetch_add(1, Ordering::Relaxed);
             }
             let inboxes = net.inboxes.lock().unwrap();
             inboxes.get(&(from, to.0)).is_some_and(|inbox| inbox.send((post, parts.concat().into())).is_ok())
@@ -264,7 +270,7 @@ async fn too_few_in_sync_refuse_what_wants_all() {
         async move { Node { partitions }.produce(0, bytes, Acks::All).await }
     });
     eventually("it is committed", || node.get(0).high_watermark() == Offset(2)).await;
-    node.partitions.set_dead(HashSet::from([NodeId(gone)]));
+    node.partitions.set_dead(HashSet::from([NodeId(gone)])).await;
     assert_eq!(produced.await.unwrap(), Err(AppendError::NotEnoughReplicasAfterAppend));
     let refused = node.produce(0, batch("x", 1), Acks::All).await;
     assert_eq!(refused, Err(AppendError::NotEnoughReplicas));
@@ -274,7 +280,7 @@ async fn too_few_in_sync_refuse_what_wants_all() {
     let isr = node.partitions.leaders().get(id(0)).unwrap().isr;
     assert!(isr.len() == 2 && !isr.contains(&NodeId(gone)));
     cluster.net.isolate(gone, false);
-    node.partitions.set_dead(HashSet::new());
+    node.partitions.set_dead(HashSet::new()).await;
     eventually("it is in sync again", || node.partitions.leaders().get(id(0)).unwrap().isr.len() == 3).await;
     node.partitions.set_config(id(0), config(3)).await;
     assert_eq!(node.produce(0, batch("all three", 1), Acks::All).await.unwrap().base_offset, Offset(4));
@@ -336,4 +342,43 @@ async fn members_come_and_go_while_producers_write_and_the_leader_goes_too() {
     cluster.node(1).partitions.open(vec![open]).await;
     eventually("both go on", || cluster.node(1).get(moved).is_leading() || cluster.node(2).get(moved).is_leading())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_groups_are_quiet_and_wake_when_something_happens() {
+    let mut cluster = Cluster::start().await;
+    for partition in 0..3 {
+        let leader = cluster.leader(partition, 0).await;
+        cluster.node(leader).produce(partition, batch("x", 1), Acks::All).await.unwrap();
+    }
+    let net = cluster.net.clone();
+    let is_quiet = async || {
+        let before = net.sent.load(Ordering::Relaxed);
+        // Longer than any election takes: nobody misses the heartbeats.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        net.sent.load(Ordering::Relaxed) == before
+    };
+    let mut looks = 0;
+    while !is_quiet().await {
+        looks += 1;
+        assert!(looks < 10, "the groups never sleep");
+    }
+    let epochs: Vec<_> = (0..3).map(|p| cluster.node(p + 1).get(p).leader_epoch()).collect();
+    for partition in 0..3 {
+        let appended = cluster.node(partition + 1).produce(partition, batch("y", 1), Acks::All).await.unwrap();
+        assert_eq!(appended.base_offset, Offset(1));
+        cluster.agree(partition, 2).await;
+    }
+    assert!(
+        (0..3).all(|p| cluster.node(p + 1).get(p).leader_epoch() == epochs[p as usize]),
+        "nobody stood for election"
+    );
+    while !is_quiet().await {}
+    // The node of a leader dies in its sleep.
+    cluster.kill(1).await;
+    for node in [2, 3] {
+        cluster.node(node).partitions.set_silent(HashSet::from([NodeId(1)])).await;
+    }
+    let leader = cluster.leader(0, 1).await;
+    assert_eq!(cluster.node(leader).produce(0, batch("z", 1), Acks::All).await.unwrap().base_offset, Offset(2));
 }

@@ -1,0 +1,158 @@
+//! Groups that have nothing to do sleep: no ticks, no heartbeats. The nodes' own heartbeats stand for theirs.
+//!
+//! A leader that finds every member as far as itself, for a while, tells them so and sleeps; a follower that is so far
+//! sleeps too. A group wakes with any message or proposal, and when the node of a member falls silent or has started
+//! anew. What is told may be lost: then a follower stands for election, its pre-vote wakes the leader, and nothing else
+//! happens.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use millstream_core::types::{NodeId, PartitionId, RaftIndex, RaftTerm};
+
+use super::registry::{Post, Shared};
+use super::shard::{Owned, Shard};
+use super::wire::{WireError, put_id, take_id};
+
+/// Ticks that a group is calm before it sleeps.
+const CALM_TICKS: u8 = 5;
+
+/// What a leader tells when it goes to sleep: it was calm in this term, with everything up to this entry committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sleep {
+    pub id: PartitionId,
+    pub term: RaftTerm,
+    pub index: RaftIndex,
+}
+
+/// Layout, big endian: for each topic id 16 bytes, partition i32, term u64, index u64.
+fn encode(sleeps: &[Sleep]) -> Bytes {
+    let mut out = BytesMut::with_capacity(sleeps.len() * 36);
+    for Sleep { id, term, index } in sleeps {
+        put_id(&mut out, *id);
+        out.put_u64(term.0);
+        out.put_u64(index.0);
+    }
+    out.freeze()
+}
+
+pub(super) fn decode(mut from: Bytes) -> Result<Vec<Sleep>, WireError> {
+    let mut sleeps = Vec::new();
+    while !from.is_empty() {
+        let id = take_id(&mut from)?;
+        let mut word = || from.try_get_u64().map_err(|_| WireError::Length);
+        sleeps.push(Sleep { id, term: RaftTerm(word()?), index: RaftIndex(word()?) });
+    }
+    Ok(sleeps)
+}
+
+impl Shard {
+    /// Lets those sleep that are calm, and tells their followers.
+    pub(super) fn sleep(&mut self, calm: &[PartitionId]) {
+        let Some(outlet) = self.shared.outlet.clone() else { return };
+        let mut by_node: HashMap<NodeId, Vec<Sleep>> = HashMap::new();
+        for id in calm {
+            let Some(owned) = self.owned.get(id) else { continue };
+            let Some(sleep) = owned.sleep() else { continue };
+            for node in owned.other_nodes(&self.shared) {
+                by_node.entry(node).or_default().push(sleep);
+            }
+            self.awake.remove(id);
+        }
+        for (node, sleeps) in by_node {
+            // Lost: see above.
+            let _is_sent: bool = outlet(node, Post::Sleep, vec![encode(&sleeps)]);
+        }
+    }
+
+    /// A leader sleeps: so do its followers, if they are as far.
+    pub(super) fn fall_asleep(&mut self, sleeps: Vec<Sleep>) {
+        for sleep in sleeps {
+            if self.owned.get(&sleep.id).is_some_and(|owned| owned.may_follow_asleep(&sleep, &self.shared)) {
+                self.awake.remove(&sleep.id);
+            }
+        }
+    }
+
+    /// Nodes have fallen silent, or started anew: groups with members there must look for themselves.
+    pub(super) fn wake(&mut self, nodes: &HashSet<NodeId>) {
+        for (id, owned) in &mut self.owned {
+            if owned.other_nodes(&self.shared).any(|node| nodes.contains(&node)) {
+                owned.calm_ticks = 0;
+                self.awake.insert(*id);
+            }
+        }
+    }
+}
+
+impl Owned {
+    fn other_nodes<'a>(&'a self, shared: &'a Shared) -> impl Iterator<Item = NodeId> + 'a {
+        let peers = shared.peers.load();
+        let members = self.group.iter().flat_map(|group| group.replica().membership().peers());
+        members.filter(|peer| *peer != shared.identity.peer).filter_map(move |peer| peers.get(&peer).copied())
+    }
+
+    fn sleep(&self) -> Option<Sleep> {
+        let group = self.group.as_ref().filter(|g| g.is_leader())?;
+        Some(Sleep { id: self.shared.id, term: group.term(), index: group.commit_index() })
+    }
+
+    /// Counts calm ticks of a leader. True when it may sleep.
+    pub(super) fn is_calm(&mut self, shared: &Shared) -> bool {
+        let is_calm = self.is_calm_now(shared);
+        self.calm_ticks = if is_calm { self.calm_ticks.saturating_add(1) } else { 0 };
+        self.calm_ticks >= CALM_TICKS
+    }
+
+    fn is_calm_now(&self, shared: &Shared) -> bool {
+        let Some(group) = self.group.as_ref().filter(|g| g.is_leader() && self.shared.is_leading()) else {
+            return false;
+        };
+        let replica = group.replica();
+        let (last, membership) = (replica.last_index(), replica.membership());
+        if self.applied != last || !membership.is_settled || replica.leader_transferee().is_some() {
+            return false;
+        }
+        if self.members_are_due && self.wanted.is_some() || !self.waiting.is_empty() {
+            return false;
+        }
+        // A leader that may be alone must find that out.
+        let (peers, silent) = (shared.peers.load(), shared.silent.load());
+        let is_heard = |peer: &&_| peers.get(peer).is_some_and(|node| !silent.contains(node));
+        let heard = membership.voters.iter().filter(is_heard).count();
+        heard > membership.voters.len() / 2
+            && replica.progress().all(|(peer, p)| {
+                peer == replica.peer() || p.matched == last && p.committed == last || !is_heard(&&peer)
+            })
+    }
+
+    fn may_follow_asleep(&self, sleep: &Sleep, shared: &Shared) -> bool {
+        let Some(group) = self.group.as_ref().filter(|g| !g.is_leader() && g.term() == sleep.term) else {
+            return false;
+        };
+        let (peers, silent) = (shared.peers.load(), shared.silent.load());
+        let leader = group.leader().and_then(|leader| peers.get(&leader));
+        leader.is_some_and(|node| !silent.contains(node))
+            && group.replica().last_index() == sleep.index
+            && group.commit_index() == sleep.index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::types::TopicId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_sleep_comes_back_and_a_cut_frame_is_refused() {
+        let id = |partition| PartitionId { topic: TopicId(Uuid::from_u128(7)), partition };
+        let sleep = |partition| Sleep { id: id(partition), term: RaftTerm(3), index: RaftIndex(99) };
+        let bytes = encode(&[sleep(1), sleep(2)]);
+        assert_eq!(decode(bytes.clone()).unwrap(), [sleep(1), sleep(2)]);
+        for len in (1..bytes.len()).filter(|len| *len != bytes.len() / 2) {
+            assert_eq!(decode(bytes.slice(..len)), Err(WireError::Length));
+        }
+    }
+}
