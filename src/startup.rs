@@ -1,10 +1,10 @@
 //! Builds the parts of a node, joins them, and takes them down again: the only file that knows them all.
 
 mod chores;
+mod cluster;
 mod follow;
 mod gauges;
 mod group_topic;
-#[allow(dead_code, reason = "until a node has an inter-node port")]
 mod links;
 mod rooms;
 
@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use millstream_core::fetch::SessionCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
@@ -31,6 +31,8 @@ use crate::partition::ScrubMetrics;
 use crate::store::StoreError;
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
 
+/// What other nodes get to take over what this one leads, before it stops to serve.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 /// What connections get to finish when the node stops.
 const CONNECTIONS_PATIENCE: Duration = Duration::from_secs(5);
 /// What the partitions get to flush and save what they hold.
@@ -54,6 +56,8 @@ pub enum StartError {
     #[error("admin.listener: cannot listen on {address}: {error}")]
     Admin { address: config::HostPort, error: std::io::Error },
     #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
     Rooms(#[from] RoomsError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -70,10 +74,9 @@ impl StartError {
                 }
                 DirectoryError::Io { .. } | DirectoryError::InUse { .. } => ExitCode::from(1),
             },
-            Self::Rooms(RoomsError::Io(_) | RoomsError::Controller(_) | RoomsError::Store(StoreError::NoSpace(_))) => {
-                ExitCode::from(1)
-            }
-            Self::Rooms(_) => ExitCode::from(2),
+            Self::Rooms(RoomsError::Io(_) | RoomsError::Store(StoreError::NoSpace(_))) => ExitCode::from(1),
+            Self::Rooms(_) | Self::Cluster(ClusterError::SameNode { .. }) => ExitCode::from(2),
+            Self::Cluster(_) => ExitCode::from(1),
             Self::Bind(_) | Self::Admin { .. } | Self::Io(_) => ExitCode::from(1),
         }
     }
@@ -96,7 +99,7 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
     let logging = logging_of(&config)?;
     let descriptors = raise_descriptor_limit();
     let net_config = NetConfig::of(&config, descriptors)?;
-    let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), (Uuid::new_v4(), Uuid::new_v4()))?;
+    let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), Uuid::new_v4())?;
     let log_levels = telemetry::init_logging(&logging);
     telemetry::log_panics();
     for warning in &config.warnings {
@@ -107,16 +110,46 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
         .thread_name("millstream")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let node = runtime.block_on(Node::start(config, &net_config, directory, log_levels));
-    let served = node.and_then(|node| node.serve(&runtime, started));
+    let served = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        // A start may wait for other nodes; nothing is acknowledged before it is over.
+        let node = tokio::select! {
+            node = Node::start(config, &net_config, directory, log_levels) => node?,
+            name = signals.next() => {
+                info!(signal = name, "stopped before the start was over");
+                return Ok(());
+            }
+        };
+        node.serve(signals, started).await
+    });
     runtime.shutdown_timeout(RUNTIME_PATIENCE);
     served
+}
+
+/// What asks a node to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 /// The joined parts of a running node.
 struct Node {
     config: Arc<Config>,
-    directory: DataDirectory,
+    directory: Arc<DataDirectory>,
+    cluster: Cluster,
     stop: watch::Sender<bool>,
     server: Server,
     admin: Arc<Admin>,
@@ -128,6 +161,8 @@ struct Node {
 struct Addresses {
     kafka: String,
     admin: String,
+    /// Empty: no other node can reach this one.
+    rpc: String,
 }
 
 impl Node {
@@ -142,14 +177,21 @@ impl Node {
         let bound_admin = admin::bind(&config.admin)
             .await
             .map_err(|error| StartError::Admin { address: config.admin.clone(), error })?;
-        let addresses = Addresses::of(&bound, &bound_admin);
+        let directory = Arc::new(directory);
+        let cluster = Cluster::open(config.rpc.as_ref(), Arc::clone(&directory))?;
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
         let (stop, stopping) = watch::channel(false);
         let admin = Arc::new(Admin { metrics: Arc::clone(&metrics), ready: AtomicBool::new(false) });
-        tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
         let listeners: Vec<_> = bound.iter().map(|bound| Arc::clone(&bound.listener)).collect();
-        let rooms = Rooms::open(&config, &directory, &listeners).await?;
+        let registration = cluster.registration(&config, &listeners);
+        let addresses = Addresses::of(&bound, &bound_admin, &registration.rpc_address);
+        tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
+        // Before the node has a place: a disk that has one must not look new after a crash.
+        let store = rooms::open_store(&directory)?;
+        let place = cluster.find_place(&registration).await?;
+        let rooms = Rooms::open(&config, &directory, store, place, cluster.rpc()).await?;
+        cluster.settle(&rooms.controller, registration).await;
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
         gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups);
@@ -161,10 +203,7 @@ impl Node {
             controller: Arc::clone(&rooms.controller),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
-            alive: Arc::new({
-                let own = config.broker.node_id();
-                move |node| node == own
-            }),
+            alive: cluster.alive(),
             on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),
@@ -178,53 +217,53 @@ impl Node {
         let server = Server::start(bound, service, &net_config, &metrics, stopping);
         let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
         Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections: server.limits() }.start();
-        Ok(Self { config, directory, stop, server, admin, addresses, rooms })
+        Ok(Self { config, directory, cluster, stop, server, admin, addresses, rooms })
     }
 
     /// Serves until a signal, then stops in the order in which requests flow.
-    fn serve(self, runtime: &Runtime, started: Instant) -> Result<(), StartError> {
-        runtime.block_on(async {
-            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            self.admin.ready.store(true, Ordering::Relaxed);
-            info!(
-                target: telemetry::READY_TARGET,
-                kafka = %self.addresses.kafka,
-                admin = %self.addresses.admin,
-                node_id = self.config.broker.node_id().0,
-                cluster_id = self.directory.cluster_id(),
-                data = %self.directory.path().display(),
-                after_ms = millis(started.elapsed()),
-                "ready"
-            );
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
-            info!(signal = name, "stopping");
-            let stopped = Instant::now();
-            self.admin.ready.store(false, Ordering::Relaxed);
-            self.stop.send_replace(true);
-            tokio::select! {
-                is_done = self.server.stopped(CONNECTIONS_PATIENCE) => {
-                    if !is_done {
-                        warn!("some requests were not answered in time, their connections are cut off");
-                    }
+    async fn serve(self, mut signals: Signals, started: Instant) -> Result<(), StartError> {
+        self.admin.ready.store(true, Ordering::Relaxed);
+        info!(
+            target: telemetry::READY_TARGET,
+            kafka = %self.addresses.kafka,
+            admin = %self.addresses.admin,
+            rpc = self.addresses.rpc,
+            node_id = self.config.broker.node_id().0,
+            cluster_id = self.directory.cluster_id(),
+            data = %self.directory.path().display(),
+            after_ms = millis(started.elapsed()),
+            "ready"
+        );
+        let name = signals.next().await;
+        info!(signal = name, "stopping");
+        let stopped = Instant::now();
+        self.admin.ready.store(false, Ordering::Relaxed);
+        // While clients are still served: they are told who leads now.
+        if tokio::time::timeout(HAND_OVER_PATIENCE, self.rooms.partitions.hand_over()).await.is_err() {
+            warn!("not every leadership could be handed over in time");
+        }
+        self.stop.send_replace(true);
+        tokio::select! {
+            is_done = self.server.stopped(CONNECTIONS_PATIENCE) => {
+                if !is_done {
+                    warn!("some requests were not answered in time, their connections are cut off");
                 }
-                _ = interrupt.recv() => warn!("second SIGINT: connections are cut off"),
             }
-            if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.stop()).await.is_err() {
-                warn!("what was in flight could not be flushed in time");
-            }
-            info!(after_ms = millis(stopped.elapsed()), "stopped");
-            Ok(())
-        })
+            _ = signals.interrupt.recv() => warn!("second SIGINT: connections are cut off"),
+        }
+        if tokio::time::timeout(ROOMS_PATIENCE, self.rooms.stop()).await.is_err() {
+            warn!("what was in flight could not be flushed in time");
+        }
+        self.cluster.stop();
+        info!(after_ms = millis(stopped.elapsed()), "stopped");
+        Ok(())
     }
 }
 
 impl Addresses {
-    fn of(bound: &[Bound], admin: &BoundAdmin) -> Self {
+    fn of(bound: &[Bound], admin: &BoundAdmin, rpc: &str) -> Self {
         let kafka: Vec<String> = bound.iter().map(|bound| bound.address.to_string()).collect();
-        Self { kafka: kafka.join(","), admin: admin.address.to_string() }
+        Self { kafka: kafka.join(","), admin: admin.address.to_string(), rpc: rpc.to_owned() }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod controller;
 pub mod coordinator;
 pub mod fetch;
+pub mod forming;
 pub mod partition;
 pub mod record;
 pub mod replica;

@@ -4,6 +4,7 @@ use millstream_core::config::{broker_config, broker_configs};
 
 pub(super) const ADMIN: &str = "admin.listener";
 pub(super) const RPC: &str = "rpc.listener";
+pub(super) const RPC_ADVERTISED: &str = "rpc.advertised";
 pub(super) const SEEDS: &str = "seeds";
 
 /// Settings of one listener, behind `listener.name.<name>.`: Kafka takes any key there.

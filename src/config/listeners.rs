@@ -36,7 +36,7 @@ impl SecurityProtocol {
 }
 
 /// Host and port as configured. An empty host binds to every address. Port 0 lets the system choose.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostPort {
     pub host: String,
     pub port: u16,

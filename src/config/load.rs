@@ -7,7 +7,7 @@ use millstream_core::config::{self as core_config, BrokerConfig, ConfigMap, brok
 
 use super::keys::{self, Variable};
 use super::listeners::{self, Listener, SecurityProtocol};
-use super::{Config, ConfigError, HostPort, Source, properties, yaml};
+use super::{Config, ConfigError, HostPort, RpcSettings, Source, properties, yaml};
 
 /// What stands on the command line of `millstream start`.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +118,7 @@ impl Merge {
             "log.dir" => &["log.dirs"],
             // The advertised addresses of a file are those of its listeners.
             "listeners" => &["advertised.listeners"],
+            "rpc.listener" => &["rpc.advertised"],
             _ => &[],
         };
         let is_same_layer = |other: &Source| match (other, &source) {
@@ -154,9 +155,11 @@ impl Merge {
             HostPort::parse(text(keys::ADMIN)).ok_or_else(|| self.bad(keys::ADMIN, text(keys::ADMIN), "HOST:PORT"))?;
         let data_dir = self.data_dir(&broker)?;
         let listeners = self.listeners(&broker, host_name)?;
-        refuse_what_is_not_built(&broker, &listeners)?;
+        refuse_what_is_not_built(&listeners)?;
+        let rpc =
+            RpcSettings::of(&broker, host_name).map_err(|(key, value, allowed)| self.bad(key, &value, allowed))?;
         let warnings = self.warnings();
-        Ok(Config { broker, sources: self.sources, data_dir, listeners, admin, warnings })
+        Ok(Config { broker, sources: self.sources, data_dir, listeners, admin, rpc, warnings })
     }
 
     /// `log.dirs`, or `log.dir`. One directory: a node has one disk, or several joined below its file system.
@@ -214,20 +217,12 @@ impl Merge {
 }
 
 /// Settings that a user relies on and that this version does not carry out end the start; silence would be worse.
-fn refuse_what_is_not_built(broker: &BrokerConfig, listeners: &[Listener]) -> Result<(), ConfigError> {
+fn refuse_what_is_not_built(listeners: &[Listener]) -> Result<(), ConfigError> {
     if let Some(listener) = listeners.iter().find(|l| l.protocol != SecurityProtocol::Plaintext) {
         return Err(ConfigError::NotServed {
             key: "listener.security.protocol.map".to_owned(),
             value: format!("{}:{}", listener.name, listener.protocol.as_str()),
             text: "this version serves PLAINTEXT listeners only".to_owned(),
-        });
-    }
-    let rpc = broker.text(keys::RPC).unwrap_or_default();
-    if let Some(other) = broker.list(keys::SEEDS).iter().find(|seed| *seed != rpc) {
-        return Err(ConfigError::NotServed {
-            key: keys::SEEDS.to_owned(),
-            value: other.clone(),
-            text: format!("this version runs one node: name no seed but its own {} ({rpc})", keys::RPC),
         });
     }
     Ok(())

@@ -9,12 +9,14 @@ mod keys;
 mod listeners;
 mod load;
 mod properties;
+mod rpc;
 mod yaml;
 
-pub use directory::{DataDirectory, DirectoryError};
+pub use directory::{DataDirectory, DirectoryError, Meta, base64};
 pub use error::ConfigError;
 pub use listeners::{HostPort, Listener, SecurityProtocol};
 pub use load::{Flags, load};
+pub use rpc::RpcSettings;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +61,8 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
     pub admin: HostPort,
+    /// `None`: no other node can reach this one, and it is a cluster of its own.
+    pub rpc: Option<RpcSettings>,
     /// What an operator should hear once the log is set up: settings without effect, unknown settings of a
     /// properties file.
     pub warnings: Vec<String>,

@@ -180,9 +180,21 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
 fn what_this_version_does_not_do_is_refused_and_not_passed_over() {
     let tls = refusal(with_set(&["listeners=SSL://127.0.0.1:1"]));
     assert!(tls.contains("SSL:SSL") && tls.contains("PLAINTEXT listeners only"), "{tls}");
-    let seeds = refusal(with_set(&["seeds=127.0.0.1:33145,10.0.0.2:33145"]));
-    assert!(seeds.contains("seeds=10.0.0.2:33145") && seeds.contains("one node"), "{seeds}");
-    assert!(with_set(&["seeds=127.0.0.1:33145"]).is_ok());
+}
+
+#[test]
+fn the_port_between_nodes_is_opened_where_it_or_seeds_are_named() {
+    let rpc = |set: &[&str]| with_set(set).unwrap().rpc;
+    assert_eq!(rpc(&[]), None);
+    let settings = rpc(&["seeds=a:1,127.0.0.1:33145,[::1]:3"]).unwrap();
+    let seeds: Vec<String> = settings.seeds.iter().map(HostPort::to_string).collect();
+    assert_eq!(seeds, ["a:1", "127.0.0.1:33145", "[::1]:3"]);
+    let told = |set: &[&str]| rpc(set).map(|r| format!("{} {}", r.listener, r.advertised)).unwrap();
+    assert_eq!(told(&["seeds=a:1"]), "127.0.0.1:33145 127.0.0.1:33145");
+    assert_eq!(told(&["rpc.listener=0.0.0.0:5"]), "0.0.0.0:5 host:5");
+    assert_eq!(told(&["rpc.listener=0.0.0.0:5", "rpc.advertised=b:6"]), "0.0.0.0:5 b:6");
+    let nowhere = refusal(with_set(&["rpc.listener=b:1", "rpc.advertised=0.0.0.0:6"]));
+    assert!(nowhere.contains("rpc.advertised") && nowhere.contains("other nodes can connect to"), "{nowhere}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::calls::{self, CallError, Pending};
 use super::frame::{FrameReader, OutFrame};
-use super::hello::{Hello, HelloReply, Purpose, Refusal, VERSIONS};
+use super::hello::{Hello, HelloReply, Purpose, Refusal, RefusalCode, VERSIONS};
 use super::queue::Queue;
 use super::stream::{self, Stream};
 use super::{LANES, Lane, Shared, kind};
@@ -126,7 +126,9 @@ async fn connect(shared: &Shared, peer: &Peer, lane: Lane) -> Result<Connection,
             Ok(Connection { stream, reader, boot: reply.from.boot })
         }
         Err(DialError::Refused(refusal)) => {
-            if !peer.is_refusal_told.swap(true, Ordering::Relaxed) {
+            // A cluster that forms: the other node is about to take its place.
+            let is_passing = refusal.code == RefusalCode::NotFormed;
+            if !is_passing && !peer.is_refusal_told.swap(true, Ordering::Relaxed) {
                 warn!(node = %peer.node, address = %peer.address, reason = %refusal, "the other node refuses to talk");
             }
             Err(refusal.words)

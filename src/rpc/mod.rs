@@ -173,6 +173,11 @@ impl Rpc {
         *self.shared.cluster.write().unwrap_or_else(PoisonError::into_inner) = Some(cluster_id.into());
     }
 
+    /// The cluster that hellos name.
+    pub fn cluster_id(&self) -> Option<Arc<str>> {
+        self.shared.cluster_id()
+    }
+
     /// Where the others are: connections to all of them are kept up, those to others closed. This node may be among
     /// them.
     pub fn set_nodes(&self, nodes: HashMap<NodeId, HostPort>) {

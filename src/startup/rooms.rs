@@ -6,21 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
-use millstream_core::controller::{Endpoint, FEATURES, FeatureRange, Node, register_node};
 use millstream_core::coordinator::group::GroupConfig;
-use millstream_core::types::{DirectoryId, PeerId};
+use millstream_core::types::PeerId;
 use tokio::sync::watch;
 
-use super::{chores, group_topic};
-use crate::config::{Config, DataDirectory, Listener};
-use crate::controller::{self, Controller, ControllerError, Founding, LoadError};
+use super::{chores, group_topic, links};
+use crate::config::{Config, DataDirectory};
+use crate::controller::{self, Controller, Founding, LoadError};
 use crate::coordinator::Groups;
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
+use crate::rpc::Rpc;
 use crate::store::{Store, StoreError};
-
-/// The peer id of the node that forms a cluster alone.
-const FIRST_PEER: PeerId = PeerId(1);
 
 /// Why the rooms cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +30,6 @@ pub enum RoomsError {
     Store(#[from] StoreError),
     #[error("data directory: {0}")]
     Load(#[from] LoadError),
-    #[error("{0}")]
-    Controller(#[from] ControllerError),
 }
 
 pub(super) struct Rooms {
@@ -46,15 +41,17 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// Opens what the data directory holds; at its first start forms the cluster. Every partition leads when this
+    /// Opens what the data directory holds, as the peer that it is. A partition with no other replica leads when this
     /// returns, or is offline.
     pub async fn open(
         config: &Config,
         directory: &DataDirectory,
-        listeners: &[Arc<Listener>],
+        store: Store,
+        (peer, founding): (PeerId, Founding),
+        rpc: Option<&Arc<Rpc>>,
     ) -> Result<Self, RoomsError> {
         let broker = &config.broker;
-        let store = Arc::new(open_store(directory)?);
+        let store = Arc::new(store);
         let dir = DataDir::open(directory.path(), flush_config(broker))?;
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
         let partitions_config = PartitionsConfig {
@@ -64,15 +61,13 @@ impl Rooms {
                 u64::try_from(broker.integer("replica.lag.time.max.ms")).unwrap_or(0),
             ),
         };
-        let identity = Identity { peer: FIRST_PEER, node: broker.node_id() };
-        let partitions = Partitions::start(dir, store.clone(), identity, None, partitions_config);
+        let identity = Identity { peer, node: broker.node_id() };
+        let outlet = rpc.map(links::outlet);
+        let partitions = Partitions::start(dir, store.clone(), identity, outlet, partitions_config);
+        if let Some(rpc) = rpc {
+            links::connect(rpc, &partitions);
+        }
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
-        let founder = millstream_core::controller::Peer {
-            id: FIRST_PEER,
-            node: broker.node_id(),
-            directory: DirectoryId(directory.directory_id()),
-        };
-        let founding = Founding { cluster_id: directory.cluster_id().to_owned(), founders: vec![founder] };
         let controller = controller::start(controller::Start {
             partitions: partitions.clone(),
             store,
@@ -81,7 +76,6 @@ impl Rooms {
             rpc: None,
         })
         .await?;
-        register(&controller, config, directory, listeners).await?;
         group_topic::follow(&controller, &groups);
         chores::start(&partitions, broker);
         let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
@@ -98,7 +92,8 @@ impl Rooms {
     }
 }
 
-fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
+/// Opens `kv/`, which belongs to this directory, or makes it.
+pub(super) fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
     let path: &Path = directory.path();
     let kv = path.join("kv");
     let store = match Store::open(&kv) {
@@ -107,38 +102,11 @@ fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
         opened => opened?,
     };
     match store.directory_id()? {
-        Some(id) if id == directory.directory_id() => {}
-        None => store.set_directory_id(directory.directory_id())?,
+        Some(id) if id == directory.directory_id().0 => {}
+        None => store.set_directory_id(directory.directory_id().0)?,
         Some(_) => return Err(RoomsError::OtherStore { path: path.display().to_string() }),
     }
     Ok(store)
-}
-
-async fn register(
-    controller: &Controller,
-    config: &Config,
-    directory: &DataDirectory,
-    listeners: &[Arc<Listener>],
-) -> Result<(), ControllerError> {
-    let (node_id, directory_id) = (config.broker.node_id(), DirectoryId(directory.directory_id()));
-    let endpoint = |listener: &Arc<Listener>| Endpoint {
-        listener: listener.name.clone(),
-        host: listener.advertised.host.clone(),
-        port: listener.advertised.port,
-        protocol: 0,
-    };
-    let feature =
-        |f: &millstream_core::controller::Feature| FeatureRange { name: f.name.to_owned(), min: f.min, max: f.max };
-    let node = Node {
-        id: node_id,
-        directory: directory_id,
-        rack: config.broker.text("broker.rack").map(str::to_owned),
-        endpoints: listeners.iter().map(endpoint).collect(),
-        rpc_address: String::new(),
-        features: FEATURES.iter().map(feature).collect(),
-    };
-    controller.change(move |image| register_node(image, node)).await?;
-    Ok(())
 }
 
 fn flush_config(broker: &BrokerConfig) -> FlushConfig {
