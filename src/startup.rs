@@ -211,6 +211,9 @@ impl Node {
             stopping: stopping.clone(),
         });
         let service = Arc::new(Dispatcher::new(context, APIS));
+        if let Some(rpc) = cluster.rpc() {
+            service.serve_others(rpc);
+        }
         // Limits that were changed before the last stop count from the first connection on.
         let limits = follow::connection_limits(&rooms.controller.published().settings).await;
         let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };

@@ -128,11 +128,6 @@ impl Pending {
         }
     }
 
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        self.with(|calls| calls.waiting.len())
-    }
-
     /// The connection is gone.
     pub fn fail_all(&self) {
         // Whoever waits sees that its answer's sender is gone.

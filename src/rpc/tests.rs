@@ -181,11 +181,13 @@ async fn a_slow_handler_holds_up_its_lane_and_nothing_else() {
 async fn calls_are_answered_in_any_order() {
     let (one, two) = (TestNode::member(1), TestNode::member(2));
     let gate = Arc::new(Semaphore::new(0));
-    let passing = gate.clone();
+    let (passing, arrived) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = arrived.clone();
     two.rpc.on_call(kind::FORWARD, move |inbound| {
-        let gate = passing.clone();
+        let (gate, count) = (passing.clone(), count.clone());
         Box::pin(async move {
             if inbound.body == b"wait"[..] {
+                count.fetch_add(1, Ordering::SeqCst);
                 gate.acquire().await.unwrap().forget();
             }
             match inbound.body == b"bad"[..] {
@@ -212,11 +214,12 @@ async fn calls_are_answered_in_any_order() {
     }
     let late = one.rpc.call(two.id(), kind::FORWARD, Bytes::from_static(b"wait"), Duration::from_millis(50)).await;
     assert_eq!(late, Err(CallError::Timeout));
+    until("the late one is there", || arrived.load(Ordering::SeqCst) == 64).await;
 
-    let rpc = one.rpc.clone();
+    let (rpc, before) = (one.rpc.clone(), arrived.load(Ordering::SeqCst));
     let broken =
         tokio::spawn(async move { rpc.call(NodeId(2), kind::FORWARD, Bytes::from_static(b"wait"), PATIENCE).await });
-    until("asked", || one.rpc.shared.peer(NodeId(2)).is_some_and(|peer| peer.pending.count() == 1)).await;
+    until("asked", || arrived.load(Ordering::SeqCst) == before + 1).await;
     two.rpc.stop();
     assert_eq!(broken.await.unwrap(), Err(CallError::Broken));
     assert_eq!(

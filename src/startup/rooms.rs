@@ -73,7 +73,7 @@ impl Rooms {
             store,
             settings: broker.clone(),
             founding,
-            rpc: None,
+            rpc: rpc.cloned(),
         })
         .await?;
         group_topic::follow(&controller, &groups);
