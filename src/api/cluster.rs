@@ -8,11 +8,12 @@ use kafka_protocol::messages::describe_quorum_response::{Listener, Node, Partiti
 use kafka_protocol::messages::{
     BrokerId, DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest, DescribeQuorumResponse, TopicName,
 };
-use millstream_core::controller::Image;
+use millstream_core::controller::{Image, Peer};
 use millstream_core::types::{LeaderEpoch, NodeId, Offset};
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, now, operations};
 use crate::controller::{METADATA_PARTITION, METADATA_TOPIC};
+use crate::partition::{Partition, ReplicaProgress};
 use crate::protocol::StrBytes;
 
 /// Kafka's `EndpointType`: what a client wants to be told of.
@@ -82,25 +83,30 @@ pub fn handle_quorum<'a>(
     _session: &'a mut Session,
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
-    Box::pin(std::future::ready(describe_quorum(context, &request)))
+    Box::pin(async move { describe_quorum(context, &request).await })
 }
 
-fn describe_quorum(context: &Context, request: &Request) -> Outcome {
+async fn describe_quorum(context: &Context, request: &Request) -> Outcome {
     let asked: DescribeQuorumRequest = match request.decode() {
         Ok(asked) => asked,
         Err(close) => return close,
     };
-    let leading = context.partitions.get(METADATA_PARTITION).filter(|partition| partition.is_leading());
-    let state = leading.map(|partition| QuorumState {
-        leader: context.node_id(),
-        epoch: partition.leader_epoch(),
-        high_watermark: partition.high_watermark(),
-        // Read last: it is never behind the high watermark.
-        log_end: partition.log_end(),
-        now_ms: now().0,
-    });
+    let state = match context.partitions.get(METADATA_PARTITION) {
+        Some(partition) => quorum_state(context, &partition).await,
+        None => None,
+    };
     let body = context.controller.look(|now| quorum(&asked, request.header.version, state.as_ref(), &now.image));
     Outcome::reply(&request.header, &body)
+}
+
+/// `None` where this node does not lead.
+async fn quorum_state(context: &Context, partition: &Partition) -> Option<QuorumState> {
+    let epoch = partition.leading_epoch()?;
+    let replicas = partition.progress().await.ok().filter(|replicas| !replicas.is_empty())?;
+    let high_watermark = partition.high_watermark();
+    // Read last: it is never behind the high watermark.
+    let log_end = partition.log_end();
+    Some(QuorumState { leader: context.node_id(), epoch, high_watermark, log_end, replicas, now_ms: now().0 })
 }
 
 /// How the log of the metadata stands.
@@ -109,7 +115,29 @@ struct QuorumState {
     epoch: LeaderEpoch,
     high_watermark: Offset,
     log_end: Offset,
+    replicas: Vec<ReplicaProgress>,
     now_ms: i64,
+}
+
+impl QuorumState {
+    /// A replica as the wire has it (Kafka `LeaderState.describeReplicaState`).
+    fn describe(&self, replica: &ReplicaProgress, peer: &Peer, tells_directory: bool) -> ReplicaState {
+        /// Kafka's word for "never".
+        const NEVER: i64 = -1;
+        let is_leader = peer.node == self.leader;
+        let log_end = if is_leader { self.log_end } else { replica.log_end };
+        let seen = if is_leader || replica.is_active { self.now_ms } else { NEVER };
+        let is_caught_up = log_end >= self.high_watermark;
+        let state = ReplicaState::default()
+            .with_replica_id(BrokerId(peer.node.0))
+            .with_log_end_offset(log_end.0)
+            .with_last_fetch_timestamp(seen)
+            .with_last_caught_up_timestamp(if is_caught_up { seen } else { NEVER });
+        match tells_directory {
+            true => state.with_replica_directory_id(peer.directory.0),
+            false => state,
+        }
+    }
 }
 
 /// Kafka `KafkaRaftClient.handleDescribeQuorumRequest`: there is one quorum, and it has to be asked for exactly.
@@ -130,20 +158,23 @@ fn quorum(
         return refuse_quorum(asked, ResponseError::UnknownTopicOrPartition);
     }
     let Some(state) = state else { return refuse_quorum(asked, ResponseError::NotLeaderOrFollower) };
-    let leader = image.node(state.leader);
     let tells_nodes = version >= QUORUM_NODES_FROM;
-    let voter = ReplicaState::default()
-        .with_replica_id(BrokerId(state.leader.0))
-        .with_log_end_offset(state.log_end.0)
-        .with_last_fetch_timestamp(state.now_ms)
-        .with_last_caught_up_timestamp(state.now_ms);
-    let directory = leader.filter(|_| tells_nodes).map(|node| node.directory.0);
+    let mut known: Vec<(&ReplicaProgress, &Peer)> =
+        state.replicas.iter().filter_map(|replica| Some((replica, image.peer(replica.peer)?))).collect();
+    known.sort_by_key(|(_, peer)| peer.node);
+    let of = |is_voter: bool| {
+        let replicas = known.iter().filter(|(replica, _)| replica.is_voter == is_voter);
+        replicas.map(|(replica, peer)| state.describe(replica, peer, tells_nodes)).collect::<Vec<_>>()
+    };
     let partition = PartitionData::default()
         .with_leader_id(BrokerId(state.leader.0))
         .with_leader_epoch(state.epoch.0)
         .with_high_watermark(state.high_watermark.0)
-        .with_current_voters(vec![voter.with_replica_directory_id(directory.unwrap_or_default())]);
-    let nodes = leader.filter(|_| tells_nodes).map(|node| {
+        .with_current_voters(of(true))
+        .with_observers(of(false));
+    // Of voters only, as Kafka knows the listeners of no others.
+    let voters = known.iter().filter(|(replica, _)| replica.is_voter && tells_nodes);
+    let nodes = voters.filter_map(|(_, peer)| image.node(peer.node)).map(|node| {
         let listener = |e: &millstream_core::controller::Endpoint| {
             Listener::default()
                 .with_name(StrBytes::from_string(e.listener.clone()))
@@ -155,7 +186,7 @@ fn quorum(
     let topic = TopicData::default()
         .with_topic_name(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
         .with_partitions(vec![partition]);
-    DescribeQuorumResponse::default().with_topics(vec![topic]).with_nodes(nodes.into_iter().collect())
+    DescribeQuorumResponse::default().with_topics(vec![topic]).with_nodes(nodes.collect())
 }
 
 fn refuse_quorum(asked: &DescribeQuorumRequest, error: ResponseError) -> DescribeQuorumResponse {
@@ -181,6 +212,8 @@ fn refuse_quorum(asked: &DescribeQuorumRequest, error: ResponseError) -> Describ
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::describe_quorum_request;
+    use millstream_core::controller::Command;
+    use millstream_core::types::PeerId;
 
     use super::*;
     use crate::api::nodes::tests::register;
@@ -202,20 +235,45 @@ mod tests {
             epoch: LeaderEpoch(7),
             high_watermark: Offset(41),
             log_end: Offset(42),
+            replicas: vec![replica(3, true, 40, true), replica(9, false, 12, true), replica(1, true, 41, false)],
             now_ms: 1_000,
         }
     }
 
-    #[test]
-    fn the_quorum_is_this_node_in_every_version() {
+    fn replica(node: u64, is_voter: bool, log_end: i64, is_active: bool) -> ReplicaProgress {
+        ReplicaProgress { peer: PeerId(node), is_voter, log_end: Offset(log_end), is_active }
+    }
+
+    /// Nodes 1, 3 and 9, on the peers of the same number.
+    fn cluster() -> Image {
         let mut image = Image::default();
-        register(&mut image, 3, &[("PLAINTEXT", "localhost", 9092)]);
+        for id in [1, 3, 9] {
+            register(&mut image, id, &[("PLAINTEXT", "localhost", 9092)]);
+            let directory = image.node(NodeId(id)).expect("registered").directory;
+            let peer = Peer { id: PeerId(id.unsigned_abs().into()), node: NodeId(id), directory };
+            image.apply(&Command::AssignPeer(peer));
+        }
+        image
+    }
+
+    #[test]
+    fn the_quorum_is_told_in_every_version() {
+        let image = cluster();
         for version in 0..=2 {
             let told = quorum(&ask(&[(METADATA_TOPIC, &[0])]), version, Some(&state()), &image);
             let partition = &told.topics[0].partitions[0];
             assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (0, 3, 7));
-            assert_eq!((partition.high_watermark, partition.current_voters[0].log_end_offset), (41, 42));
-            assert_eq!(told.nodes.len(), usize::from(version == 2));
+            assert_eq!(partition.high_watermark, 41);
+            let rows = |replicas: &[ReplicaState]| {
+                let row = |r: &ReplicaState| {
+                    (r.replica_id.0, r.log_end_offset, r.last_fetch_timestamp, r.last_caught_up_timestamp)
+                };
+                replicas.iter().map(row).collect::<Vec<_>>()
+            };
+            assert_eq!(rows(&partition.current_voters), [(1, 41, -1, -1), (3, 42, 1_000, 1_000)]);
+            assert_eq!(rows(&partition.observers), [(9, 12, 1_000, -1)]);
+            assert_eq!(partition.current_voters[0].replica_directory_id.is_nil(), version < 2);
+            assert_eq!(told.nodes.len(), if version == 2 { 2 } else { 0 });
             let mut bytes = bytes::BytesMut::new();
             told.encode_body(version, &mut bytes).expect("it can be said in this version");
         }

@@ -86,7 +86,7 @@ impl Asker {
             }
             Wanted::Names(names) if may_create => controller.look(|now| {
                 let is_on = now.settings.boolean("auto.create.topics.enable");
-                let may_be_made = |name: &&str| is_on && !self.context.on_demand.was_deleted(name);
+                let may_be_made = |name: &&str| is_on && !controller.was_deleted(name);
                 missing_topics(names.iter().map(|name| &**name).filter(may_be_made), &now.image, &now.settings)
             }),
             Wanted::Names(_) | Wanted::Ids(_) => Vec::new(),

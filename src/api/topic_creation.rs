@@ -1,8 +1,7 @@
 //! Topics that come into being: because a client asks for it, or because it asks for what is not there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
@@ -26,40 +25,15 @@ const AUTO_CREATION_WAIT: Duration = Duration::from_millis(500);
 const ELECTION_WAIT: Duration = Duration::from_millis(500);
 /// Requests whose missing topics are being created at a time. Beyond: the client's next try does it.
 const AUTO_CREATIONS_MAX: usize = 16;
-/// How long a name is not created on demand after its deletion: a client that looks whether its topic is gone must not
-/// find it again, and one that has not heard of it must not bring it back at once.
-const DELETED_FOR: Duration = Duration::from_secs(1);
-/// Deleted names that are remembered at a time.
-const DELETED_MAX: usize = 10_000;
-
 /// Topics that come into being because a client asks about them.
 pub struct OnDemand {
     /// Requests whose missing topics are being created.
     creations: Semaphore,
-    deleted: Mutex<HashMap<String, Instant>>,
 }
 
 impl Default for OnDemand {
     fn default() -> Self {
-        Self { creations: Semaphore::new(AUTO_CREATIONS_MAX), deleted: Mutex::default() }
-    }
-}
-
-impl OnDemand {
-    fn deleted(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the topic was deleted a moment ago.
-    pub(super) fn was_deleted(&self, name: &str) -> bool {
-        self.deleted().get(name).is_some_and(|at| at.elapsed() < DELETED_FOR)
-    }
-
-    pub(super) fn note_deleted<'a>(&self, names: impl Iterator<Item = &'a str>) {
-        let mut deleted = self.deleted();
-        deleted.retain(|_, at| at.elapsed() < DELETED_FOR);
-        let room = DELETED_MAX.saturating_sub(deleted.len());
-        deleted.extend(names.take(room).map(|name| (name.to_owned(), Instant::now())));
+        Self { creations: Semaphore::new(AUTO_CREATIONS_MAX) }
     }
 }
 
@@ -240,15 +214,6 @@ mod tests {
         let broker = broker(&[("offsets.topic.num.partitions", "9999"), ("num.partitions", "2")]);
         let made = missing_topics(["__consumer_offsets", "t"].into_iter(), &Image::default(), &broker);
         assert_eq!(names(&made), ["__consumer_offsets"]);
-    }
-
-    #[test]
-    fn deleted_names_are_remembered_in_a_bounded_number() {
-        let on_demand = OnDemand::default();
-        let many: Vec<String> = (0..=DELETED_MAX).map(|n| format!("t{n}")).collect();
-        on_demand.note_deleted(many.iter().map(String::as_str));
-        assert!(on_demand.was_deleted("t0") && !on_demand.was_deleted("other"));
-        assert_eq!(on_demand.deleted().len(), DELETED_MAX);
     }
 
     #[test]

@@ -81,12 +81,7 @@ pub fn handle_delete<'a>(
         let wanted = topics.clone();
         let deletion = context.controller.change(move |image: &Image| delete_topics(image, &settings, &wanted));
         let responses = match in_time(asked.timeout_ms, deletion).await {
-            Ok(deleted) => {
-                let gone =
-                    deleted.iter().filter(|topic| topic.result.is_ok()).filter_map(|topic| topic.name.as_deref());
-                context.on_demand.note_deleted(gone);
-                deleted.into_iter().map(|topic| deletion_result(version, topic)).collect()
-            }
+            Ok(deleted) => deleted.into_iter().map(|topic| deletion_result(version, topic)).collect(),
             Err(failed) => topics.into_iter().map(|topic| failed.of_deletion(topic)).collect(),
         };
         Outcome::reply(&request.header, &DeleteTopicsResponse::default().with_responses(responses))

@@ -4,6 +4,7 @@
 
 mod ask;
 mod balance;
+mod deleted;
 mod envelope;
 mod fold;
 mod load;
@@ -21,6 +22,7 @@ use millstream_core::types::{NodeId, PartitionId, TopicId};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+use self::deleted::Deleted;
 use crate::partition::Partitions;
 use crate::rpc::Rpc;
 
@@ -75,6 +77,7 @@ pub struct Controller {
     published: Arc<ArcSwap<Published>>,
     changes: watch::Receiver<()>,
     producer_ids: producer_ids::Block,
+    deleted: Arc<Deleted>,
 }
 
 type Finish = Box<dyn FnOnce(Result<(), ControllerError>) + Send>;
@@ -128,6 +131,11 @@ impl Controller {
         });
         self.asks.send(Ask::Change(job)).await.map_err(|_| ControllerError::NotAvailable)?;
         done.await.map_err(|_| ControllerError::NotAvailable)?
+    }
+
+    /// Whether a topic of this name was deleted a moment ago: then nobody wants it to come into being by itself.
+    pub fn was_deleted(&self, name: &str) -> bool {
+        self.deleted.has(name)
     }
 
     /// Ends at every change of what is published.

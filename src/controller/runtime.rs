@@ -12,6 +12,7 @@ use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::deleted::Deleted;
 use super::fold::{FoldError, fold, put_changes};
 use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
@@ -63,14 +64,16 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         published: published.clone(),
         changed,
         unsaved: Vec::new(),
+        deleted: Arc::default(),
     };
+    let deleted = runtime.deleted.clone();
     runtime.partitions.set_peers(peers_of(&runtime.founding, &runtime.image));
     runtime.reconciler.open_all(&published.load()).await;
     // A node that is alone leads already: what comes next may rest on it.
     runtime.look_at_leadership().await;
     spawn_essential("controller", runtime.run(mailbox));
     let controller =
-        Arc::new(Controller { partitions, rpc, asks, published, changes, producer_ids: Default::default() });
+        Arc::new(Controller { partitions, rpc, asks, published, changes, producer_ids: Default::default(), deleted });
     if controller.rpc.is_some() {
         tokio::spawn(catch_up(controller.clone()));
         tokio::spawn(balance::run(Arc::downgrade(&controller)));
@@ -120,6 +123,7 @@ struct Runtime {
     changed: watch::Sender<()>,
     /// Committed, but the store did not take them: they go with the next, so that none is behind the applied offset.
     unsaved: Vec<Command>,
+    deleted: Arc<Deleted>,
 }
 
 /// Why the task does something.
@@ -216,6 +220,7 @@ impl Runtime {
         let published = Arc::new(Published { settings, image: self.image.clone() });
         // First true on this node, then told: who reads of a new topic finds its partitions.
         self.reconciler.reconcile(&before, &published).await;
+        self.deleted.note(&before.image, &published.image);
         self.published.store(published);
         self.changed.send_replace(());
     }

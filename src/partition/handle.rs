@@ -12,6 +12,7 @@ use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::append::{AppendError, Appended, InternalAppend};
+use super::progress::ReplicaProgress;
 use super::shard::Ask;
 use super::waiters::Waiters;
 use crate::log::LogView;
@@ -234,6 +235,13 @@ impl Partition {
         let (reply, done) = oneshot::channel();
         self.send(Ask::Trim { id: self.id, offset, reply }).await?;
         done.await.map_err(|_| AppendError::NotLeader)?
+    }
+
+    /// How far each replica is; empty where this node does not lead.
+    pub async fn progress(&self) -> Result<Vec<ReplicaProgress>, AppendError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Ask::Progress { id: self.id, reply }).await?;
+        done.await.map_err(|_| AppendError::NotLeader)
     }
 
     /// The idempotent producers that the partition knows.

@@ -17,6 +17,7 @@ use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::members::Members;
 use super::open::{Opening, Removed};
+use super::progress::ReplicaProgress;
 use super::quiet::Sleep;
 use super::registry::Shared;
 use super::replicate::{Fetched, Posts, RAFT_TICK};
@@ -42,6 +43,10 @@ pub(super) enum Ask {
         id: PartitionId,
         offset: Offset,
         reply: oneshot::Sender<Result<Offset, AppendError>>,
+    },
+    Progress {
+        id: PartitionId,
+        reply: oneshot::Sender<Vec<ReplicaProgress>>,
     },
     Producers {
         id: PartitionId,
@@ -288,6 +293,7 @@ impl Shard {
                 let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
                 answer(reply, producers.unwrap_or_default());
             }
+            Ask::Progress { id, reply } => answer(reply, self.progress(id)),
             Ask::Open { partitions, reply } => self.open(partitions, reply),
             Ask::Transfer { id, to, reply } => answer(reply, self.transfer(id, to)),
             Ask::HandOver { reply } => self.handing_over = Some(reply),
