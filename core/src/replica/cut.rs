@@ -62,9 +62,9 @@ mod tests {
     use crate::types::{Offset, RaftIndex, RaftTerm};
 
     fn append(sizes: &[u32]) -> Message {
-        let mut m = raft::eraftpb::Message::default();
-        m.msg_type = MessageType::MsgAppend;
-        (m.index, m.log_term, m.commit) = (9, 3, 7);
+        let (index, log_term, commit) = (9, 3, 7);
+        let msg_type = MessageType::MsgAppend;
+        let mut m = raft::eraftpb::Message { msg_type, index, log_term, commit, ..Default::default() };
         let entry = |(n, size): (usize, &u32)| {
             let base_offset = Offset(n as i64);
             let kind = EntryKind::Batch(BatchDescriptor { base_offset, count: 1, size_bytes: *size, crc: 1 });

@@ -428,7 +428,10 @@ impl Cluster {
                 continue;
             }
             let copies = if bad && self.chance.percent(2) { 2 } else { 1 };
-            for _ in 0..copies {
+            // Appends with many bytes travel in parts.
+            let bytes_max = if bad && self.chance.percent(20) { 250 } else { u64::MAX };
+            let parts = message.cut(bytes_max).expect("entries are ours");
+            for message in parts.iter().flat_map(|part| std::iter::repeat_n(part, copies)) {
                 let late = bad && self.chance.percent(2);
                 let usual = if self.now < self.contest_until { 150 } else { 10 };
                 let takes = 1 + self.chance.below(if late { 800 } else { usual });

@@ -17,7 +17,7 @@ impl Cluster {
         let node = self.chance.pick(&all).expect("there are nodes");
         let other = self.chance.pick(&all).expect("there are nodes");
         let lasts = 100 + self.chance.below(3_000);
-        match self.chance.below(14) {
+        match self.chance.below(15) {
             0..3 => {
                 self.crash(node, Crash::Power);
                 self.at(lasts, Event::Restart(node));
@@ -62,6 +62,13 @@ impl Cluster {
                 self.at(lasts, Event::Heal(node));
             }
             11 => self.wipe(node),
+            12 => {
+                // It stood still for longer than an election takes.
+                if let Some(replica) = self.nodes[node].replica.as_mut().filter(|r| r.is_leader()) {
+                    replica.step_down();
+                    self.work(node);
+                }
+            }
             _ => {
                 // Who led is away; when nobody believes in it any more, everybody stands.
                 if let Some(leader) = self.leader() {
