@@ -72,7 +72,12 @@ impl Shard {
         for id in &self.awake {
             let Some(owned) = self.owned.get_mut(id) else { continue };
             if !owned.group.as_ref().is_some_and(Group::has_others) {
-                asleep.push(*id);
+                // One that is alone may be about to get company.
+                match owned.reconcile_members() {
+                    true => ticked.push(*id),
+                    false if owned.members_are_due => {}
+                    false => asleep.push(*id),
+                }
                 continue;
             }
             if owned.is_calm(&self.shared) {

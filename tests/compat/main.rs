@@ -10,6 +10,7 @@ mod configs;
 mod consumers;
 mod crash;
 mod fetch;
+mod forming;
 mod groups;
 mod harness;
 mod hostile;

@@ -19,7 +19,7 @@ use super::wire::Wire;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_millstream");
 
 /// What every test counts on; an external broker must be set up so too.
-const SETTINGS: &[&str] = &[
+pub(super) const SETTINGS: &[&str] = &[
     "num.partitions=4",
     "auto.create.topics.enable=true",
     "group.initial.rebalance.delay.ms=0",
@@ -282,7 +282,7 @@ pub fn run_refused(args: &[&str]) -> Refusal {
     Refusal { code, stderr: tail(&log) }
 }
 
-fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+pub(super) fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
     // Variables of the tests would be taken for settings.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
         command.env_remove(name);
@@ -304,7 +304,7 @@ fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<Stri
 }
 
 /// The `ready` line, or None when the process ended before it.
-fn wait_ready(lines: &Receiver<String>) -> Option<String> {
+pub(super) fn wait_ready(lines: &Receiver<String>) -> Option<String> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -320,12 +320,12 @@ fn address(ready: &str, field: &str) -> String {
     rest.chars().take_while(|c| !c.is_whitespace() && *c != '"' && *c != ',').collect()
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(super) fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).expect("pid");
     kill(Pid::from_raw(pid), signal).expect("signal");
 }
 
-fn tail(log: &Mutex<Vec<String>>) -> String {
+pub(super) fn tail(log: &Mutex<Vec<String>>) -> String {
     let log = log.lock().expect("log");
     log[log.len().saturating_sub(60)..].join("\n")
 }

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod broker;
 pub mod client;
 pub mod flex;
+pub mod nodes;
 pub mod topics;
 pub mod wire;
 

@@ -1,0 +1,186 @@
+//! Several nodes on one machine, each a process on ports and a data directory of its own.
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::broker::{BINARY, SETTINGS, free_port, signal, spawn, tail, wait_ready};
+use super::wire::Wire;
+use super::{PATIENCE, eventually};
+
+/// Nodes, numbered from 1. Ends their processes and removes their data when dropped.
+pub struct Nodes {
+    dir: TempDir,
+    nodes: Vec<Node>,
+    settings: Vec<String>,
+}
+
+struct Node {
+    data: PathBuf,
+    kafka: String,
+    admin: String,
+    rpc: String,
+    seeds: Vec<usize>,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    lines: Receiver<String>,
+}
+
+impl Nodes {
+    /// So many nodes, the seeds of each in this order; none is started. None where the broker is an external one.
+    pub fn new(seeds: usize, settings: &[&str]) -> Option<Self> {
+        if std::env::var_os("MILLSTREAM_TEST_BOOTSTRAP").is_some() {
+            eprintln!("SKIP: needs processes of its own");
+            return None;
+        }
+        let dir = TempDir::new().expect("temporary directory");
+        let settings = settings.iter().map(|s| (*s).to_owned()).collect();
+        let mut nodes = Self { dir, nodes: Vec::new(), settings };
+        for _ in 0..seeds {
+            nodes.add((1..=seeds).collect());
+        }
+        Some(nodes)
+    }
+
+    /// As `new`, all started and ready.
+    pub fn started(count: usize, settings: &[&str]) -> Option<Self> {
+        let mut nodes = Self::new(count, settings)?;
+        (1..=count).for_each(|id| nodes.spawn(id));
+        (1..=count).for_each(|id| nodes.await_ready(id));
+        Some(nodes)
+    }
+
+    /// One more, with these seeds; gives its number.
+    pub fn add(&mut self, seeds: Vec<usize>) -> usize {
+        let id = self.nodes.len() + 1;
+        let address = || format!("127.0.0.1:{}", free_port());
+        let data = self.dir.path().join(id.to_string());
+        self.nodes.push(Node { data, kafka: address(), admin: address(), rpc: address(), seeds, process: None });
+        id
+    }
+
+    /// Starts a node and does not wait.
+    pub fn spawn(&mut self, id: usize) {
+        self.spawn_as(id, id);
+    }
+
+    /// The same, under a `node.id` that may be another's.
+    pub fn spawn_as(&mut self, id: usize, number: usize) {
+        let seeds: Vec<&str> = self.node(id).seeds.iter().map(|seed| self.node(*seed).rpc.as_str()).collect();
+        let node = self.node(id);
+        assert!(node.process.is_none(), "node {id} runs");
+        let mut command = Command::new(BINARY);
+        command.arg("start").arg("--node-id").arg(number.to_string()).arg("--data").arg(&node.data);
+        command.args(["--listen", &node.kafka, "--admin", &node.admin, "--rpc", &node.rpc]);
+        if !seeds.is_empty() {
+            command.args(["--seeds", &seeds.join(",")]);
+        }
+        for setting in SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str)) {
+            command.args(["--set", setting]);
+        }
+        let (child, log, lines) = spawn(command);
+        self.node_mut(id).process = Some(Process { child, log, lines });
+    }
+
+    /// Waits until the port between nodes is open: from then on the node asks its seeds.
+    pub fn await_port(&self, id: usize) {
+        eventually("the port between nodes is open", || TcpStream::connect(&self.node(id).rpc).ok());
+    }
+
+    pub fn await_ready(&mut self, id: usize) {
+        let process = self.node(id).process.as_ref().expect("running");
+        if wait_ready(&process.lines).is_none() {
+            panic!("node {id} is not ready:\n{}", tail(&process.log));
+        }
+    }
+
+    /// Waits for a node to end by itself.
+    pub fn await_end(&mut self, id: usize) -> (ExitStatus, String) {
+        let mut process = self.node_mut(id).process.take().expect("running");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = process.child.try_wait().expect("wait") {
+                return (status, tail(&process.log));
+            }
+            if started.elapsed() > PATIENCE {
+                process.child.kill().expect("kill");
+                panic!("node {id} does not end:\n{}", tail(&process.log));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, id: usize) {
+        let mut process = self.node_mut(id).process.take().expect("running");
+        process.child.kill().expect("kill");
+        process.child.wait().expect("wait");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self, id: usize) -> (ExitStatus, String) {
+        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGTERM);
+        self.await_end(id)
+    }
+
+    /// Waits until the log of a node says this.
+    #[track_caller]
+    pub fn await_log(&self, id: usize, words: &str) {
+        eventually(words, || self.log(id).contains(words).then_some(()));
+    }
+
+    /// The end of what a node wrote to stderr since it was started.
+    pub fn log(&self, id: usize) -> String {
+        self.node(id).process.as_ref().map(|process| tail(&process.log)).unwrap_or_default()
+    }
+
+    pub fn data_dir(&self, id: usize) -> &PathBuf {
+        &self.node(id).data
+    }
+
+    /// A value in `meta.properties`.
+    pub fn meta(&self, id: usize, key: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.node(id).data.join("meta.properties")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+    }
+
+    pub fn wire(&self, id: usize) -> Wire {
+        Wire::connect(&self.node(id).kafka)
+    }
+
+    /// Of all nodes, with commas between.
+    pub fn bootstrap(&self) -> String {
+        self.nodes.iter().map(|node| node.kafka.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    fn node(&self, id: usize) -> &Node {
+        &self.nodes[id - 1]
+    }
+
+    fn node_mut(&mut self, id: usize) -> &mut Node {
+        &mut self.nodes[id - 1]
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for (node, id) in self.nodes.iter_mut().zip(1..) {
+            let Some(mut process) = node.process.take() else { continue };
+            if std::thread::panicking() {
+                eprintln!("--- the log of node {id} ends with:\n{}", tail(&process.log));
+            }
+            process.child.kill().expect("kill");
+            process.child.wait().expect("wait");
+        }
+    }
+}
