@@ -158,6 +158,7 @@ impl Replica {
             self.node.raft.become_follower(term, raft::INVALID_ID);
         }
         self.timeout.hold(&mut self.node.raft);
+        self.stand_alone();
         Some((self.membership_index(), self.membership().clone()))
     }
 

@@ -232,6 +232,11 @@ impl Replica {
         self.wants_to_stand = self.node.raft.state == StateRole::Follower;
     }
 
+    /// Where nobody else may lead this replica does, as soon as it may: it may have no ticks.
+    fn stand_alone(&mut self) {
+        self.wants_to_stand |= !self.is_leader() && self.membership().is_sole_voter(self.peer());
+    }
+
     /// A sole voter wins as soon as it stands: only with all that it has on disk. And raft looks for what it has not
     /// applied, which is nowhere while a snapshot is on its way to the disk.
     fn may_stand(&self) -> bool {
@@ -276,6 +281,8 @@ impl Replica {
         drop(self.node.step(message.0));
         self.timeout.hold(&mut self.node.raft);
         self.wants_to_stand &= self.leader().is_none();
+        self.stand_alone();
+        self.stand();
         Ok(())
     }
 
@@ -394,7 +401,8 @@ impl Replica {
         self.stand();
     }
 
-    /// The entries from `low` on that effects asked for; some of them are enough.
+    /// The entries from `low` on that effects asked for; some of them are enough. None: they could not be read, and are
+    /// asked for again when the follower is heard of; or they are no more, and it gets a snapshot.
     pub fn fetched(&mut self, low: RaftIndex, entries: &[Entry]) {
         for context in self.node.store().fetched(low, entries) {
             self.node.on_entries_fetched(context);

@@ -1,6 +1,7 @@
 //! What part a replica plays among the others.
 
 use super::Replica;
+
 impl Replica {
     /// Whether the group has other members than this replica: a lone one needs no ticks and sends nothing.
     pub fn has_others(&self) -> bool {
@@ -8,10 +9,12 @@ impl Replica {
     }
 
     /// Gives the leadership up at once: whoever stood still for longer than an election takes cannot know whether it
-    /// still leads.
+    /// still leads. Who is alone does know, and leads again in a new term.
     pub fn step_down(&mut self) {
         let term = self.node.raft.term;
         self.node.raft.become_follower(term, 0);
         self.timeout.hold(&mut self.node.raft);
+        self.stand_alone();
+        self.stand();
     }
 }

@@ -158,8 +158,13 @@ impl LogState {
     /// Keeps what was fetched until `forget_fetched`, and gives those who wait for it.
     pub(super) fn fetched(&self, low: RaftIndex, entries: &[Entry]) -> Vec<GetEntriesContext> {
         let mut fetching = self.fetching.borrow_mut();
+        let contexts = fetching.waiting.remove(&low.0).map(|w| w.contexts).unwrap_or_default();
+        if entries.is_empty() && low.0 > self.before_first.0 {
+            // Raft would ask again at once.
+            return Vec::new();
+        }
         fetching.fetched = Some((low.0, entries.iter().map(|e| e.to_raft()).collect()));
-        fetching.waiting.remove(&low.0).map(|w| w.contexts).unwrap_or_default()
+        contexts
     }
 
     pub(super) fn forget_fetched(&self) {

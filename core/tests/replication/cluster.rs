@@ -162,6 +162,9 @@ impl Cluster {
 
     pub(super) fn start(&mut self, node: usize) {
         self.nodes[node].start(self.seed);
+        if let Some(replica) = self.nodes[node].replica.as_mut().filter(|r| !r.has_others()) {
+            replica.campaign();
+        }
         self.work(node);
     }
 
@@ -290,7 +293,8 @@ impl Cluster {
                 if self.nodes[node].is_gone {
                     return;
                 }
-                if let Some(replica) = &mut self.nodes[node].replica {
+                // Who is alone needs none.
+                if let Some(replica) = self.nodes[node].replica.as_mut().filter(|r| r.has_others()) {
                     replica.tick();
                 }
                 self.at(TICK_MS, Event::Tick(node));
@@ -322,7 +326,8 @@ impl Cluster {
             }
             Event::Fetched { node, boot, fetch } => {
                 if self.is_same(node, boot) {
-                    self.nodes[node].fetch(fetch);
+                    let is_read = self.story.faults == Faults::None || self.chance.percent(90);
+                    self.nodes[node].fetch(fetch, is_read);
                     self.work(node);
                 }
             }

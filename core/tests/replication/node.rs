@@ -286,9 +286,9 @@ impl Node {
         replica.compacted(self.log.before_first);
     }
 
-    /// Reads the log for a follower.
-    pub fn fetch(&mut self, fetch: Fetch) {
-        let entries = self.log.range(fetch.low, fetch.high);
+    /// Reads the log for a follower, if it can be read.
+    pub fn fetch(&mut self, fetch: Fetch, is_read: bool) {
+        let entries = if is_read { self.log.range(fetch.low, fetch.high) } else { Vec::new() };
         if let Some(replica) = &mut self.replica {
             replica.fetched(fetch.low, &entries);
         }
