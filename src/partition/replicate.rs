@@ -169,13 +169,15 @@ impl Shard {
         for fetch in fetches {
             let (view, incarnation, to) = (group.view(), owned.incarnation, self.told_to.clone());
             let name = owned.shared.name.clone();
-            tokio::task::spawn_blocking(move || match read(&view, fetch) {
-                Ok((entries, batches)) => {
-                    let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches };
-                    // An error: the shard has ended.
-                    drop(to.send(Told::Fetched(fetched)));
-                }
-                Err(e) => tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read"),
+            tokio::task::spawn_blocking(move || {
+                // Raft asks again for what could not be read.
+                let (entries, batches) = read(&view, fetch).unwrap_or_else(|e| {
+                    tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read");
+                    Default::default()
+                });
+                let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches };
+                // An error: the shard has ended.
+                drop(to.send(Told::Fetched(fetched)));
             });
         }
     }
