@@ -44,10 +44,10 @@ struct Start {
     /// Where metrics and health are served over HTTP [default: 127.0.0.1:9644]
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// Where other nodes reach this one [default: 127.0.0.1:33145]
+    /// Where this node listens for the other nodes; not opened without this and --seeds [default: 127.0.0.1:33145]
     #[arg(long, value_name = "HOST:PORT")]
     rpc: Option<String>,
-    /// Nodes that form the cluster, the same list on each
+    /// --rpc of the nodes that form the cluster, the same list on each; for one that comes later, of some of them
     #[arg(long, value_name = "HOST:PORT,...")]
     seeds: Option<String>,
     /// Any setting, by Kafka's name where Kafka has it; may be given many times

@@ -74,7 +74,9 @@ impl StartError {
                 }
                 DirectoryError::Io { .. } | DirectoryError::InUse { .. } => ExitCode::from(1),
             },
-            Self::Rooms(RoomsError::Io(_) | RoomsError::Store(StoreError::NoSpace(_))) => ExitCode::from(1),
+            Self::Rooms(RoomsError::Io(_) | RoomsError::Directory(_) | RoomsError::Store(StoreError::NoSpace(_))) => {
+                ExitCode::from(1)
+            }
             Self::Rooms(_) | Self::Cluster(ClusterError::SameNode { .. }) => ExitCode::from(2),
             Self::Cluster(_) => ExitCode::from(1),
             Self::Bind(_) | Self::Admin { .. } | Self::Io(_) => ExitCode::from(1),
@@ -178,6 +180,8 @@ impl Node {
             .await
             .map_err(|error| StartError::Admin { address: config.admin.clone(), error })?;
         let directory = Arc::new(directory);
+        // Before the node has a place: a disk that has one must not look new after a crash.
+        let store = rooms::open_store(&directory)?;
         let cluster = Cluster::open(config.rpc.as_ref(), Arc::clone(&directory))?;
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
@@ -187,8 +191,6 @@ impl Node {
         let registration = cluster.registration(&config, &listeners);
         let addresses = Addresses::of(&bound, &bound_admin, &registration.rpc_address);
         tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
-        // Before the node has a place: a disk that has one must not look new after a crash.
-        let store = rooms::open_store(&directory)?;
         let place = cluster.find_place(&registration).await?;
         let rooms = Rooms::open(&config, &directory, store, place, cluster.rpc()).await?;
         cluster.settle(&rooms.controller, registration).await;

@@ -122,6 +122,25 @@ impl DataDirectory {
         Ok(true)
     }
 
+    /// `log/` is gone, and `kv/` tells that there was one. Where other nodes have the data this is another disk from now
+    /// on, with nothing on it: true. `kv/` must not be open.
+    pub fn renew(&self, new_id: Uuid) -> Result<bool, DirectoryError> {
+        let found = self.meta();
+        if is_alone(&found) {
+            return Ok(false);
+        }
+        let directory = DirectoryId(new_id);
+        // First: a crash from here on leaves a directory that is new at its next start.
+        throw_away(&self.path, "kv", directory)?;
+        let meta = reborn(&self.path, found, false, directory)?;
+        self.change(|_| Some(meta)).map_err(|error| DirectoryError::Io {
+            path: self.path.clone(),
+            action: "cannot be written",
+            error,
+        })?;
+        Ok(true)
+    }
+
     /// Nothing is in it: neither `kv/` nor `log/`.
     pub fn is_new(&self) -> bool {
         self.is_new
@@ -146,22 +165,13 @@ fn lock(path: &Path) -> Result<Flock<File>, DirectoryError> {
 /// disk than before, and must not act as the old one. Where the cluster has other nodes it waits to be taken in again,
 /// and what is left in `log/` is of no use to anyone.
 fn reborn(path: &Path, found: Meta, has_log: bool, directory: DirectoryId) -> Result<Meta, DirectoryError> {
-    let is_alone = match &found.standing {
-        Standing::Empty | Standing::Accepted { .. } => true,
-        Standing::Outside { .. } => false,
-        Standing::Member { founders, .. } => {
-            found.contacts.is_empty() && founders.iter().all(|founder| founder.node == found.node)
-        }
-    };
+    let is_alone = is_alone(&found);
     if has_log && is_alone {
         let text = "log/ is there, but kv/ is missing".to_owned();
         return Err(DirectoryError::Damaged { path: path.to_owned(), text });
     }
     if has_log {
-        let trash = path.join("trash");
-        let moved = fs::create_dir_all(&trash)
-            .and_then(|()| fs::rename(path.join("log"), trash.join(format!("log-{}", base64(directory.0)))));
-        moved.map_err(|error| DirectoryError::Io { path: path.to_owned(), action: "cannot be changed", error })?;
+        throw_away(path, "log", directory)?;
     }
     let standing = match found.standing {
         // Forms the same cluster again: nobody else was ever in it.
@@ -170,6 +180,24 @@ fn reborn(path: &Path, found: Meta, has_log: bool, directory: DirectoryId) -> Re
         other => other,
     };
     Ok(Meta { directory, standing, ..found })
+}
+
+/// Whether nobody else can have what is in the directory.
+fn is_alone(meta: &Meta) -> bool {
+    match &meta.standing {
+        Standing::Empty | Standing::Accepted { .. } => true,
+        Standing::Outside { .. } => false,
+        Standing::Member { founders, .. } => {
+            meta.contacts.is_empty() && founders.iter().all(|founder| founder.node == meta.node)
+        }
+    }
+}
+
+fn throw_away(path: &Path, half: &str, unique: DirectoryId) -> Result<(), DirectoryError> {
+    let trash = path.join("trash");
+    let target = trash.join(format!("{half}-{}", base64(unique.0)));
+    let moved = fs::create_dir_all(&trash).and_then(|()| fs::rename(path.join(half), target));
+    moved.map_err(|error| DirectoryError::Io { path: path.to_owned(), action: "cannot be changed", error })
 }
 
 fn unreadable(path: &Path, wanted: NodeId, error: MetaError) -> DirectoryError {

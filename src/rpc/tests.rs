@@ -330,3 +330,32 @@ async fn bytes_that_make_no_sense_end_their_connection_only() {
     assert_eq!(inbox.recv().await.unwrap().body, b"fine"[..]);
     assert!(inbox.try_recv().is_err());
 }
+
+/// A process that was stopped, or a host that was cut off: its connections stay, and nothing comes from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_a_silent_node_are_closed_and_dialled_again() {
+    let one = TestNode::member(1);
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = host_port(silent.local_addr().unwrap());
+    one.rpc.set_nodes(HashMap::from([(NodeId(2), address)]));
+    let local = Local { node: NodeId(2), directory: DirectoryId(Uuid::from_u128(2)), boot: Uuid::from_u128(5) };
+    for _ in 0..2 {
+        let mut ended = Vec::new();
+        for _ in LANES {
+            let (mut socket, _) = tokio::time::timeout(PATIENCE, silent.accept()).await.expect("dialled").unwrap();
+            let reply = hello::HelloReply { refusal: None, version: 1, from: local };
+            socket.write_all(&OutFrame::new(kind::HELLO_REPLY, vec![reply.encode()]).to_bytes()).await.unwrap();
+            ended.push(tokio::spawn(async move {
+                let connected = Instant::now();
+                let mut rest = Vec::new();
+                drop(tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("closed"));
+                connected.elapsed()
+            }));
+        }
+        until("connected", || one.rpc.send(NodeId(2), Lane::Append, kind::RAFT, vec![])).await;
+        assert!(!one.rpc.is_alive(NodeId(2)));
+        for ended in ended {
+            assert!(ended.await.unwrap() >= quick().silence_max);
+        }
+    }
+}

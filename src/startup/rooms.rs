@@ -9,10 +9,12 @@ use millstream_core::config::BrokerConfig;
 use millstream_core::coordinator::group::GroupConfig;
 use millstream_core::types::PeerId;
 use tokio::sync::watch;
+use tracing::warn;
+use uuid::Uuid;
 
 use super::{chores, group_topic, links};
-use crate::config::{Config, DataDirectory};
-use crate::controller::{self, Controller, Founding, LoadError};
+use crate::config::{Config, DataDirectory, DirectoryError};
+use crate::controller::{self, Controller, Founding, LoadError, METADATA_PARTITION};
 use crate::coordinator::Groups;
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
@@ -26,6 +28,8 @@ pub enum RoomsError {
     OtherStore { path: String },
     #[error("data directory: {0}")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     #[error("data directory: {0}")]
     Store(#[from] StoreError),
     #[error("data directory: {0}")]
@@ -92,15 +96,22 @@ impl Rooms {
     }
 }
 
-/// Opens `kv/`, which belongs to this directory, or makes it.
+/// Opens `kv/`, which belongs to this directory, or makes it. It tells whether `log/` is missing.
 pub(super) fn open_store(directory: &DataDirectory) -> Result<Store, RoomsError> {
     let path: &Path = directory.path();
     let kv = path.join("kv");
-    let store = match Store::open(&kv) {
+    let mut store = match Store::open(&kv) {
         // What the ballast is for: RocksDB writes a file when it is opened after a crash.
         Err(StoreError::NoSpace(_)) if give_up_ballast(path)? => Store::open(&kv)?,
         opened => opened?,
     };
+    if !path.join("log").exists() && store.hard_state(METADATA_PARTITION)?.is_some() {
+        drop(store);
+        if directory.renew(Uuid::new_v4())? {
+            warn!("log/ is missing: this disk counts as new, and its data comes from other nodes");
+        }
+        store = Store::open(&kv)?;
+    }
     match store.directory_id()? {
         Some(id) if id == directory.directory_id().0 => {}
         None => store.set_directory_id(directory.directory_id().0)?,

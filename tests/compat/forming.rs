@@ -116,7 +116,15 @@ fn a_first_seed_that_was_wiped_joins_and_forms_nothing() {
     await_brokers(&nodes, 1, 3);
     assert_eq!(read(&nodes, &topic), 300);
 
-    // Half of a directory is as good as none, and nobody else is there to ask.
+    // Half of a directory is as good as none.
+    nodes.kill(1);
+    fs::remove_dir_all(nodes.data_dir(1).join("log")).expect("wiped");
+    nodes.spawn(1);
+    nodes.await_ready(1);
+    assert_eq!(nodes.meta(1, "peer.id").as_deref(), Some("5"));
+    assert_eq!(read(&nodes, &topic), 300);
+
+    // Nobody else is there to ask.
     (1..=3).for_each(|id| nodes.kill(id));
     fs::remove_dir_all(nodes.data_dir(1).join("kv")).expect("wiped");
     nodes.spawn(1);
@@ -125,7 +133,7 @@ fn a_first_seed_that_was_wiped_joins_and_forms_nothing() {
     nodes.spawn(2);
     nodes.spawn(3);
     nodes.await_ready(1);
-    assert_eq!((nodes.meta(1, "cluster.id"), nodes.meta(1, "peer.id")), (id, Some("5".to_owned())));
+    assert_eq!((nodes.meta(1, "cluster.id"), nodes.meta(1, "peer.id")), (id, Some("6".to_owned())));
     assert_eq!(read(&nodes, &topic), 300);
 }
 

@@ -117,3 +117,19 @@ fn a_wiped_directory_is_another_disk_of_the_same_cluster() {
         }
     }
 }
+
+#[test]
+fn a_directory_that_lost_its_logs_is_another_disk_where_others_have_them() {
+    let other = Uuid::from_u128(99);
+    for founders in [1, 3] {
+        let dir = TempDir::new().unwrap();
+        let directory = open(dir.path(), 1).unwrap();
+        join(&directory, founders);
+        fs::create_dir(dir.path().join("kv")).unwrap();
+        let is_alone = founders == 1;
+        assert_eq!(directory.renew(other).unwrap(), !is_alone);
+        assert_eq!(dir.path().join("kv").exists(), is_alone);
+        assert_eq!(directory.standing().is_member(), is_alone);
+        assert_eq!(directory.directory_id() == DirectoryId(other), !is_alone);
+    }
+}
