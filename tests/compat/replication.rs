@@ -1,0 +1,252 @@
+//! Three real nodes under faults: what was acknowledged is there once, in order, and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::config::FromClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::message::Message;
+
+use crate::harness::client::{Producer, admin, config, consume_all, wait};
+use crate::harness::nodes::Nodes;
+use crate::harness::{PATIENCE, eventually, unique};
+
+const PARTITIONS: i32 = 6;
+/// As a careful application has them.
+const IDEMPOTENT: [(&str, &str); 5] = [
+    ("enable.idempotence", "true"),
+    ("linger.ms", "2"),
+    ("batch.num.messages", "100"),
+    ("message.timeout.ms", "120000"),
+    ("retry.backoff.ms", "50"),
+];
+
+/// A topic with three replicas of each partition.
+fn replicated_topic(nodes: &Nodes) -> String {
+    let topic = unique("replicated");
+    let admin = admin(&nodes.bootstrap());
+    let new = [NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(3)).set("min.insync.replicas", "2")];
+    let created = wait(admin.create_topics(&new, &AdminOptions::new())).expect("an answer");
+    assert!(created[0].is_ok(), "{created:?}");
+    eventually("every partition has a leader and three replicas in sync", || {
+        let leaders = leaders(&nodes.bootstrap(), &topic)?;
+        leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == 3).then_some(())
+    });
+    topic
+}
+
+/// Leader and number of replicas in sync of each partition, as a fresh client is told.
+fn leaders(bootstrap: &str, topic: &str) -> Option<Vec<(i32, usize)>> {
+    let client: BaseConsumer = BaseConsumer::from_config(&config(bootstrap, &[])).expect("client");
+    let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
+    let topic = metadata.topics().first()?;
+    let partitions: Vec<_> = topic.partitions().iter().map(|p| (p.leader(), p.isr().len())).collect();
+    (partitions.len() == PARTITIONS as usize).then_some(partitions)
+}
+
+fn leader_of_first(nodes: &Nodes, topic: &str) -> usize {
+    eventually("the first partition has a leader", || {
+        let (leader, _) = *leaders(&nodes.bootstrap(), topic)?.first()?;
+        usize::try_from(leader).ok().filter(|leader| *leader > 0)
+    })
+}
+
+/// Numbered messages of one producer, spread over the partitions.
+struct Stream<'a> {
+    producer: Producer,
+    topic: &'a str,
+    sent: usize,
+}
+
+impl<'a> Stream<'a> {
+    fn start(nodes: &Nodes, topic: &'a str) -> Self {
+        Self { producer: Producer::new(&nodes.bootstrap(), &IDEMPOTENT), topic, sent: 0 }
+    }
+
+    /// Sends until so many more are acknowledged.
+    fn send(&mut self, more: usize) {
+        let enough = self.producer.delivered() + more;
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while self.producer.delivered() < enough {
+            assert!(Instant::now() < deadline, "no more is acknowledged");
+            if self.sent > enough + 20_000 {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let partition = Some((self.sent % PARTITIONS as usize) as i32);
+            self.producer.send(self.sent, self.topic, partition, None, format!("value {}", self.sent).as_bytes());
+            self.sent += 1;
+        }
+    }
+
+    /// All that was sent was acknowledged, and is there once, in order, at its offset.
+    fn check(self, nodes: &Nodes) {
+        let mut acknowledged = BTreeMap::new();
+        for delivery in self.producer.flush() {
+            let place = delivery.result.unwrap_or_else(|e| panic!("message {}: {e}", delivery.number));
+            acknowledged.insert(delivery.number, place);
+        }
+        assert_eq!(acknowledged.len(), self.sent);
+        for (partition, records) in consume_all(&nodes.bootstrap(), self.topic, PARTITIONS) {
+            let numbers: Vec<usize> = records.iter().map(|r| number(&r.value)).collect();
+            let expected: Vec<usize> =
+                (0..self.sent).filter(|n| (*n % PARTITIONS as usize) as i32 == partition).collect();
+            assert!(numbers == expected, "partition {partition}: {} of {}", numbers.len(), expected.len());
+            for record in records {
+                // A delivery that was learnt of only by its retry has no offset.
+                let (at, offset) = acknowledged[&number(&record.value)];
+                assert!(at == partition && (offset == record.offset || offset < 0), "{at} {offset} {}", record.offset);
+            }
+        }
+    }
+}
+
+fn number(value: &[u8]) -> usize {
+    let text = std::str::from_utf8(value).expect("UTF-8");
+    text.strip_prefix("value ").and_then(|n| n.parse().ok()).expect("a value of ours")
+}
+
+fn all_in_sync(nodes: &Nodes, topic: &str) {
+    eventually("all replicas are in sync", || {
+        leaders(&nodes.bootstrap(), topic)?.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == 3).then_some(())
+    });
+}
+
+#[test]
+fn each_node_is_killed_in_turn_and_nothing_is_lost_or_doubled() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    for dies in [1, 2, 3, 1] {
+        stream.send(2_000);
+        nodes.kill(dies);
+        stream.send(2_000);
+        nodes.spawn(dies);
+        nodes.await_ready(dies);
+        all_in_sync(&nodes, &topic);
+    }
+    stream.check(&nodes);
+}
+
+#[test]
+fn all_nodes_are_killed_at_once_and_nothing_is_lost_or_doubled() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    for _ in 0..3 {
+        stream.send(2_000);
+        (1..=3).for_each(|id| nodes.kill(id));
+        (1..=3).for_each(|id| nodes.spawn(id));
+        (1..=3).for_each(|id| nodes.await_ready(id));
+    }
+    stream.send(1_000);
+    stream.check(&nodes);
+}
+
+#[test]
+fn a_leader_that_stands_still_is_replaced_and_takes_nothing_when_it_goes_on() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    for _ in 0..3 {
+        stream.send(1_000);
+        let leader = leader_of_first(&nodes, &topic);
+        nodes.pause(leader);
+        let others: Vec<&str> = (1..=3).filter(|id| *id != leader).map(|id| nodes.kafka(id)).collect();
+        let begun = Instant::now();
+        let fresh = Producer::new(&others.join(","), &[("message.timeout.ms", "30000"), ("retry.backoff.ms", "50")]);
+        let probe = unique("probe");
+        let partition = Some(0);
+        fresh.send(0, &topic, partition, Some("probe"), format!("value {}", usize::MAX).as_bytes());
+        let delivered = fresh.flush();
+        println!("{probe}: acknowledged {:?} after the leader stood still", begun.elapsed());
+        assert!(delivered[0].result.is_ok(), "{delivered:?}");
+        nodes.resume(leader);
+        stream.send(1_000);
+        all_in_sync(&nodes, &topic);
+    }
+    let deliveries = stream.producer.flush();
+    assert!(deliveries.iter().all(|d| d.result.is_ok()));
+    let found = consume_all(&nodes.bootstrap(), &topic, PARTITIONS);
+    let of_stream = |value: &[u8]| Some(number(value)).filter(|n| *n != usize::MAX);
+    for (partition, records) in found {
+        let numbers: Vec<usize> = records.iter().filter_map(|r| of_stream(&r.value)).collect();
+        let expected: Vec<usize> =
+            (0..stream.sent).filter(|n| (*n % PARTITIONS as usize) as i32 == partition).collect();
+        assert!(numbers == expected, "partition {partition}: {} of {}", numbers.len(), expected.len());
+    }
+}
+
+#[test]
+fn a_node_that_is_stopped_hands_over_and_no_produce_fails() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    for stops in [2, 3, 1] {
+        stream.send(2_000);
+        let (status, log) = nodes.stop(stops);
+        assert!(status.success(), "{log}");
+        stream.send(2_000);
+        nodes.spawn(stops);
+        nodes.await_ready(stops);
+        all_in_sync(&nodes, &topic);
+    }
+    stream.check(&nodes);
+}
+
+#[test]
+fn a_group_goes_on_when_its_coordinator_dies() {
+    let Some(mut nodes) = Nodes::started(3, &["offsets.topic.num.partitions=1"]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    stream.send(6_000);
+    let more = [
+        ("group.id", "survivors"),
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("session.timeout.ms", "45000"),
+    ];
+    let consumer: BaseConsumer = BaseConsumer::from_config(&config(&nodes.bootstrap(), &more)).expect("consumer");
+    consumer.subscribe(&[&topic]).expect("subscribe");
+    let mut read = |count: usize| {
+        let mut positions = BTreeMap::new();
+        let deadline = Instant::now() + 2 * PATIENCE;
+        let mut seen = 0;
+        while seen < count {
+            assert!(Instant::now() < deadline, "{seen} of {count}");
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                positions.insert(message.partition(), message.offset() + 1);
+                seen += 1;
+            }
+        }
+        positions
+    };
+    for _ in 0..3 {
+        let positions = read(1_000);
+        eventually("offsets are committed", || consumer.commit_consumer_state(CommitMode::Sync).ok());
+        let coordinator = leaders_of_offsets(&nodes);
+        nodes.kill(coordinator);
+        let committed = eventually("the new coordinator has the offsets", || {
+            consumer.committed(Duration::from_secs(5)).ok()
+        });
+        for element in committed.elements_for_topic(&topic) {
+            let Some(position) = positions.get(&element.partition()) else { continue };
+            let told = element.offset().to_raw().unwrap_or(-1);
+            assert!(told >= *position, "partition {}: {told} after {position}", element.partition());
+        }
+        nodes.spawn(coordinator);
+        nodes.await_ready(coordinator);
+    }
+    read(1_000);
+    stream.check(&nodes);
+}
+
+fn leaders_of_offsets(nodes: &Nodes) -> usize {
+    eventually("__consumer_offsets has a leader", || {
+        let client: BaseConsumer = BaseConsumer::from_config(&config(&nodes.bootstrap(), &[])).expect("client");
+        let metadata = client.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5)).ok()?;
+        let leader = metadata.topics().first()?.partitions().first()?.leader();
+        usize::try_from(leader).ok().filter(|leader| *leader > 0)
+    })
+}
