@@ -17,6 +17,8 @@ use super::wire::encode_leaders;
 const GATHERS_FOR: Duration = Duration::from_millis(10);
 /// How often a node that could not be told is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often everything is told to everybody: a connection that breaks loses what was on its way.
+const EVERYTHING_EVERY: Duration = Duration::from_secs(5);
 /// Partitions in one frame.
 const FRAME_PARTITIONS: usize = 10_000;
 
@@ -55,9 +57,17 @@ impl Announcements {
 
 /// Tells what there is to tell, until the shards have ended.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let mut everything_at = Instant::now() + EVERYTHING_EVERY;
     loop {
-        shared.announcements.wake.notified().await;
-        tokio::time::sleep(GATHERS_FOR).await;
+        let news = shared.announcements.wake.notified();
+        match tokio::time::timeout_at(everything_at, news).await {
+            Ok(()) => tokio::time::sleep(GATHERS_FOR).await,
+            Err(_) => {
+                everything_at = Instant::now() + EVERYTHING_EVERY;
+                let others = others(&shared);
+                shared.announcements.with(|waiting| waiting.unaware.extend(others));
+            }
+        }
         loop {
             tell(&shared);
             if shared.announcements.with(|waiting| waiting.unaware.is_empty()) {
@@ -72,8 +82,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 fn tell(shared: &Shared) {
     let Some(outlet) = &shared.outlet else { return };
     let Waiting { news, mut unaware } = shared.announcements.with(std::mem::take);
-    let peers = shared.peers.load();
-    let others: HashSet<NodeId> = peers.values().copied().filter(|node| *node != shared.identity.node).collect();
+    let others = others(shared);
     unaware.retain(|node| others.contains(node));
     let news: Vec<_> = news.into_iter().collect();
     for frame in frames(&news) {
@@ -96,6 +105,11 @@ fn tell(shared: &Shared) {
     // A dead node is told when it comes back.
     unaware.retain(|node| !dead.contains(node));
     shared.announcements.with(|waiting| waiting.unaware.extend(unaware));
+}
+
+fn others(shared: &Shared) -> HashSet<NodeId> {
+    let peers = shared.peers.load();
+    peers.values().copied().filter(|node| *node != shared.identity.node).collect()
 }
 
 fn frames(told: &[(PartitionId, LeaderInfo)]) -> Vec<Bytes> {

@@ -66,6 +66,15 @@ impl Leaders {
         news
     }
 
+    /// Raft says who leads in a term, before the leader itself does.
+    pub(super) fn note_early(&self, id: PartitionId, node: NodeId, epoch: LeaderEpoch) {
+        let known = self.get(id);
+        if known.as_ref().is_none_or(|known| known.epoch < epoch) {
+            let isr = known.map(|known| known.isr).filter(|isr| isr.contains(&node)).unwrap_or_else(|| vec![node]);
+            self.note([(id, LeaderInfo { node, epoch, isr, voters: Vec::new() })]);
+        }
+    }
+
     /// The partition is gone.
     pub(super) fn forget(&self, id: PartitionId) {
         self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -95,6 +104,10 @@ mod tests {
         assert_eq!(leaders.note([(id, info(1, 5, &[1, 2])), (id, info(2, 4, &[2]))]), 0);
         assert_eq!(leaders.get(id), Some(info(1, 5, &[1, 2])));
         assert_eq!(*changes.borrow(), 2);
+        leaders.note_early(id, NodeId(2), LeaderEpoch(5));
+        assert_eq!(leaders.get(id), Some(info(1, 5, &[1, 2])));
+        leaders.note_early(id, NodeId(2), LeaderEpoch(6));
+        assert_eq!(leaders.get(id), Some(info(2, 6, &[1, 2])));
         leaders.forget(id);
         assert_eq!(leaders.get(id), None);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::partition::Producers;
 use millstream_core::replica::HardState;
-use millstream_core::types::{PartitionId, RaftIndex};
+use millstream_core::types::{PartitionId, RaftIndex, RaftTerm};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -173,6 +173,7 @@ impl Owned {
             kept: Kept::new(),
             broken: false,
             touched: false,
+            follows_in: RaftTerm(0),
             leads_in: None,
             in_sync: InSync::default(),
             wanted: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::replica::{Entry, Fetch, StepError};
-use millstream_core::types::{NodeId, PartitionId, PeerId, RaftIndex};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex};
 use tokio::time::Instant;
 
 use super::append::AppendError;
@@ -292,6 +292,16 @@ impl Owned {
             tracing::debug!(partition = %self.shared.name, term = %group.term(), ?now, "follows");
             self.shared.set_leadership(Leadership::Following);
             self.stop_leading();
+        }
+    }
+
+    /// Another replica leads: whoever asks here is sent there.
+    pub(super) fn note_leader(&mut self, shared: &Shared) {
+        let Some(group) = self.group.as_ref().filter(|g| !g.is_leader() && g.term() > self.follows_in) else { return };
+        let peers = shared.peers.load();
+        if let Some(node) = group.leader().and_then(|leader| peers.get(&leader)) {
+            shared.leaders.note_early(self.shared.id, *node, LeaderEpoch::of_term(group.term()));
+            self.follows_in = group.term();
         }
     }
 

@@ -168,6 +168,8 @@ pub(super) struct Owned {
     /// The log failed and must be opened again.
     pub broken: bool,
     pub touched: bool,
+    /// The term whose other leader is known here.
+    pub follows_in: RaftTerm,
     /// The term in which this replica leads.
     pub leads_in: Option<RaftTerm>,
     pub in_sync: InSync,
@@ -376,6 +378,7 @@ impl Shard {
             owned.shared.set_log_end(owned.log_end());
             work.taken.drain(..).for_each(|taken| owned.take_over(taken));
             owned.note_role(at);
+            owned.note_leader(&self.shared);
             for reply in owned.on_write.drain(..) {
                 reply.finish(Ok(()), Offset::ZERO);
             }

@@ -20,6 +20,7 @@ mod metadata;
 mod offsets;
 mod process;
 mod produce;
+mod replication;
 mod stderr;
 mod storage;
 mod topics;

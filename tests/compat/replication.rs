@@ -146,7 +146,7 @@ fn all_nodes_are_killed_at_once_and_nothing_is_lost_or_doubled() {
 
 #[test]
 fn a_leader_that_stands_still_is_replaced_and_takes_nothing_when_it_goes_on() {
-    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let Some(nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
     for _ in 0..3 {
@@ -209,7 +209,7 @@ fn a_group_goes_on_when_its_coordinator_dies() {
     ];
     let consumer: BaseConsumer = BaseConsumer::from_config(&config(&nodes.bootstrap(), &more)).expect("consumer");
     consumer.subscribe(&[&topic]).expect("subscribe");
-    let mut read = |count: usize| {
+    let read = |count: usize| {
         let mut positions = BTreeMap::new();
         let deadline = Instant::now() + 2 * PATIENCE;
         let mut seen = 0;
@@ -227,9 +227,8 @@ fn a_group_goes_on_when_its_coordinator_dies() {
         eventually("offsets are committed", || consumer.commit_consumer_state(CommitMode::Sync).ok());
         let coordinator = leaders_of_offsets(&nodes);
         nodes.kill(coordinator);
-        let committed = eventually("the new coordinator has the offsets", || {
-            consumer.committed(Duration::from_secs(5)).ok()
-        });
+        let committed =
+            eventually("the new coordinator has the offsets", || consumer.committed(Duration::from_secs(5)).ok());
         for element in committed.elements_for_topic(&topic) {
             let Some(position) = positions.get(&element.partition()) else { continue };
             let told = element.offset().to_raw().unwrap_or(-1);

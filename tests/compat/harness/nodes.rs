@@ -127,6 +127,15 @@ impl Nodes {
         process.child.wait().expect("wait");
     }
 
+    /// SIGSTOP: the process stands still, its connections stay open.
+    pub fn pause(&self, id: usize) {
+        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self, id: usize) {
+        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGCONT);
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(&mut self, id: usize) -> (ExitStatus, String) {
         signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGTERM);
@@ -156,6 +165,11 @@ impl Nodes {
 
     pub fn wire(&self, id: usize) -> Wire {
         Wire::connect(&self.node(id).kafka)
+    }
+
+    /// Where a node's clients connect.
+    pub fn kafka(&self, id: usize) -> &str {
+        &self.node(id).kafka
     }
 
     /// Of all nodes, with commas between.
