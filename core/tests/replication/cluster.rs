@@ -259,11 +259,11 @@ impl Cluster {
                 self.start(node);
             }
         }
-        self.run_ms(8_000);
+        self.run_ms(6_000);
         let leader = self.leader().expect("a leader is found once the network works");
         // Nothing more is proposed; what is on its way arrives.
         self.events.retain(|_, e| !matches!(e, Event::Propose));
-        self.run_ms(4_000);
+        self.run_ms(3_000);
         let log = self.nodes[leader].log.clone();
         self.checks.assert_holds_all(&log);
         let membership = self.membership(leader).clone();

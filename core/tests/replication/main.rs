@@ -51,7 +51,7 @@ fn troubled(seed: u64) -> Story {
 fn what_is_acknowledged_survives_crashes_and_a_bad_network() {
     each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Story { compacts: seed.is_multiple_of(2), ..troubled(seed) });
-        cluster.run_ms(20_000);
+        cluster.run_ms(15_000);
         cluster.heal_and_settle();
         cluster.checks.assert_progress(20, 0);
     });
@@ -63,7 +63,7 @@ fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() 
     let add = |to: &std::cell::Cell<usize>, count| to.set(to.get() + count);
     each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
-        cluster.run_ms(20_000);
+        cluster.run_ms(15_000);
         cluster.heal_and_settle();
         cluster.checks.assert_progress(5, 0);
         add(&changes, cluster.changes().0);
