@@ -25,6 +25,8 @@ use crate::rpc::{self, Local, Rpc, RpcConfig};
 
 /// Between rounds of questions.
 const ROUND_EVERY: Duration = Duration::from_millis(100);
+/// Between questions to the seeds of a node that has its place, but reaches nobody.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(1);
 /// How long seeds that do not answer are waited for once a majority has accepted.
 const LATE_AFTER: Duration = Duration::from_secs(3);
 /// How long another node with this one's number must be there: one that was just killed is forgotten sooner.
@@ -260,7 +262,30 @@ impl Cluster {
             register::answer_others(&links.rpc, &self.directory, controller);
             follow::start(&links.rpc, &self.directory, controller);
         }
-        register::make_known(self.rpc(), controller, registration).await;
+        tokio::select! {
+            () = register::make_known(self.rpc(), controller, registration) => {}
+            () = self.look_around(controller) => {}
+        }
+    }
+
+    /// While nobody is reached where the metadata of this disk has them: the seeds may know where they are now. Never
+    /// ends.
+    async fn look_around(&self, controller: &Controller) {
+        loop {
+            tokio::time::sleep(LOOK_AROUND_EVERY).await;
+            let Some(links) = self.links.as_ref().filter(|links| !links.seeds.is_empty()) else { continue };
+            let cluster_id = links.rpc.cluster_id();
+            let asked = self.ask_seeds().await;
+            let mut nodes = follow::nodes(controller, &self.directory);
+            for asked in asked {
+                let Answer::Seed(seed) = asked.answer else { continue };
+                let is_ours = seed.standing.formed().map(|(id, _)| id) == cluster_id.as_deref();
+                if is_ours && let Some(address) = HostPort::parse(&seed.address) {
+                    nodes.insert(seed.node, address);
+                }
+            }
+            links.rpc.set_nodes(nodes);
+        }
     }
 
     pub fn stop(&self) {

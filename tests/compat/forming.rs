@@ -193,6 +193,12 @@ fn all_come_back_after_they_were_killed() {
         (1..=3).for_each(|id| nodes.await_ready(id));
         assert_eq!(read(&nodes, &topic), 300);
     }
+    // None is where the others have it in their metadata; the seeds are named anew.
+    (1..=3).for_each(|id| nodes.kill(id));
+    (1..=3).for_each(|id| nodes.move_away(id));
+    (1..=3).for_each(|id| nodes.spawn(id));
+    (1..=3).for_each(|id| nodes.await_ready(id));
+    assert_eq!(read(&nodes, &topic), 300);
 }
 
 #[test]

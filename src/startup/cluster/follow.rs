@@ -1,7 +1,7 @@
 //! Keeps the connections between nodes as the metadata has them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use millstream_core::types::NodeId;
 use tracing::warn;
@@ -20,7 +20,7 @@ pub(super) fn start(rpc: &Arc<Rpc>, directory: &Arc<DataDirectory>, controller: 
     tokio::spawn(async move {
         let mut known = HashMap::new();
         loop {
-            let Some(nodes) = nodes(&controller, &directory) else { return };
+            let Some(nodes) = controller.upgrade().map(|controller| nodes(&controller, &directory)) else { return };
             if nodes != known {
                 rpc.set_nodes(nodes.clone());
                 remember(&directory, &nodes).await;
@@ -34,8 +34,7 @@ pub(super) fn start(rpc: &Arc<Rpc>, directory: &Arc<DataDirectory>, controller: 
 }
 
 /// Where the nodes are. Founders that have not registered yet are where they said they would be.
-fn nodes(controller: &Weak<Controller>, directory: &DataDirectory) -> Option<HashMap<NodeId, HostPort>> {
-    let controller = controller.upgrade()?;
+pub(super) fn nodes(controller: &Controller, directory: &DataDirectory) -> HashMap<NodeId, HostPort> {
     let mut nodes = HashMap::new();
     let is_young = controller.look(|now| now.image.nodes().len() == 0);
     if let Some((_, founders)) = directory.standing().formed() {
@@ -47,7 +46,7 @@ fn nodes(controller: &Weak<Controller>, directory: &DataDirectory) -> Option<Has
     controller.look(|now| {
         nodes.extend(now.image.nodes().filter_map(|node| Some((node.id, HostPort::parse(&node.rpc_address)?))));
     });
-    Some(nodes)
+    nodes
 }
 
 async fn remember(directory: &Arc<DataDirectory>, nodes: &HashMap<NodeId, HostPort>) {

@@ -69,6 +69,13 @@ impl Nodes {
         id
     }
 
+    /// Gives a node that does not run other addresses.
+    pub fn move_away(&mut self, id: usize) {
+        let address = || format!("127.0.0.1:{}", free_port());
+        let node = self.node_mut(id);
+        (node.kafka, node.admin, node.rpc) = (address(), address(), address());
+    }
+
     /// Starts a node and does not wait.
     pub fn spawn(&mut self, id: usize) {
         self.spawn_as(id, id);
