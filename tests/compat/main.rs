@@ -14,6 +14,7 @@ mod forming;
 mod groups;
 mod harness;
 mod hostile;
+mod leadership;
 mod limits;
 mod list_offsets;
 mod metadata;
