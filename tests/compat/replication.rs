@@ -249,3 +249,25 @@ fn leaders_of_offsets(nodes: &Nodes) -> usize {
         usize::try_from(leader).ok().filter(|leader| *leader > 0)
     })
 }
+
+#[test]
+fn a_node_that_lost_its_disk_comes_back_as_a_new_replica() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    stream.send(3_000);
+    nodes.kill(2);
+    std::fs::remove_dir_all(nodes.data_dir(2)).expect("the disk is lost");
+    stream.send(1_000);
+    nodes.spawn(2);
+    nodes.await_ready(2);
+    stream.send(1_000);
+    all_in_sync(&nodes, &topic);
+    // Its word counts again: with it, the others may go.
+    nodes.kill(1);
+    stream.send(2_000);
+    nodes.spawn(1);
+    nodes.await_ready(1);
+    all_in_sync(&nodes, &topic);
+    stream.check(&nodes);
+}
