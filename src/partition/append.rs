@@ -101,9 +101,11 @@ impl Ticket {
         })
     }
 
-    /// Fills a place; each is filled once.
+    /// Fills a place; each is filled once. Nobody may look any more: a request that timed out has taken what there was.
     pub fn fill(&self, place: usize, outcome: AppendOutcome) {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(outcome);
+        if let Some(empty) = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+            *empty = Some(outcome);
+        }
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             drop(self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take());
             self.complete.notify_one();
@@ -328,5 +330,20 @@ impl Owned {
         }
         let last_offset = proposed.base_offset.plus(i64::from(header.last_offset_delta));
         Ok((Appended { base_offset: proposed.base_offset, last_offset, log_start }, true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_that_comes_after_the_time_is_over_is_passed_over() {
+        let room = Arc::new(tokio::sync::Semaphore::new(1));
+        let ticket = Ticket::new(2, room.clone().try_acquire_owned().ok());
+        ticket.fill(0, Err(AppendError::Storage));
+        assert_eq!(ticket.take(), [Some(Err(AppendError::Storage)), None]);
+        ticket.fill(1, Err(AppendError::NotLeader));
+        assert_eq!(room.available_permits(), 1, "its room is free again");
     }
 }
