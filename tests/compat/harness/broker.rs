@@ -1,5 +1,6 @@
 //! A broker process on ports and a data directory of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -330,13 +331,19 @@ pub(super) fn tail(log: &Mutex<Vec<String>>) -> String {
     log[log.len().saturating_sub(60)..].join("\n")
 }
 
-/// A port below the kernel's range for clients that nobody listens on now.
+/// A port below the kernel's range for clients that nobody listens on now, and that no other run of the tests on this
+/// machine is given while this one lasts.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
     let start = u16::try_from(std::process::id() % 19_000).expect("below 19,000");
+    let marks = std::env::temp_dir().join("millstream-test-ports");
+    std::fs::create_dir_all(&marks).expect("a folder");
     loop {
         let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let mark = File::create(marks.join(port.to_string())).expect("a file");
+        if mark.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            TAKEN.lock().expect("ports").push(mark);
             return port;
         }
     }
