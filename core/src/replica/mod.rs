@@ -72,7 +72,8 @@ pub struct Start {
     pub applied: RaftIndex,
     /// The entries after `applied`, up to `last`.
     pub unapplied: Vec<Entry>,
-    /// From this the election timeouts are drawn: another one for each replica, or all stand at once.
+    /// From this the election timeouts are drawn: the low 32 bits the same for all replicas of a group, another one for
+    /// each.
     pub seed: u64,
 }
 
