@@ -1,5 +1,6 @@
 //! A state machine from what is stored: the materialised records, then those of the log that came after.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use millstream_core::coordinator::group::{DecodeError, GroupConfig, Loader, Shard};
@@ -25,42 +26,46 @@ pub(super) enum LoadError {
     Decode(#[from] DecodeError),
     #[error("a batch of the log at offset {offset} does not decode: {reason}")]
     Batch { offset: Offset, reason: String },
+    #[error("the log was replaced by a snapshot meanwhile")]
+    Replaced,
     #[error("loading panicked")]
     Panicked,
 }
 
 /// Loads. Blocks for the disk. What the log holds beyond the stored records is stored as well.
 pub(super) fn load(partition: &Partition, store: &Store, config: Arc<GroupConfig>) -> Result<Shard, LoadError> {
+    let replacements = partition.replacements();
     let mut next = store.coordinator_applied(partition.id)?;
     let mut loader = Loader::new(config);
     store.coordinator_records(partition.id, |key, value| loader.put(key, value).map_err(LoadError::Decode))?;
     let mut shard = loader.finish();
     let end = partition.high_watermark();
     while next < end {
-        next = step(partition, store, next, end, |key, value| Ok(shard.replay_encoded(key, value)?))?;
+        next = step(partition, store, replacements, next..end, |key, value| Ok(shard.replay_encoded(key, value)?))?;
     }
     Ok(shard)
 }
 
 /// Stores what is committed beyond the stored records, about a MiB of it, and gives where to go on. Blocks for the disk.
 pub(super) fn materialise(partition: &Partition, store: &Store) -> Result<Offset, LoadError> {
+    let replacements = partition.replacements();
     let next = store.coordinator_applied(partition.id)?;
     let end = partition.high_watermark();
-    if next < end { step(partition, store, next, end, |_, _| Ok(())) } else { Ok(next) }
+    if next < end { step(partition, store, replacements, next..end, |_, _| Ok(())) } else { Ok(next) }
 }
 
-/// Replays about a MiB of the log, and stores it.
+/// Replays about a MiB of the log, and stores it, unless the log was replaced since.
 fn step(
     partition: &Partition,
     store: &Store,
-    from: Offset,
-    end: Offset,
+    replacements: u64,
+    range: Range<Offset>,
     mut replay: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), LoadError>,
 ) -> Result<Offset, LoadError> {
-    let mut next = from.max(partition.log_start());
+    let mut next = range.start.max(partition.log_start());
     let bytes = partition.read_bytes(next, READ_BYTES)?;
     if bytes.is_empty() {
-        return Ok(end);
+        return Ok(range.end);
     }
     let mut batch = Batch::default();
     let mut scratch = Vec::new();
@@ -84,6 +89,7 @@ fn step(
         next = header.next_offset();
     }
     batch.put_coordinator_applied(partition.id, next);
-    store.write(batch, Durability::Buffered)?;
+    let written = partition.unless_replaced(replacements, || store.write(batch, Durability::Buffered));
+    written.ok_or(LoadError::Replaced)??;
     Ok(next)
 }

@@ -58,6 +58,8 @@ pub(super) struct Lost(pub AppendError);
 
 pub(super) struct Serving {
     partition: Arc<Partition>,
+    /// Of its log by snapshots, when this began.
+    replacements: u64,
     store: Arc<Store>,
     shard: Shard,
     /// Of the leadership that the state was loaded under.
@@ -75,6 +77,7 @@ pub(super) struct Serving {
 impl Serving {
     pub fn new(partition: Arc<Partition>, store: Arc<Store>, shard: Shard, epoch: LeaderEpoch) -> Self {
         Self {
+            replacements: partition.replacements(),
             partition,
             store,
             shard,
@@ -248,7 +251,9 @@ impl Serving {
         for record in done.iter().flat_map(|done| &done.content.records) {
             batch.apply_coordinator_record(self.partition.id, &record.key, record.value.as_deref());
         }
-        if let Err(e) = self.store.write(batch, Durability::Buffered) {
+        let write = || self.store.write(batch, Durability::Buffered);
+        // None: another leads, and what it told is all in the log.
+        if let Some(Err(e)) = self.partition.unless_replaced(self.replacements, write) {
             // The log has it; what is stored lags, and loading catches up.
             tracing::error!(partition = %self.partition.name, error = %e, "coordinator state could not be stored");
             return Err(Lost(AppendError::Storage));

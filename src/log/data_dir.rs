@@ -1,4 +1,5 @@
-//! A data directory (= device): `log/<topic id>/<partition>/`, `trash/`, its flusher and its open files.
+//! A data directory (= device): `log/<topic id>/<partition>/`, `incoming/` for logs that are fetched from other
+//! nodes, `trash/`, its flusher and its open files.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,10 +16,11 @@ use super::config::{FlushConfig, FlushMethod};
 use super::fd_limit::fd_share;
 use super::flusher::{Dirty, FlushStats, Flusher};
 use super::handles::HandleCache;
-use super::partition_dir::PartitionDir;
+use super::partition_dir::{PartitionDir, sync_dir};
 
 const LOG: &str = "log";
 const TRASH: &str = "trash";
+const INCOMING: &str = "incoming";
 /// The first kernel whose `syncfs` reports write-back errors.
 const SYNCFS_KERNEL: (u32, u32) = (5, 8);
 
@@ -40,6 +42,7 @@ impl DataDir {
         let is_newborn = !path.join(LOG).exists();
         fs::create_dir_all(path.join(LOG))?;
         fs::create_dir_all(path.join(TRASH))?;
+        fs::create_dir_all(path.join(INCOMING))?;
         let root = Arc::new(File::open(path)?);
         root.sync_all()?;
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -136,6 +139,39 @@ impl DataDir {
         }
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Where the log of a partition is put together before it takes its place.
+    pub(super) fn incoming_path(&self, id: PartitionId) -> PathBuf {
+        self.path.join(INCOMING).join(format!("{}-{}", id.topic, id.partition))
+    }
+
+    /// Deletes what was fetched of a partition's log.
+    pub fn discard_incoming(&self, id: PartitionId) -> io::Result<()> {
+        match fs::remove_dir_all(self.incoming_path(id)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// First step of an install: the old log goes, if a fetched one waits to take its place.
+    pub fn make_way(&self, id: PartitionId) -> io::Result<()> {
+        if self.incoming_path(id).is_dir() && self.has_partition(id) {
+            self.move_to_trash(id)?;
+        }
+        Ok(())
+    }
+
+    /// Second step: a fetched log takes its place, if it has not yet, durably.
+    pub fn move_in(&self, id: PartitionId) -> io::Result<()> {
+        let (from, to) = (self.incoming_path(id), self.partition_path(id));
+        let topic = self.path.join(LOG).join(id.topic.to_string());
+        if from.is_dir() {
+            fs::create_dir_all(&topic)?;
+            fs::rename(&from, &to)?;
+        }
+        let dirs = [topic, self.path.join(LOG), self.path.join(TRASH), self.path.join(INCOMING)];
+        dirs.iter().try_for_each(|dir| sync_dir(dir))
     }
 
     pub fn has_partition(&self, id: PartitionId) -> bool {

@@ -17,6 +17,7 @@ mod files;
 mod flusher;
 mod frame;
 mod handles;
+mod incoming;
 mod index;
 mod index_file;
 mod io;
@@ -49,6 +50,7 @@ pub use entry::{Descriptor, Entry, Payload, ScannedFrame};
 pub use error::{LogError, LostPlace, OpenError, ReadError};
 pub use fd_limit::raise_fd_limit;
 pub use flusher::{Dirty, FlushStats};
+pub use incoming::{CompactedSegment, Incoming, IncomingSegment};
 #[cfg(test)]
 pub use io::faults;
 pub use meta::{Checkpoint, MetaError, SegmentMeta};

@@ -15,6 +15,7 @@ use super::error::{LogError, ReadError};
 use super::flusher::Dirty;
 use super::frame::{SEGMENT_HEADER_LEN, SegmentHeader};
 use super::handles::HandleCache;
+use super::incoming::CompactedSegment;
 use super::index::SegmentIndex;
 use super::io::{is_no_space, write_all_at};
 use super::meta::{Checkpoint, SegmentMeta};
@@ -221,6 +222,24 @@ impl Log {
     /// Index of the first entry still there as raft wrote it; `last_index + 1` when there is none.
     pub fn first_index(&self) -> RaftIndex {
         self.first_raft().base_index
+    }
+
+    /// Index and term of the entry before the first that is still there as raft wrote it.
+    pub fn before_first(&self) -> (RaftIndex, RaftTerm) {
+        let first = self.first_raft();
+        // Indexes begin at 1.
+        (RaftIndex(first.base_index.0 - 1), first.prev_term)
+    }
+
+    /// The offset after all that was compacted: that of the entry at `first_index`.
+    pub fn first_raft_offset(&self) -> Offset {
+        self.first_raft().base_offset()
+    }
+
+    /// The compacted segments, oldest first: they begin the log.
+    pub fn compacted_segments(&self) -> Vec<CompactedSegment> {
+        let compacted = self.closed.iter().take_while(|closed| closed.meta.is_compacted());
+        compacted.map(|closed| CompactedSegment { meta: closed.meta, segment: closed.segment.clone() }).collect()
     }
 
     /// Index of the last entry; `first_index - 1` when there is none.

@@ -186,6 +186,7 @@ impl Shard {
         for (id, owned) in &self.owned {
             let leading = owned.shared.leadership() == Leadership::Leading
                 && !except.contains(id)
+                && !self.shared.snapshots.is_offered(*id)
                 && !is_compacting(&self.compacting, *id);
             let Some(group) = owned.group.as_ref().filter(|_| leading) else { continue };
             let limits = CompactionLimits {
@@ -236,6 +237,7 @@ impl Shard {
         let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
         let Some(group) = owned.and_then(|o| o.group.as_mut()) else { return answer(reply, false) };
         let events = group.log_mut().install_compacted(compacted);
+        group.log_was_cut();
         let mut batch = store::Batch::default();
         put_events(&mut batch, id, &events);
         self.shared.write(batch, Durability::Buffered);

@@ -44,6 +44,8 @@ pub struct Partition {
     high_watermark: AtomicI64,
     log_end: AtomicI64,
     epochs: Mutex<LeaderEpochs>,
+    /// How often a snapshot has replaced what is here. Held while one does.
+    replaced: Mutex<u64>,
     pub(super) waiters: Waiters,
 }
 
@@ -67,6 +69,7 @@ impl Partition {
             high_watermark: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
             epochs: Mutex::default(),
+            replaced: Mutex::default(),
             waiters: Waiters::default(),
         }
     }
@@ -150,6 +153,18 @@ impl Partition {
         self.view.load().as_ref().map_or(0, |view| view.segment_count())
     }
 
+    /// How often a snapshot has taken the place of the log, since the start.
+    pub fn replacements(&self) -> u64 {
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was folded from the log since `replacements` were so many. `None`: the log is another now, and what is
+    /// stored of its fold is forgotten: `write` did not run.
+    pub fn unless_replaced<T>(&self, replacements: u64, write: impl FnOnce() -> T) -> Option<T> {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        (*replaced == replacements).then(write)
+    }
+
     pub(super) fn view(&self) -> Option<Arc<LogView>> {
         self.view.load_full()
     }
@@ -159,6 +174,13 @@ impl Partition {
     }
 
     // What follows is called by the owning shard only.
+
+    /// `write` replaces what is stored about the partition.
+    pub(super) fn replace_with<T>(&self, write: impl FnOnce() -> T) -> T {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        *replaced += 1;
+        write()
+    }
 
     pub(super) fn set_view(&self, view: Arc<LogView>) {
         self.view.store(Some(view));

@@ -141,7 +141,7 @@ impl Owned {
             let mut epochs = group.epochs().clone();
             epochs.truncate_from(end.next_index);
             let log_start = self.shared.log_start();
-            epochs.trim_to(log_start);
+            epochs.trim_to(log_start, group.log().first_index());
             let checkpoint = store::Checkpoint {
                 log: end.encode(),
                 log_start,
@@ -226,6 +226,8 @@ impl Shard {
             match tokio::task::block_in_place(|| log.delete_segments_below(log_start, applied)) {
                 Ok(events) => {
                     put_events(&mut batch, id, &events);
+                    group.log_was_cut();
+                    let log = group.log();
                     // Entries that are not yet applied, or no room to close the active segment: later.
                     owned.kept.delete_due = log.ends_segments_below(log_start);
                 }

@@ -21,6 +21,7 @@ mod registry;
 mod replicate;
 mod scrub;
 mod shard;
+mod snapshot;
 mod waiters;
 mod wire;
 
@@ -32,8 +33,9 @@ pub use members::Members;
 pub use open::Removed;
 pub use progress::ReplicaProgress;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
-pub use registry::{Identity, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};
+pub use registry::{Identity, Links, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};
 pub use scrub::ScrubMetrics;
+pub use snapshot::{Answer, Caller};
 pub use waiters::FetchWait;
 pub use wire::WireError;
 

@@ -22,8 +22,9 @@ use super::members::Members;
 use super::open::{Opening, Removed, Replica};
 use super::quiet::{self, Sleep};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
+use super::snapshot::{Caller, Snapshots};
 use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
-use crate::log::{DataDir, FlushStats};
+use crate::log::{DataDir, FlushStats, LogConfig};
 use crate::raft::{self, Member, RecoverError, Recovered};
 use crate::store::{self, Durability, Store, StoreError};
 use crate::telemetry::spawn_essential;
@@ -69,12 +70,21 @@ pub enum Post {
 /// Takes post to another node, its parts in a row; never waits. False: it is lost, which raft makes good.
 pub type Outlet = Arc<dyn Fn(NodeId, Post, Vec<Bytes>) -> bool + Send + Sync>;
 
+/// The ways to other nodes.
+#[derive(Clone)]
+pub struct Links {
+    pub outlet: Outlet,
+    pub caller: Caller,
+}
+
 /// What every shard uses.
 pub(super) struct Shared {
     pub dir: Arc<DataDir>,
     pub store: Arc<Store>,
     pub identity: Identity,
     pub outlet: Option<Outlet>,
+    pub caller: Option<Caller>,
+    pub snapshots: Arc<Snapshots>,
     /// The node of each disk there ever was.
     pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
     /// Nodes that are silent.
@@ -112,6 +122,9 @@ impl Shared {
     fn delete(&self, id: PartitionId) {
         if let Err(e) = self.dir.move_to_trash(id) {
             tracing::error!(partition = %id, error = %e, "deletion failed");
+        }
+        if let Err(e) = self.dir.discard_incoming(id) {
+            tracing::warn!(partition = %id, error = %e, "what was fetched of a snapshot stays");
         }
         let mut batch = store::Batch::default();
         match self.store.forget_partition(&mut batch, id) {
@@ -179,21 +192,24 @@ pub struct OpenOutcome {
 
 impl Partitions {
     /// Starts the shards as tasks of the present runtime.
-    /// `outlet`: the way to other nodes, if there are any.
+    /// `links`: the ways to other nodes, if there are any.
     pub fn start(
         dir: Arc<DataDir>,
         store: Arc<Store>,
         identity: Identity,
-        outlet: Option<Outlet>,
+        links: Option<Links>,
         config: PartitionsConfig,
     ) -> Arc<Self> {
         let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
         let peers = ArcSwap::from_pointee(HashMap::from([(identity.peer, identity.node)]));
+        let (outlet, caller) = links.map(|links| (links.outlet, links.caller)).unzip();
         let shared = Arc::new(Shared {
             dir,
             store,
             identity,
             outlet,
+            caller,
+            snapshots: Arc::default(),
             peers,
             dead: ArcSwap::default(),
             silent: ArcSwap::default(),
@@ -321,6 +337,10 @@ impl Partitions {
     /// What flushing took so far.
     pub fn flush_stats(&self) -> FlushStats {
         self.shared.dir.flush_stats()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(super) fn shards(&self) -> &[mpsc::Sender<Ask>] {
@@ -561,12 +581,27 @@ impl Partitions {
 fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
     let config = log_config(&partition.config);
     let member = Member { peer: shared.identity.peer, voters: partition.voters.clone() };
-    let recovered = if partition.newborn {
-        raft::create(&shared.dir, partition.id, config, &member)
-    } else {
-        raft::recover(&shared.dir, &shared.store, partition.id, config, &member)
-    };
+    let recovered = open_one(shared, &partition, config, &member);
     (partition, recovered)
+}
+
+fn open_one(
+    shared: &Shared,
+    partition: &ToOpen,
+    config: LogConfig,
+    member: &Member,
+) -> Result<Recovered, RecoverError> {
+    let id = partition.id;
+    // Between the two steps of an exchange a partition has no directory: it is not newborn for that.
+    let is_installing = shared.store.is_installing(id)?;
+    if !is_installing && let Err(e) = shared.dir.discard_incoming(id) {
+        tracing::warn!(partition = %id, error = %e, "what was fetched of a snapshot stays");
+    }
+    if partition.newborn && !is_installing {
+        raft::create(&shared.dir, id, config, member)
+    } else {
+        raft::recover(&shared.dir, &shared.store, id, config, member)
+    }
 }
 
 async fn blocking(work: impl FnOnce() + Send + 'static) {

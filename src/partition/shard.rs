@@ -21,6 +21,7 @@ use super::progress::ReplicaProgress;
 use super::quiet::Sleep;
 use super::registry::Shared;
 use super::replicate::{Fetched, Posts, RAFT_TICK};
+use super::snapshot::{Offer, SnapshotEnded, Verdict};
 use super::wire::Incoming;
 use crate::log::{Dirty, LogConfig, LogError};
 use crate::raft::{Group, Halted, Member, Work};
@@ -59,6 +60,16 @@ pub(super) enum Ask {
     },
     /// Messages of other nodes.
     Step(Vec<Incoming>),
+    /// A leader offers a snapshot: is it needed?
+    LookAtOffer {
+        offer: Arc<Offer<'static>>,
+        reply: oneshot::Sender<Verdict>,
+    },
+    /// What was offered is fetched.
+    InstallSnapshot {
+        offer: Arc<Offer<'static>>,
+        reply: oneshot::Sender<Verdict>,
+    },
     /// Leaders of other nodes sleep.
     Sleep(Vec<Sleep>),
     /// Something happened to these nodes.
@@ -132,6 +143,8 @@ pub(super) enum Told {
     Flushed(Vec<Unsynced>),
     /// What a follower lacks was read.
     Fetched(Fetched),
+    /// A snapshot that was offered is installed, or not.
+    SnapshotEnded(SnapshotEnded),
 }
 
 /// Where a shard is told. Not bounded: a flush must never wait for one shard, and no partition has more than a few
@@ -300,6 +313,8 @@ impl Shard {
             Ask::Transfer { id, to, reply } => answer(reply, self.transfer(id, to)),
             Ask::HandOver { reply } => self.handing_over = Some(reply),
             Ask::Step(incoming) => self.step(incoming),
+            Ask::LookAtOffer { offer, reply } => answer(reply, self.look_at_offer(&offer)),
+            Ask::InstallSnapshot { offer, reply } => answer(reply, self.install_snapshot(&offer)),
             Ask::Sleep(sleeps) => self.fall_asleep(sleeps),
             Ask::Wake(nodes) => self.wake(&nodes),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
@@ -328,6 +343,7 @@ impl Shard {
         match told {
             Told::Flushed(round) => self.flushed(&round),
             Told::Fetched(fetched) => self.fetched(fetched),
+            Told::SnapshotEnded(ended) => self.snapshot_ended(ended),
         }
     }
 
@@ -385,6 +401,9 @@ impl Shard {
             if !work.outgoing.is_empty() {
                 self.awake.insert(id);
                 self.post(id, work.outgoing);
+            }
+            if !work.snapshots.is_empty() {
+                self.offer_snapshots(id, work.snapshots);
             }
             if !work.fetches.is_empty() {
                 self.read_for_followers(id, work.fetches);

@@ -34,6 +34,7 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
 
 mod faults;
 mod replicas;
+mod snapshots;
 
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
 struct Node {

@@ -8,7 +8,7 @@ use millstream_core::partition::{BatchSequence, LeaderEpochs};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{
     BatchDescriptor, ConfChange, ConfChangeError, Effects, Entry, EntryKind, Fetch, HardState, Membership, Message,
-    NotLeader, Replica, StepError,
+    NotLeader, Replica, SnapshotMeta, StepError,
 };
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm, Timestamp};
 
@@ -32,6 +32,7 @@ pub struct Group {
     held: VecDeque<(u64, Vec<Message>)>,
     /// Messages that may leave now.
     outgoing: Vec<Outgoing>,
+    snapshots: Vec<NeededSnapshot>,
     /// Something happened since the last `work` that must not wait for a flush: raft may commit, or has to answer.
     has_news: bool,
     /// End of the log that is known to be on disk.
@@ -70,6 +71,15 @@ pub struct Taken {
     pub batches: Vec<BatchSequence>,
 }
 
+/// A member lacks entries that the log of its leader no longer has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeededSnapshot {
+    pub peer: PeerId,
+    /// Of the leader that gives it.
+    pub term: RaftTerm,
+    pub meta: SnapshotMeta,
+}
+
 /// What became of a turn.
 #[derive(Debug, Default)]
 pub struct Work {
@@ -86,6 +96,8 @@ pub struct Work {
     pub taken: Vec<Taken>,
     /// May leave at once.
     pub outgoing: Vec<Outgoing>,
+    /// To be brought to those who need them; the outcome is told by `snapshot_ended`.
+    pub snapshots: Vec<NeededSnapshot>,
     /// To be read off the log and given to `fetched`.
     pub fetches: Vec<Fetch>,
 }
@@ -115,6 +127,7 @@ impl Group {
             flights: VecDeque::new(),
             held: VecDeque::new(),
             outgoing: Vec::new(),
+            snapshots: Vec::new(),
             has_news: false,
             synced: None,
             settled: VecDeque::new(),
@@ -135,6 +148,10 @@ impl Group {
 
     /// Takes what another replica says, and the batches of its entries, which were checked.
     pub fn step(&mut self, message: Message, batches: Vec<Bytes>) -> Result<(), StepError> {
+        if message.snapshot().is_some() {
+            // Raft never installs one here: whoever brings a snapshot opens the replica again on it.
+            return Ok(());
+        }
         // Entries may gather while a flush is under way; all else is answered at once.
         self.has_news |= !message.has_entries();
         let with_batches = message.entries().filter_map(|e| e.ok().filter(|e| matches!(e.kind, EntryKind::Batch(_))));
@@ -278,6 +295,7 @@ impl Group {
             self.payloads.forget_to(self.log.last_index());
         }
         work.outgoing = std::mem::take(&mut self.outgoing);
+        work.snapshots = std::mem::take(&mut self.snapshots);
         Ok(work)
     }
 
@@ -331,6 +349,10 @@ impl Group {
     fn send(&mut self, messages: Vec<Message>) {
         let view = self.log.view();
         for message in messages {
+            if let Some(meta) = message.snapshot() {
+                self.snapshots.push(NeededSnapshot { peer: message.to(), term: message.term(), meta });
+                continue;
+            }
             outgoing::add(&mut self.outgoing, message, &mut self.payloads, &view);
         }
     }
@@ -443,6 +465,17 @@ impl Group {
             self.payloads.put_written(entry.term, entry.index, bytes);
         }
         self.replica.fetched(low, entries);
+        self.has_news = true;
+    }
+
+    /// Segments were deleted or compacted: the log has lost its beginning for raft.
+    pub fn log_was_cut(&mut self) {
+        self.replica.compacted(self.log.before_first());
+    }
+
+    /// What became of the snapshot for a peer.
+    pub fn snapshot_ended(&mut self, peer: PeerId, is_installed: bool) {
+        self.replica.report_snapshot(peer, is_installed);
         self.has_news = true;
     }
 

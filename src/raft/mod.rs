@@ -2,10 +2,12 @@
 //! which entries are committed. Knows raft's entries and the log's frames, nothing of Kafka's requests.
 
 mod group;
+mod install;
 mod outgoing;
 mod payloads;
 mod recovery;
 
-pub use group::{Group, Halted, Proposed, Taken, Work};
+pub use group::{Group, Halted, NeededSnapshot, Proposed, Taken, Work};
+pub use install::{Replacement, finish_install, put_replacement};
 pub use outgoing::Outgoing;
 pub use recovery::{Member, RecoverError, Recovered, create, entry_of, recover};

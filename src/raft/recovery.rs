@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
 use millstream_core::replica::{BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, Membership, Replica, Start};
-use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex};
+use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex, RaftTerm};
 
 use super::Group;
+use super::install::finish_install;
 use crate::log::{self, DataDir, Descriptor, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
 use crate::store::{Store, StoreError};
 
@@ -14,6 +15,8 @@ use crate::store::{Store, StoreError};
 pub struct Recovered {
     pub group: Group,
     pub log_start: Offset,
+    /// The offset after all that is known to be committed.
+    pub high_watermark: Offset,
     /// Entries up to here are folded into `producers`.
     pub applied: RaftIndex,
     /// The batches after `applied` are in its queue of the uncommitted.
@@ -75,6 +78,7 @@ pub fn create(
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
         log_start: Offset::ZERO,
+        high_watermark: Offset::ZERO,
         applied: BIRTH.0,
         producers: Producers::default(),
         events: Vec::new(),
@@ -160,7 +164,29 @@ fn saved(store: &Store, id: PartitionId) -> Result<(Known, Offset, Fold), Recove
     Ok((known, log_start, Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None }))
 }
 
-/// Reads a replica back. A log that was never begun is begun.
+/// The terms of the log's entries, and where they begin. The table may not reach back to the first of them: before 0.2
+/// it was trimmed to the log start, which entries of the same segment precede.
+fn terms(log: &Log, epochs: &LeaderEpochs) -> Result<Vec<(RaftTerm, RaftIndex)>, RecoverError> {
+    let term_at = |index| log.term_at(index).ok_or(log::LogError::Read(log::ReadError::NoEntry { index }));
+    let known = epochs.starts().iter().map(|start| (start.term, start.start_index));
+    let end = epochs.starts().first().map_or(log.last_index().next(), |first| first.start_index);
+    let (mut terms, mut at) = (Vec::new(), log.first_index());
+    while at < end {
+        let term = term_at(at)?;
+        terms.push((term, at));
+        // Terms rise: the next begins where the first other one is.
+        let (mut low, mut high) = (at.0 + 1, end.0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if term_at(RaftIndex(middle))? == term { low = middle + 1 } else { high = middle }
+        }
+        at = RaftIndex(low);
+    }
+    terms.extend(known);
+    Ok(terms)
+}
+
+/// Reads a replica back. A log that was never begun is begun, the install of a snapshot that was begun is finished.
 pub fn recover(
     dir: &Arc<DataDir>,
     store: &Store,
@@ -168,6 +194,9 @@ pub fn recover(
     config: LogConfig,
     member: &Member,
 ) -> Result<Recovered, RecoverError> {
+    if store.is_installing(id)? {
+        finish_install(dir, store, id)?;
+    }
     let (known, log_start, mut fold) = saved(store, id)?;
     let Opened { log, events } = match Log::open(dir, id, config.clone(), known, &mut |frame| fold.frame(frame)) {
         Ok(opened) => opened,
@@ -184,7 +213,12 @@ pub fn recover(
         let path = dir.path().join("log").join(id.topic.to_string()).join(id.partition.to_string());
         return Err(RecoverError::Lost(log::LostPlace { path, position: 0, reason }));
     }
-    let before_first = RaftIndex(log.first_index().0 - 1);
+    let terms = terms(&log, &fold.epochs)?;
+    let unapplied = fold.unapplied.iter().find_map(|entry| match entry.kind {
+        EntryKind::Batch(batch) => Some(batch.base_offset),
+        _ => None,
+    });
+    let high_watermark = unapplied.unwrap_or(log.next_offset());
     let birth = || (Membership::of_voters(member.voters.iter().copied()), BIRTH.0);
     let (membership, membership_index) = store.membership(id)?.unwrap_or_else(birth);
     let replica = Replica::new(Start {
@@ -192,9 +226,9 @@ pub fn recover(
         membership,
         membership_index,
         hard_state: store.hard_state(id)?.unwrap_or_default(),
-        before_first: (before_first, log.term_at(before_first).unwrap_or(BIRTH.1)),
+        before_first: log.before_first(),
         last: (log.last_index(), log.last_term()),
-        terms: fold.epochs.starts().iter().map(|start| (start.term, start.start_index)).collect(),
+        terms,
         applied: fold.applied,
         unapplied: fold.unapplied,
         seed: seed(id, member.peer),
@@ -202,6 +236,7 @@ pub fn recover(
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),
         log_start,
+        high_watermark,
         applied: fold.applied,
         producers: fold.producers,
         events,

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_core::types::NodeId;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::partition::{Outlet, Partitions, Post};
+use crate::partition::{Answer, Links, Partitions, Post};
 use crate::rpc::{Inbound, Lane, Rpc, kind};
 
 /// How often the silence of nodes is looked at.
@@ -16,18 +17,27 @@ const LOOK_AFTER: Duration = Duration::from_millis(100);
 /// A node that is silent for longer wakes the groups that have replicas there.
 const SILENT_FROM: Duration = Duration::from_millis(300);
 
-/// The way from the partitions to other nodes.
-pub(super) fn outlet(rpc: &Arc<Rpc>) -> Outlet {
-    let rpc = Arc::clone(rpc);
-    Arc::new(move |to, post, parts| {
+/// How long an answer is waited for. A snapshot that takes longer is offered again, and found under way or installed.
+const ANSWER_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// The ways from the partitions to other nodes.
+pub(super) fn links(rpc: &Arc<Rpc>) -> Links {
+    let (sends, calls) = (Arc::clone(rpc), Arc::clone(rpc));
+    let outlet = Arc::new(move |to, post, parts| {
         let (lane, kind) = match post {
             Post::Urgent => (Lane::Heartbeat, kind::RAFT),
             Post::Raft => (Lane::Append, kind::RAFT),
             Post::Leaders => (Lane::Append, kind::LEADERS),
             Post::Sleep => (Lane::Heartbeat, kind::SLEEP),
         };
-        rpc.send(to, lane, kind, parts)
-    })
+        sends.send(to, lane, kind, parts)
+    });
+    let caller = Arc::new(move |to, body| {
+        let rpc = calls.clone();
+        let call = async move { rpc.call(to, kind::SNAPSHOT, body, ANSWER_AFTER_MAX).await.map_err(|e| e.to_string()) };
+        Box::pin(call) as Answer
+    });
+    Links { outlet, caller }
 }
 
 /// Lets the partitions hear the others, and know which of them are alive.
@@ -36,6 +46,8 @@ pub(super) fn connect(rpc: &Arc<Rpc>, partitions: &Arc<Partitions>) {
         let partitions = Arc::downgrade(partitions);
         rpc.on_message(kind, move |inbound| Box::pin(deliver(partitions.clone(), post, inbound)));
     }
+    let asked = Arc::downgrade(partitions);
+    rpc.on_call(kind::SNAPSHOT, move |inbound| Box::pin(answer(asked.clone(), inbound)));
     tokio::spawn(follow_the_living(Arc::clone(rpc), Arc::downgrade(partitions)));
 }
 
@@ -44,6 +56,11 @@ async fn deliver(partitions: Weak<Partitions>, post: Post, inbound: Inbound) {
     if let Err(e) = partitions.deliver(post, inbound.body).await {
         warn!(node = %inbound.from, error = %e, "what a node's partitions say is not understood");
     }
+}
+
+async fn answer(partitions: Weak<Partitions>, inbound: Inbound) -> Result<Bytes, String> {
+    let partitions = partitions.upgrade().ok_or("the node stops")?;
+    partitions.answer(inbound.from, inbound.body).await
 }
 
 async fn follow_the_living(rpc: Arc<Rpc>, partitions: Weak<Partitions>) {

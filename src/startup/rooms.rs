@@ -66,8 +66,8 @@ impl Rooms {
             ),
         };
         let identity = Identity { peer, node: broker.node_id() };
-        let outlet = rpc.map(links::outlet);
-        let partitions = Partitions::start(dir, store.clone(), identity, outlet, partitions_config);
+        let links = rpc.map(links::links);
+        let partitions = Partitions::start(dir, store.clone(), identity, links, partitions_config);
         if let Some(rpc) = rpc {
             links::connect(rpc, &partitions);
         }

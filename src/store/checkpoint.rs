@@ -30,7 +30,8 @@ pub struct Checkpoint<'a> {
 pub struct CheckpointError;
 
 impl Checkpoint<'_> {
-    fn encode(&self) -> Vec<u8> {
+    /// The layout above.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         // A position is some 50 bytes, the table as long as there were leaders.
         out.extend_from_slice(&(self.log.len() as u32).to_be_bytes());
@@ -47,7 +48,8 @@ impl Checkpoint<'_> {
         out
     }
 
-    fn decode(mut input: &[u8]) -> Result<Checkpoint<'static>, CheckpointError> {
+    /// Reads what `encode` wrote.
+    pub fn decode(mut input: &[u8]) -> Result<Checkpoint<'static>, CheckpointError> {
         if take::<1>(&mut input)? != [VERSION] {
             return Err(CheckpointError);
         }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod coordinator;
 mod hard_state;
 mod identity;
+mod installing;
 mod membership;
 mod metadata;
 mod segments;
@@ -33,6 +34,7 @@ mod kind {
     pub const COORDINATOR: u8 = 7;
     pub const COORDINATOR_APPLIED: u8 = 8;
     pub const MEMBERSHIP: u8 = 9;
+    pub const INSTALLING: u8 = 10;
 }
 
 /// Bytes that a scan reads at a time.
@@ -178,8 +180,14 @@ impl Store {
 
     /// Adds to `batch` the deletion of all that is kept about a partition.
     pub fn forget_partition(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
-        for kind in [kind::HARD_STATE, kind::CHECKPOINT, kind::SYNCED_END, kind::COORDINATOR_APPLIED, kind::MEMBERSHIP]
-        {
+        for kind in [
+            kind::HARD_STATE,
+            kind::CHECKPOINT,
+            kind::SYNCED_END,
+            kind::COORDINATOR_APPLIED,
+            kind::MEMBERSHIP,
+            kind::INSTALLING,
+        ] {
             batch.inner.delete(partition_key(kind, id));
         }
         self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))?;

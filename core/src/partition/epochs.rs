@@ -35,11 +35,13 @@ impl LeaderEpochs {
         self.starts.retain(|s| s.start_index < index);
     }
 
-    /// Forgets epochs that end at or before the log start; the one which holds it begins there from now on.
-    pub fn trim_to(&mut self, log_start: Offset) {
+    /// Forgets epochs that end at or before both the log start and the entry at `first_index`, the first that raft may
+    /// still ask for; the one which holds the log start begins there from now on.
+    pub fn trim_to(&mut self, log_start: Offset, first_index: RaftIndex) {
         let holder = self.starts.iter().rposition(|s| s.start_offset <= log_start).unwrap_or(0);
-        self.starts.drain(..holder);
-        if let Some(first) = self.starts.first_mut() {
+        let holds_first = self.starts.iter().rposition(|s| s.start_index <= first_index).unwrap_or(0);
+        self.starts.drain(..holder.min(holds_first));
+        if let Some(first) = self.starts.first_mut().filter(|_| holder <= holds_first) {
             first.start_offset = first.start_offset.max(log_start);
         }
     }
@@ -120,14 +122,19 @@ mod tests {
         t.truncate_from(RaftIndex(10));
         assert_eq!(t.latest().unwrap().term, RaftTerm(4));
         let mut t = table();
-        t.trim_to(Offset(60));
+        t.trim_to(Offset(60), RaftIndex(11));
         assert_eq!(
             t.starts(),
             [EpochStart { term: RaftTerm(5), start_index: RaftIndex(10), start_offset: Offset(60) }]
         );
         let mut t = table();
-        t.trim_to(Offset(7));
+        t.trim_to(Offset(7), RaftIndex(11));
         assert_eq!(t.starts()[0].start_offset, Offset(7));
+        assert_eq!(t.term_of(RaftIndex(9)), Some(RaftTerm(4)));
         assert_eq!(t.starts().len(), 3);
+        // Entries before the log start may still be there, and raft asks for their terms.
+        let mut t = table();
+        t.trim_to(Offset(60), RaftIndex(9));
+        assert_eq!(t.starts(), &table().starts()[1..]);
     }
 }

@@ -21,14 +21,15 @@ pub struct SnapshotMeta {
 
 impl SnapshotMeta {
     /// Layout, big endian: index, term, membership index u64; membership.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let words = [self.index.0, self.term.0, self.membership_index.0];
         let mut out: Vec<u8> = words.into_iter().flat_map(u64::to_be_bytes).collect();
         out.extend(self.membership.encode());
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads what `encode` wrote; `None`: it is none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (words, membership) = bytes.split_first_chunk::<24>()?;
         let ([index, term, membership_index], []) = words.as_chunks::<8>() else { return None };
         let membership = Membership::decode(membership).ok()?;

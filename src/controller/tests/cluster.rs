@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::HostPort;
-use crate::partition::{Leadership, Outlet, Post};
+use crate::partition::{self, Leadership, Links, Post};
 use crate::rpc::{self, BoundRpc, Lane, Local, Rpc, RpcConfig, kind};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,14 +34,17 @@ fn directory(node: i32) -> DirectoryId {
     DirectoryId(Uuid::from_u128(node.unsigned_abs().into()))
 }
 
-fn outlet(rpc: &Arc<Rpc>) -> Outlet {
+/// No log is trimmed here, so nobody needs a snapshot.
+fn links(rpc: &Arc<Rpc>) -> Links {
     let rpc = rpc.clone();
-    Arc::new(move |to, post, parts| match post {
+    let caller = Arc::new(|_, _| Box::pin(async { Err("no calls".to_owned()) }) as partition::Answer);
+    let outlet = Arc::new(move |to, post, parts| match post {
         Post::Urgent => rpc.send(to, Lane::Heartbeat, kind::RAFT, parts),
         Post::Raft => rpc.send(to, Lane::Append, kind::RAFT, parts),
         Post::Leaders => rpc.send(to, Lane::Append, kind::LEADERS, parts),
         Post::Sleep => rpc.send(to, Lane::Heartbeat, kind::SLEEP, parts),
-    })
+    });
+    Links { outlet, caller }
 }
 
 /// Carries out what others forward, as far as these tests need it.
@@ -77,7 +80,7 @@ async fn start(id: i32, bound: BoundRpc, addresses: HashMap<NodeId, HostPort>) -
     let peer =
         |node: i32| Peer { id: PeerId(node.unsigned_abs().into()), node: NodeId(node), directory: directory(node) };
     let identity = Identity { peer: peer(id).id, node: NodeId(id) };
-    let partitions = Partitions::start(data, store.clone(), identity, Some(outlet(&rpc)), partitions_config());
+    let partitions = Partitions::start(data, store.clone(), identity, Some(links(&rpc)), partitions_config());
     for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders), (kind::SLEEP, Post::Sleep)] {
         let partitions = partitions.clone();
         rpc.on_message(kind, move |inbound| {

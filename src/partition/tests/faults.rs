@@ -246,6 +246,8 @@ async fn a_full_mailbox_holds_up_no_flush() {
         store: Arc::new(Store::open(&dir.path().join("kv")).unwrap()),
         identity: Identity { peer: PeerId(1), node: NodeId(1) },
         outlet: None,
+        caller: None,
+        snapshots: Arc::default(),
         peers: Default::default(),
         leaders: Default::default(),
         dead: Default::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, Weak};
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -14,7 +14,13 @@ type Inbox = mpsc::UnboundedSender<(Post, Bytes)>;
 
 /// Frames between nodes. A cut link loses what is sent over it.
 #[derive(Default)]
-struct Net {
+pub(super) struct Net {
+    /// Those who answer calls.
+    partitions: Mutex<HashMap<i32, Weak<Partitions>>>,
+    /// Calls that were made.
+    pub calls: AtomicUsize,
+    /// So many calls fail from now on.
+    pub calls_to_fail: AtomicUsize,
     inboxes: Mutex<HashMap<(i32, i32), Inbox>>,
     cut: Mutex<HashSet<(i32, i32)>>,
     /// Frames of raft that were sent.
@@ -36,7 +42,27 @@ impl Net {
         })
     }
 
+    fn caller(self: &Arc<Self>, from: i32) -> Caller {
+        let net = self.clone();
+        Arc::new(move |to, body| {
+            let net = net.clone();
+            net.calls.fetch_add(1, Ordering::Relaxed);
+            let call = async move {
+                let is_cut = || net.cut.lock().unwrap().contains(&(from, to.0));
+                let fails = net.calls_to_fail.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+                if is_cut() || fails.is_ok() {
+                    return Err("lost".to_owned());
+                }
+                let partitions = net.partitions.lock().unwrap().get(&to.0).and_then(Weak::upgrade);
+                let answer = partitions.ok_or("nobody there")?.answer(NodeId(from), body).await;
+                if is_cut() { Err("lost".to_owned()) } else { answer }
+            };
+            Box::pin(call) as Answer
+        })
+    }
+
     fn connect(&self, to: i32, partitions: &Arc<Partitions>) {
+        self.partitions.lock().unwrap().insert(to, Arc::downgrade(partitions));
         for from in (1..=3).filter(|from| *from != to) {
             let (inbox, mut frames) = mpsc::unbounded_channel();
             self.inboxes.lock().unwrap().insert((from, to), inbox);
@@ -51,7 +77,7 @@ impl Net {
     }
 
     /// Nothing comes to the node or from it.
-    fn isolate(&self, node: i32, is_cut: bool) {
+    pub fn isolate(&self, node: i32, is_cut: bool) {
         let mut cut = self.cut.lock().unwrap();
         for other in 1..=3 {
             for link in [(node, other), (other, node)] {
@@ -65,14 +91,14 @@ impl Net {
     }
 }
 
-struct Cluster {
-    net: Arc<Net>,
+pub(super) struct Cluster {
+    pub net: Arc<Net>,
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Node>>,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let dirs = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let mut cluster = Self { net: Arc::default(), dirs, nodes: vec![None, None, None] };
         for node in 1..=3 {
@@ -81,7 +107,7 @@ impl Cluster {
         cluster
     }
 
-    async fn start_node(&mut self, node: i32, newborn: bool) {
+    pub async fn start_node(&mut self, node: i32, newborn: bool) {
         let dir = self.dirs[node as usize - 1].path();
         // What the node before had under way may hold the store a little longer.
         let found = OnceLock::new();
@@ -95,7 +121,8 @@ impl Cluster {
             replica_lag_max: Duration::from_secs(30),
         };
         let identity = Identity { peer: PeerId(node as u64), node: NodeId(node) };
-        let partitions = Partitions::start(data, store, identity, Some(self.net.outlet(node)), config);
+        let links = Links { outlet: self.net.outlet(node), caller: self.net.caller(node) };
+        let partitions = Partitions::start(data, store, identity, Some(links), config);
         partitions.set_peers((1..=3).map(|n| (PeerId(n), NodeId(n as i32))).collect());
         self.net.connect(node, &partitions);
         let voters = (1..=3).map(PeerId).collect::<Vec<_>>();
@@ -106,19 +133,19 @@ impl Cluster {
     }
 
     /// As `kill -9` would: nothing is saved.
-    async fn kill(&mut self, node: i32) {
+    pub async fn kill(&mut self, node: i32) {
         self.net.isolate(node, true);
         let Node { partitions } = self.nodes[node as usize - 1].take().unwrap();
         partitions.crash().await;
         self.net.isolate(node, false);
     }
 
-    fn node(&self, node: i32) -> &Node {
+    pub fn node(&self, node: i32) -> &Node {
         self.nodes[node as usize - 1].as_ref().unwrap()
     }
 
     /// Who leads, once somebody else than `than` does.
-    async fn leader(&self, partition: i32, than: i32) -> i32 {
+    pub async fn leader(&self, partition: i32, than: i32) -> i32 {
         let found = OnceLock::new();
         eventually("somebody leads", || {
             let alive = self.nodes.iter().zip(1..).filter_map(|(node, n)| Some((node.as_ref()?, n)));
