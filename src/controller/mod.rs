@@ -9,6 +9,7 @@ mod envelope;
 mod fold;
 mod load;
 mod producer_ids;
+mod raise;
 mod reconcile;
 mod runtime;
 

@@ -269,3 +269,54 @@ fn leaderships_go_back_by_themselves() {
         leaders(&nodes, 1, &topic).iter().all(|(leader, replicas, _)| *leader == replicas[0]).then_some(())
     });
 }
+
+/// In sync on so many nodes.
+fn is_on(nodes: &Nodes, asked: usize, topic: &str, count: usize) -> bool {
+    let told = topics::metadata(&mut nodes.wire(asked), &[topic]);
+    let partitions = &told.topics[0].partitions;
+    !partitions.is_empty() && partitions.iter().all(|p| p.error_code == 0 && p.isr_nodes.len() == count)
+}
+
+#[test]
+fn the_topic_of_groups_gets_its_replicas_when_nodes_come() {
+    let Some(mut nodes) = Nodes::started(1, &[]) else { return };
+    let of = unique("group");
+    let topic = topics::topic(&mut nodes.wire(1), 1);
+    let mut wire = nodes.wire(1);
+    let (member, generation) = stable(&mut wire, &of, None);
+    let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(7);
+    let commit = OffsetCommitRequest::default()
+        .with_group_id(group(&of))
+        .with_generation_id_or_member_epoch(generation)
+        .with_member_id(text(&member))
+        .with_topics(vec![
+            OffsetCommitRequestTopic::default().with_name(name(&topic)).with_partitions(vec![partition]),
+        ]);
+    assert_eq!(wire.call(8, &commit).topics[0].partitions[0].error_code, 0);
+    assert!(is_on(&nodes, 1, "__consumer_offsets", 1));
+    for _ in 0..2 {
+        let id = nodes.add(vec![1]);
+        nodes.spawn(id);
+        nodes.await_ready(id);
+    }
+    eventually("it has three replicas", || is_on(&nodes, 2, "__consumer_offsets", 3).then_some(()));
+    let quorum = TopicData::default()
+        .with_topic_name(name("__cluster_metadata"))
+        .with_partitions(vec![PartitionData::default().with_partition_index(0)]);
+    eventually("the metadata have three voters", || {
+        let told = nodes.wire(3).call(2, &DescribeQuorumRequest::default().with_topics(vec![quorum.clone()]));
+        (told.topics[0].partitions[0].current_voters.len() == 3).then_some(())
+    });
+    nodes.kill(1);
+    let heir = eventually("another node coordinates the group", || {
+        let now = coordinator(&nodes, 2, &of);
+        (now != 1).then_some(now)
+    });
+    let mut wire = nodes.wire(node(heir));
+    let wanted = OffsetFetchRequestTopic::default().with_name(name(&topic)).with_partition_indexes(vec![0]);
+    let fetch = OffsetFetchRequest::default().with_group_id(group(&of)).with_topics(Some(vec![wanted]));
+    eventually("what was committed is there", || {
+        let fetched = wire.call(7, &fetch);
+        (fetched.error_code == 0 && fetched.topics[0].partitions[0].committed_offset == 7).then_some(())
+    });
+}

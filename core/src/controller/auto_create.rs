@@ -61,11 +61,15 @@ fn segment_bytes(setting: &str, broker: &BrokerConfig) -> String {
 }
 
 fn replicas(name: &str, image: &Image, broker: &BrokerConfig) -> i16 {
-    let wanted = match name {
+    let nodes = i64::try_from(image.nodes().len()).unwrap_or(i64::MAX).max(1);
+    i16::try_from(configured_replicas(name, broker).min(nodes)).expect("a short in the table")
+}
+
+/// Replicas that an internal topic is configured for.
+pub(super) fn configured_replicas(name: &str, broker: &BrokerConfig) -> i64 {
+    match name {
         "__consumer_offsets" => broker.integer("offsets.topic.replication.factor"),
         "__transaction_state" => broker.integer("transaction.state.log.replication.factor"),
         _ => broker.integer("share.coordinator.state.topic.replication.factor"),
-    };
-    let nodes = i64::try_from(image.nodes().len()).unwrap_or(i64::MAX).max(1);
-    i16::try_from(wanted.min(nodes)).expect("a short in the table")
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A record is the command's number (u16), the version of its body (u8), and the body. Numbers are never used again.
 //! Free for what comes: 30-39 access control lists, 40-49 SCRAM credentials, 50-59 client quotas, 60-69 delegation
-//! tokens, 70-79 moves of replicas.
+//! tokens, 71-79 moves of replicas.
 
 use super::parts::{read_partitions, write_partitions};
 use super::wire::{Reader, WireError, Writer};
@@ -44,6 +44,11 @@ pub enum Command {
         node: NodeId,
         next: ProducerId,
     },
+    /// Where partitions of a topic should be from now on, by number.
+    SetReplicas {
+        id: TopicId,
+        replicas: Vec<(i32, Vec<NodeId>)>,
+    },
     /// A feature's level for the whole cluster; 0 turns it off.
     SetFeature {
         name: String,
@@ -74,6 +79,7 @@ mod number {
     pub(super) const CHANGE_CONFIGS: u16 = 20;
     pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 21;
     pub(super) const SET_FEATURE: u16 = 22;
+    pub(super) const SET_REPLICAS: u16 = 70;
 }
 
 /// The version in which a body is written. Version 1 of those with partitions holds the peers of each.
@@ -97,6 +103,7 @@ impl Command {
             Self::ChangeConfigs { .. } => number::CHANGE_CONFIGS,
             Self::AllocateProducerIds { .. } => number::ALLOCATE_PRODUCER_IDS,
             Self::SetFeature { .. } => number::SET_FEATURE,
+            Self::SetReplicas { .. } => number::SET_REPLICAS,
         }
     }
 
@@ -133,6 +140,14 @@ impl Command {
             Self::SetFeature { name, level } => {
                 to.text(name).i16(*level);
             }
+            Self::SetReplicas { id, replicas } => {
+                to.uuid(id.0);
+                to.list(replicas.iter(), |to, (partition, replicas)| {
+                    to.i32(*partition).list(replicas.iter(), |to, node| {
+                        to.i32(node.0);
+                    });
+                });
+            }
         }
         to.0
     }
@@ -167,6 +182,13 @@ impl Command {
                 next: ProducerId(from.i64("producer id")?),
             },
             number::SET_FEATURE => Self::SetFeature { name: from.text("feature")?, level: from.i16("level")? },
+            number::SET_REPLICAS => Self::SetReplicas {
+                id: TopicId(from.uuid("topic id")?),
+                replicas: from.list("partitions", |from| {
+                    let partition = from.i32("partition")?;
+                    Ok((partition, from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))?))
+                })?,
+            },
             _ => return Err(too_new),
         };
         reader.end()?;

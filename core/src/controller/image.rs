@@ -151,6 +151,14 @@ impl Image {
             }),
             Command::ChangeConfigs { owner, changes } => self.change_owner(owner, changes),
             Command::AllocateProducerIds { next, .. } => self.next_producer_id = next.0,
+            Command::SetReplicas { id, replicas } => self.change_topic(*id, |topic| {
+                for (partition, replicas) in replicas {
+                    let number = usize::try_from(*partition).ok();
+                    if let Some(partition) = number.and_then(|number| topic.partitions.get_mut(number)) {
+                        partition.replicas.clone_from(replicas);
+                    }
+                }
+            }),
             Command::SetFeature { name, level } => {
                 let features = Arc::make_mut(&mut self.features);
                 match level {

@@ -19,6 +19,7 @@ mod nodes;
 mod parts;
 mod placement;
 mod producer_ids;
+mod raise_internal;
 mod shards;
 mod stored;
 mod wire;
@@ -41,6 +42,7 @@ pub use nodes::{NodeNotRegistered, register_node, remove_node};
 pub use parts::{ConfigOwner, Endpoint, FeatureRange, Node, Partition, Peer, Topic};
 pub use placement::{PlacementError, UsableNode, place};
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdsExhausted, allocate_producer_ids};
+pub use raise_internal::raise_internal_topics;
 pub use stored::{StoredChange, StoredError};
 pub use wire::WireError;
 

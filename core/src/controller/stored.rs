@@ -77,6 +77,7 @@ impl Image {
             Command::CreateTopic(Topic { id, .. })
             | Command::DeleteTopic { id }
             | Command::AddPartitions { id, .. }
+            | Command::SetReplicas { id, .. }
             | Command::ChangeConfigs { owner: ConfigOwner::Topic(id), .. } => {
                 let entity = self.topic(*id).map(|topic| &**topic);
                 Some((

@@ -41,6 +41,7 @@ fn one_of_each() -> Vec<Command> {
             first: 2,
             partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }],
         },
+        Command::SetReplicas { id: topic, replicas: vec![(1, vec![NodeId(2), NodeId(0)]), (7, vec![])] },
         Command::AllocateProducerIds { node: NodeId(1), next: ProducerId(1_000) },
         Command::SetFeature { name: "f".into(), level: 3 },
         Command::SetFeature { name: "f".into(), level: 0 },

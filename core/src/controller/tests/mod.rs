@@ -4,6 +4,7 @@ mod configs;
 mod image;
 mod members;
 mod others;
+mod raise;
 mod topics;
 
 use uuid::Uuid;
