@@ -8,6 +8,7 @@ use super::shard::{Owned, Shard};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaProgress {
     pub peer: PeerId,
+    /// While the members change: before and after.
     pub is_voter: bool,
     /// The offset after the last record that it has on disk, as far as it said.
     pub log_end: Offset,
@@ -35,9 +36,11 @@ impl Owned {
             let entry = log.entries(matched, matched.next(), 1).ok().and_then(|entries| entries.into_iter().next());
             entry.map_or_else(|| log.first_offset().min(group.end_offset()), |entry| entry.next_offset())
         };
+        let membership = group.replica().membership();
+        let is_settled = |peer| !membership.is_joint() || membership.voters_outgoing.contains(&peer);
         let replicas = group.replica().progress().map(|(peer, progress)| ReplicaProgress {
             peer,
-            is_voter: progress.is_voter,
+            is_voter: membership.voters.contains(&peer) && is_settled(peer),
             log_end: end_of(progress.matched),
             is_active: progress.is_recently_active,
         });

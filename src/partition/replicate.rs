@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_core::replica::{Entry, Fetch, StepError};
+use millstream_core::replica::{Entry, Fetch, Progress, StepError};
 use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex};
 use tokio::time::Instant;
 
@@ -238,7 +238,18 @@ impl Owned {
         let Some(group) = self.group.as_ref().filter(|_| self.shared.is_leading()) else { return false };
         let (peers, dead) = (shared.peers.load(), shared.dead.load());
         let seen = Seen { own: shared.identity.node, peers: &peers, dead: &dead, lag_max: shared.replica_lag_max };
-        self.in_sync.look(group.replica().progress(), group.log().last_index(), &seen, now)
+        let membership = group.replica().membership();
+        // While the members change, who votes before and after: nobody else can be counted on in either case.
+        let is_settled = |peer| {
+            peer == group.replica().peer()
+                || !membership.is_joint()
+                || membership.voters.contains(&peer) && membership.voters_outgoing.contains(&peer)
+        };
+        let progress = group.replica().progress().map(|(peer, progress)| {
+            let is_voter = progress.is_voter && is_settled(peer);
+            (peer, Progress { is_voter, ..progress })
+        });
+        self.in_sync.look(progress, group.log().last_index(), &seen, now)
     }
 
     /// The voters, once a change to them is known to be committed; none meanwhile.

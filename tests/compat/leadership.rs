@@ -307,6 +307,13 @@ fn the_topic_of_groups_gets_its_replicas_when_nodes_come() {
         let told = nodes.wire(3).call(2, &DescribeQuorumRequest::default().with_topics(vec![quorum.clone()]));
         (told.topics[0].partitions[0].current_voters.len() == 3).then_some(())
     });
+    // Written by the members that there are now: with it each of them learns that all of them have settled.
+    let home = coordinator(&nodes, 2, &of);
+    eventually("commits go on", || {
+        let committed = nodes.wire(node(home)).call(8, &commit);
+        (committed.topics[0].partitions[0].error_code == 0).then_some(())
+    });
+    create(&mut nodes.wire(2), 1);
     nodes.kill(1);
     let heir = eventually("another node coordinates the group", || {
         let now = coordinator(&nodes, 2, &of);
