@@ -327,3 +327,33 @@ fn the_topic_of_groups_gets_its_replicas_when_nodes_come() {
         (fetched.error_code == 0 && fetched.topics[0].partitions[0].committed_offset == 7).then_some(())
     });
 }
+
+#[test]
+fn what_was_changed_while_a_node_was_away_is_true_there_when_it_returns() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let (gone, kept) = (create(&mut nodes.wire(1), 2), create(&mut nodes.wire(1), 1));
+    leaders(&nodes, 3, &gone);
+    let id = topic_id(&mut nodes.wire(1), &gone);
+    let directory = nodes.data_dir(3).join("log").join(id.to_string());
+    eventually("it has its replicas", || directory.is_dir().then_some(()));
+    nodes.kill(3);
+    let delete = DeleteTopicState::default().with_name(Some(name(&gone)));
+    let request = DeleteTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![delete]);
+    eventually("a controller deletes it", || {
+        let code = nodes.wire(1).call(6, &request).responses[0].error_code;
+        [0, 3].contains(&code).then_some(())
+    });
+    let more = CreatePartitionsTopic::default().with_name(name(&kept)).with_count(4).with_assignments(None);
+    let request = CreatePartitionsRequest::default().with_timeout_ms(30_000).with_topics(vec![more]);
+    assert_eq!(nodes.wire(2).call(3, &request).results[0].error_code, 0);
+    nodes.spawn(3);
+    nodes.await_ready(3);
+    // It says that it is ready when it knows what the others knew then.
+    let told = topics::metadata(&mut nodes.wire(3), &[&gone, &kept]);
+    assert_eq!((told.topics[0].error_code, told.topics[1].partitions.len()), (3, 4));
+    eventually("its replicas are gone", || (!directory.exists()).then_some(()));
+    let all = BTreeSet::from([1, 2, 3]);
+    eventually("the new ones are in sync there", || {
+        leaders(&nodes, 3, &kept).iter().all(|(.., isr)| *isr == all).then_some(())
+    });
+}
