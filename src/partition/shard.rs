@@ -465,7 +465,9 @@ impl Shard {
     }
 
     fn has_stopped(&mut self) -> bool {
-        let in_flight = |o: &Owned| o.group.as_ref().is_some_and(|g| g.log().last_index() > o.applied);
+        // With others it is their word that is waited for: they may stop, too, and have what is in flight or not.
+        let in_flight =
+            |o: &Owned| o.group.as_ref().is_some_and(|g| !g.has_others() && g.log().last_index() > o.applied);
         if self.stopping.is_none() || self.owned.values().any(in_flight) {
             return false;
         }
