@@ -14,6 +14,7 @@ mod leaders;
 mod log_config;
 mod members;
 mod open;
+mod others;
 mod progress;
 mod quiet;
 mod read;
