@@ -357,3 +357,26 @@ fn what_was_changed_while_a_node_was_away_is_true_there_when_it_returns() {
         leaders(&nodes, 3, &kept).iter().all(|(.., isr)| *isr == all).then_some(())
     });
 }
+
+/// Who asks right after the death of the node that decides waits for the next one, and is told nothing of it.
+#[test]
+fn a_topic_is_created_though_the_controller_has_just_died() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    for _ in 0..2 {
+        let quorum = TopicData::default()
+            .with_topic_name(name("__cluster_metadata"))
+            .with_partitions(vec![PartitionData::default().with_partition_index(0)]);
+        let told = nodes.wire(1).call(2, &DescribeQuorumRequest::default().with_topics(vec![quorum]));
+        let controller = node(told.topics[0].partitions[0].leader_id.0);
+        let asked = controller % 3 + 1;
+        let mut wire = nodes.wire(asked);
+        nodes.kill(controller);
+        let topic = unique("topic");
+        let wanted = creatable(&topic, 1, &[]).with_replication_factor(2);
+        let created = wire.call(7, &CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]));
+        assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
+        assert_eq!(topics::metadata(&mut wire, &[&topic]).topics[0].partitions.len(), 1);
+        nodes.spawn(controller);
+        nodes.await_ready(controller);
+    }
+}
