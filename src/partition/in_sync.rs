@@ -38,7 +38,9 @@ impl InSync {
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (peer, Progress { matched, is_voter, .. }) in progress {
-            let Some(node) = seen.peers.get(&peer).filter(|_| is_voter) else { continue };
+            let Some(node) = seen.peers.get(&peer).filter(|_| is_voter && is_latest(seen.peers, peer)) else {
+                continue;
+            };
             let caught_up_at = self.caught_up_at.entry(peer).or_insert(now);
             if matched >= self.end {
                 *caught_up_at = now;
@@ -53,6 +55,12 @@ impl InSync {
         self.nodes = nodes;
         is_other
     }
+}
+
+/// Whether no later disk has taken the place of this one: it is gone, though its node is there.
+pub(super) fn is_latest(peers: &HashMap<PeerId, NodeId>, peer: PeerId) -> bool {
+    let node = peers.get(&peer);
+    !peers.iter().any(|(other, of)| *other > peer && Some(of) == node)
 }
 
 /// What a node sees of the others.
@@ -99,5 +107,11 @@ mod tests {
         assert_eq!(in_sync.nodes().len(), 3);
         assert!(in_sync.look(progress([40, 40, 40]), RaftIndex(40), &seen(&third), at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(20)]);
+        // The second node has another disk by now.
+        let peers: HashMap<PeerId, NodeId> =
+            peers.iter().map(|(p, n)| (*p, *n)).chain([(PeerId(4), NodeId(20))]).collect();
+        let seen = Seen { peers: &peers, ..seen(&none) };
+        assert!(in_sync.look(progress([40, 40, 40]), RaftIndex(40), &seen, at(33)));
+        assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(30)]);
     }
 }
