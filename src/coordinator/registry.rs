@@ -78,6 +78,11 @@ impl Groups {
         Arc::new(Self { partitions, store, config: Arc::new(config), followed: RwLock::default() })
     }
 
+    #[cfg(test)]
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub fn config(&self) -> &GroupConfig {
         &self.config
     }

@@ -274,6 +274,32 @@ fn what_is_not_materialised_is_replayed_from_the_log() {
 }
 
 #[test]
+fn a_replica_that_follows_stores_what_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), true);
+    for n in 0..50 {
+        node.commit("a", n % 5, i64::from(n));
+        node.commit("b", n % 5, i64::from(n));
+    }
+    node.stop();
+    forget_materialised(dir.path());
+    let node = Node::start_unfollowed(dir.path(), false);
+    let store = node.groups.store();
+    let mut records = 0;
+    for partition in (0..COUNT).map(id) {
+        let handle = node.partitions.get(partition).unwrap();
+        while super::load::materialise(&handle, store).unwrap() < handle.high_watermark() {}
+        assert_eq!(store.coordinator_applied(partition).unwrap(), handle.high_watermark());
+        let count = |_: &[u8], _: &[u8]| {
+            records += 1;
+            Ok::<(), super::load::LoadError>(())
+        };
+        store.coordinator_records(partition, count).unwrap();
+    }
+    assert_eq!(records, 10, "an offset of each partition of each group");
+}
+
+#[test]
 fn commits_of_many_at_once_are_all_kept_and_share_batches() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path(), true);
