@@ -242,3 +242,39 @@ pub fn recover(
         events,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::types::{Timestamp, TopicId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log::FlushConfig;
+
+    #[test]
+    fn terms_that_the_table_does_not_reach_back_to_are_found_in_the_log() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), FlushConfig::default()).unwrap();
+        let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
+        let start = LogStart { next_index: RaftIndex(2), prev_term: BIRTH.1, base_offset: Offset::ZERO };
+        let mut log = Log::create(&dir, id, LogConfig::default(), start).unwrap();
+        let mut table = LeaderEpochs::default();
+        for (term, indexes) in [(2, 2..9), (3, 9..10), (5, 10..30), (9, 30..41)] {
+            for index in indexes {
+                let (entry_type, data) = EntryKind::Empty.own_frame().unwrap();
+                let payload = log::Payload::Own { entry_type, data };
+                let (index, term) = (RaftIndex(index), RaftTerm(term));
+                log.append(&[log::Entry { index, term, next_offset: Offset::ZERO, payload }], Timestamp(1)).unwrap();
+                table.note(term, index, Offset::ZERO);
+            }
+        }
+        let all = [(2, 2), (3, 9), (5, 10), (9, 30)].map(|(term, index)| (RaftTerm(term), RaftIndex(index)));
+        assert_eq!(terms(&log, &table).unwrap(), all);
+        for known in 0..4 {
+            let mut trimmed = LeaderEpochs::default();
+            table.starts()[known..].iter().for_each(|s| trimmed.note(s.term, s.start_index, s.start_offset));
+            assert_eq!(terms(&log, &trimmed).unwrap(), all);
+        }
+        assert_eq!(terms(&log, &LeaderEpochs::default()).unwrap(), all);
+    }
+}

@@ -22,6 +22,7 @@ mod offsets;
 mod process;
 mod produce;
 mod replication;
+mod snapshots;
 mod stderr;
 mod storage;
 mod topics;

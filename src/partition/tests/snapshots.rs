@@ -80,6 +80,8 @@ async fn a_follower_that_was_away_while_the_leader_trimmed_gets_a_snapshot_and_g
     let p = cluster.node(late).get(0);
     assert!(p.view().unwrap().first_offset() > Offset(5), "what it had is gone");
     assert!(cluster.net.calls.load(Ordering::Relaxed) >= 2);
+    // Whoever folds the log begins anew.
+    assert_eq!((p.replacements(), p.unless_replaced(0, || ()), p.unless_replaced(1, || ())), (1, None, Some(())));
     produce(&cluster, leader, 0, 20).await;
     same(&cluster, 0, [leader, late]).await;
     // It is as good as any other: it starts again, and leads.
