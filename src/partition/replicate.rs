@@ -53,7 +53,10 @@ impl Shard {
             let Some(group) = &mut owned.group else { continue };
             match group.step(message, batches) {
                 Ok(()) => {
-                    self.awake.insert(id);
+                    if self.awake.insert(id) {
+                        // Who asks has missed something: the heartbeats of a few ticks tell it.
+                        owned.calm_ticks = 0;
+                    }
                     self.touch(id);
                 }
                 Err(e @ StepError::Lost { .. }) => {
