@@ -164,8 +164,8 @@ fn saved(store: &Store, id: PartitionId) -> Result<(Known, Offset, Fold), Recove
     Ok((known, log_start, Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None }))
 }
 
-/// The terms of the log's entries, and where they begin. The table may not reach back to the first of them: before 0.2
-/// it was trimmed to the log start, which entries of the same segment precede.
+/// The terms of the log's entries, and where they begin. A table that was stored by an older program may not reach back
+/// to the first of them: it was trimmed to the log start, which entries of the same segment precede.
 fn terms(log: &Log, epochs: &LeaderEpochs) -> Result<Vec<(RaftTerm, RaftIndex)>, RecoverError> {
     let term_at = |index| log.term_at(index).ok_or(log::LogError::Read(log::ReadError::NoEntry { index }));
     let known = epochs.starts().iter().map(|start| (start.term, start.start_index));
