@@ -11,7 +11,8 @@ use tokio::time::Instant;
 /// was the leader's end.
 #[derive(Default)]
 pub(super) struct InSync {
-    caught_up_at: HashMap<PeerId, Instant>,
+    /// `None`: not since it was dead.
+    caught_up_at: HashMap<PeerId, Option<Instant>>,
     /// The leader's last entry at the look before.
     end: RaftIndex,
     /// By id; empty before the first look.
@@ -41,11 +42,16 @@ impl InSync {
             let Some(node) = seen.peers.get(&peer).filter(|_| is_voter && is_latest(seen.peers, peer)) else {
                 continue;
             };
-            let caught_up_at = self.caught_up_at.entry(peer).or_insert(now);
+            let caught_up_at = self.caught_up_at.entry(peer).or_insert(Some(now));
             if matched >= self.end {
-                *caught_up_at = now;
+                *caught_up_at = Some(now);
             }
-            if *node == seen.own || !seen.dead.contains(node) && now.duration_since(*caught_up_at) <= seen.lag_max {
+            if *node == seen.own {
+                nodes.push(*node);
+            } else if seen.dead.contains(node) {
+                // When it comes back it has to catch up first.
+                self.caught_up_at.insert(peer, None);
+            } else if caught_up_at.is_some_and(|at| now.duration_since(at) <= seen.lag_max) {
                 nodes.push(*node);
             }
         }
@@ -107,11 +113,17 @@ mod tests {
         assert_eq!(in_sync.nodes().len(), 3);
         assert!(in_sync.look(progress([40, 40, 40]), RaftIndex(40), &seen(&third), at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(20)]);
+        assert!(
+            !in_sync.look(progress([50, 50, 39]), RaftIndex(50), &seen(&none), at(33)),
+            "it lacks what came meanwhile"
+        );
+        assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&none), at(33)));
+        assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&third), at(33)));
         // The second node has another disk by now.
         let peers: HashMap<PeerId, NodeId> =
             peers.iter().map(|(p, n)| (*p, *n)).chain([(PeerId(4), NodeId(20))]).collect();
         let seen = Seen { peers: &peers, ..seen(&none) };
-        assert!(in_sync.look(progress([40, 40, 40]), RaftIndex(40), &seen, at(33)));
+        assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen, at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(30)]);
     }
 }

@@ -86,7 +86,9 @@ fn a_node_that_was_away_while_logs_were_trimmed_and_compacted_catches_up() {
     for topic in [&trimmed, &compacted] {
         all_in_sync(&nodes, topic);
     }
-    assert!(has_compacted(&nodes, away) && has_trimmed(&nodes, away), "the logs came as they are");
+    eventually("the logs came as they are", || {
+        (has_compacted(&nodes, away) && has_trimmed(&nodes, away)).then_some(())
+    });
     let read = |nodes: &Nodes, topic: &str| {
         let records = consume_all(&nodes.bootstrap(), topic, 1).remove(&0).expect("records");
         records.into_iter().map(|r| (r.offset, r.key, r.value)).collect::<Vec<_>>()
