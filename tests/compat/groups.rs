@@ -16,7 +16,7 @@ use crate::harness::broker::Broker;
 use crate::harness::wire::Wire;
 use crate::harness::{eventually, text, topics, unique};
 
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const ILLEGAL_GENERATION: i16 = 22;
 const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
 const INVALID_GROUP_ID: i16 = 24;
