@@ -23,13 +23,19 @@ free_port() {
 external_broker() { [ -n "${MILLSTREAM_TEST_BOOTSTRAP:-}" ]; }
 
 broker_start() {
+  broker_launch "$@"
+  broker_await "$broker_data" "$BROKER_PID"
+}
+
+# broker_start in two parts, for nodes that wait for each other.
+broker_launch() {
   broker_data=$1
   shift
   broker_arguments=("$@")
   BOOTSTRAP=127.0.0.1:$(free_port)
   ADMIN=127.0.0.1:$(free_port)
   mkdir -p "$broker_data"
-  broker_restart
+  broker_spawn
 }
 
 # The variables of the test scripts are none of the broker's.
@@ -40,6 +46,11 @@ without_variables() {
 }
 
 broker_restart() {
+  broker_spawn
+  broker_await "$broker_data" "$BROKER_PID"
+}
+
+broker_spawn() {
   local options
   mapfile -t options < <(without_variables)
   : >"$broker_data/stderr"
@@ -47,10 +58,14 @@ broker_restart() {
     >>"$broker_data/stderr" 2>&1 </dev/null &
   BROKER_PID=$!
   disown "$BROKER_PID"
+}
+
+# broker_await DATA PID   until it says that it is ready
+broker_await() {
   local waited=0
-  until grep -q 'ready.*kafka=' "$broker_data/stderr"; do
-    if ! kill -0 "$BROKER_PID" 2>/dev/null || [ "$waited" -ge 1200 ]; then
-      tail -n 20 "$broker_data/stderr" >&2
+  until grep -q 'ready.*kafka=' "$1/stderr"; do
+    if ! kill -0 "$2" 2>/dev/null || [ "$waited" -ge 1200 ]; then
+      tail -n 20 "$1/stderr" >&2
       fail 'the broker does not start'
     fi
     sleep 0.05
