@@ -9,6 +9,7 @@ mod cluster;
 mod configs;
 mod consumers;
 mod crash;
+mod failover;
 mod fetch;
 mod forming;
 mod groups;

@@ -143,9 +143,14 @@ impl Nodes {
         signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGCONT);
     }
 
+    /// SIGTERM.
+    pub fn terminate(&self, id: usize) {
+        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGTERM);
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn stop(&mut self, id: usize) -> (ExitStatus, String) {
-        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGTERM);
+        self.terminate(id);
         self.await_end(id)
     }
 

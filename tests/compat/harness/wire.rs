@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
@@ -69,6 +70,16 @@ impl Wire {
         response
     }
 
+    /// As `call`; None when the connection ends first or nothing comes in `patience`.
+    #[track_caller]
+    pub fn try_call<R: Request>(&mut self, version: i16, request: &R, patience: Duration) -> Option<R::Response> {
+        self.set_patience(patience);
+        self.send(version, request);
+        let mut frame = Bytes::from(self.read_frame().ok()?);
+        ResponseHeader::decode(&mut frame, R::Response::header_version(version)).expect("header");
+        Some(R::Response::decode(&mut frame, version).expect("the response can be decoded"))
+    }
+
     #[track_caller]
     pub fn receive_body(&mut self, header_version: i16, correlation: i32) -> Bytes {
         let mut frame = Bytes::from(self.read_frame().expect("an answer"));
@@ -108,7 +119,7 @@ impl Wire {
         }
     }
 
-    pub fn set_patience(&mut self, patience: std::time::Duration) {
+    pub fn set_patience(&mut self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).expect("timeout");
     }
 

@@ -1,0 +1,208 @@
+//! How long clients wait when a leader fails. Each test prints what it measured; with `MILLSTREAM_FAULT_TRIES=20` and
+//! nothing else on the machine these are the figures of docs/BENCHMARKS.md, and the goals are held.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::CreateTopicsRequest;
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+
+use crate::harness::batch::Batch;
+use crate::harness::nodes::Nodes;
+use crate::harness::topics::{creatable, metadata, produce_request};
+use crate::harness::wire::Wire;
+use crate::harness::{PATIENCE, eventually, unique};
+
+/// The first version whose answers name the current leader (KIP-951).
+const NAMES_THE_LEADER: i16 = 10;
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+/// What one attempt may take. Longer than any that succeeds needs.
+const ATTEMPT: Duration = Duration::from_secs(1);
+
+/// How often each fault is tried, and whether the goals count: a machine that does other work may miss them.
+fn tries() -> (usize, bool) {
+    match std::env::var("MILLSTREAM_FAULT_TRIES") {
+        Ok(tries) => (tries.parse().expect("MILLSTREAM_FAULT_TRIES is a number"), true),
+        Err(_) => (2, false),
+    }
+}
+
+fn report(what: &str, goal: Duration, mut took: Vec<Duration>) {
+    took.sort_unstable();
+    let ms = |at: usize| took[at].as_millis();
+    println!("{what}: {} tries, median {} ms, longest {} ms", took.len(), ms(took.len() / 2), ms(took.len() - 1));
+    let limit = if tries().1 { goal } else { PATIENCE };
+    assert!(took.iter().all(|took| *took <= limit), "{what}: longer than {limit:?}");
+}
+
+/// Leader and replicas in sync of the first partition, as a node tells them now.
+fn leader(wire: &mut Wire, topic: &str) -> (usize, usize) {
+    let told = metadata(wire, &[topic]);
+    let Some(partition) = told.topics[0].partitions.first().filter(|p| p.error_code == 0) else { return (0, 0) };
+    (usize::try_from(partition.leader_id.0).unwrap_or(0), partition.isr_nodes.len())
+}
+
+/// One record with acks=all to the first partition, over a new connection.
+fn write_once(nodes: &Nodes, to: usize, topic: &str) -> bool {
+    let records = Batch::of(&["a record"]).build();
+    let answer = nodes.wire(to).try_call(NAMES_THE_LEADER, &produce_request(topic, 0, records), ATTEMPT);
+    answer.is_some_and(|answer| answer.responses[0].partition_responses[0].error_code == 0)
+}
+
+/// A client that knows nothing asks the nodes but `without` for the leader, and writes.
+fn write_anew(nodes: &Nodes, count: usize, without: usize, topic: &str) {
+    let asked: Vec<usize> = (1..=count).filter(|id| *id != without).collect();
+    let deadline = Instant::now() + PATIENCE;
+    for id in asked.iter().cycle() {
+        assert!(Instant::now() < deadline, "no acknowledgement after {PATIENCE:?}");
+        let (leader, _) = leader(&mut nodes.wire(*id), topic);
+        if asked.contains(&leader) && write_once(nodes, leader, topic) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
+    eventually("a leader and three replicas in sync, whomever one asks", || {
+        let mut told = (1..=3).map(|id| leader(&mut nodes.wire(id), topic));
+        let (leader, in_sync) = told.next()?;
+        (leader > 0 && in_sync == 3 && told.all(|told| told == (leader, 3))).then_some(leader)
+    })
+}
+
+fn replicated(nodes: &Nodes) -> String {
+    let topic = unique("failover");
+    let wanted = creatable(&topic, 1, &[]).with_replication_factor(3);
+    let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]);
+    assert_eq!(nodes.wire(1).call(7, &request).topics[0].error_code, 0);
+    topic
+}
+
+#[test]
+fn a_fresh_client_is_acknowledged_soon_after_a_leader_was_killed() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes);
+    let mut took = Vec::new();
+    for _ in 0..tries().0 {
+        let leader = all_in_sync(&nodes, &topic);
+        let failed = Instant::now();
+        nodes.kill(leader);
+        write_anew(&nodes, 3, leader, &topic);
+        took.push(failed.elapsed());
+        nodes.spawn(leader);
+        nodes.await_ready(leader);
+    }
+    report("first acknowledgement after kill -9 of a leader", Duration::from_secs(2), took);
+}
+
+#[test]
+fn a_fresh_client_is_acknowledged_soon_after_a_leader_stood_still() {
+    let Some(nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes);
+    let mut took = Vec::new();
+    for _ in 0..tries().0 {
+        let leader = all_in_sync(&nodes, &topic);
+        let failed = Instant::now();
+        nodes.pause(leader);
+        write_anew(&nodes, 3, leader, &topic);
+        took.push(failed.elapsed());
+        nodes.resume(leader);
+    }
+    report("first acknowledgement after SIGSTOP of a leader", Duration::from_secs(2), took);
+}
+
+#[test]
+fn all_nodes_serve_soon_after_all_were_killed() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes);
+    let mut took = Vec::new();
+    for _ in 0..tries().0 {
+        all_in_sync(&nodes, &topic);
+        (1..=3).for_each(|id| nodes.kill(id));
+        let restarted = Instant::now();
+        (1..=3).for_each(|id| nodes.spawn(id));
+        (1..=3).for_each(|id| nodes.await_ready(id));
+        write_anew(&nodes, 3, 0, &topic);
+        took.push(restarted.elapsed());
+    }
+    report("first acknowledgement after all nodes were killed and started", Duration::from_secs(3), took);
+}
+
+/// A client with a connection to each node, which writes one record after the other and goes where it is sent.
+struct Writer<'a> {
+    nodes: &'a Nodes,
+    topic: &'a str,
+    leader: usize,
+    wires: [Option<Wire>; 4],
+}
+
+impl Writer<'_> {
+    fn wire(&mut self, id: usize) -> Option<&mut Wire> {
+        let address = self.nodes.kafka(id);
+        let wire = &mut self.wires[id];
+        if wire.is_none() {
+            *wire = TcpStream::connect(address).ok().map(|_| Wire::connect(address));
+        }
+        wire.as_mut()
+    }
+
+    fn attempt(&mut self) -> Option<PartitionProduceResponse> {
+        let request = produce_request(self.topic, 0, Batch::of(&["a record"]).build());
+        let answer = self.wire(self.leader)?.try_call(NAMES_THE_LEADER, &request, PATIENCE);
+        if answer.is_none() {
+            self.wires[self.leader] = None;
+        }
+        Some(answer?.responses[0].partition_responses[0].clone())
+    }
+
+    /// Until it is acknowledged. Nothing may be refused but by one that does not lead any more.
+    fn write(&mut self) -> Duration {
+        let begun = Instant::now();
+        loop {
+            match self.attempt() {
+                Some(row) if row.error_code == 0 => return begun.elapsed(),
+                Some(row) => {
+                    assert_eq!(row.error_code, NOT_LEADER_OR_FOLLOWER);
+                    match usize::try_from(row.current_leader.leader_id.0) {
+                        Ok(leader) if leader > 0 => self.leader = leader,
+                        _ => self.ask(),
+                    }
+                }
+                None => self.ask(),
+            }
+            assert!(begun.elapsed() < PATIENCE, "no acknowledgement after {PATIENCE:?}");
+        }
+    }
+
+    /// Asks the next node, as clients do when a connection ends or nobody is named.
+    fn ask(&mut self) {
+        let (next, topic) = (self.leader % 3 + 1, self.topic);
+        let told = self.wire(next).map(|wire| leader(wire, topic).0);
+        self.leader = told.filter(|leader| *leader > 0).unwrap_or(next);
+    }
+}
+
+#[test]
+fn a_leader_that_is_stopped_makes_nobody_wait_for_long() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes);
+    let mut took = Vec::new();
+    for _ in 0..tries().0 {
+        let first = all_in_sync(&nodes, &topic);
+        let mut writer = Writer { nodes: &nodes, topic: &topic, leader: first, wires: [const { None }; 4] };
+        (0..10).for_each(|_| _ = writer.write());
+        nodes.terminate(first);
+        let (mut longest, mut by_another) = (Duration::ZERO, 0);
+        while by_another < 100 {
+            longest = longest.max(writer.write());
+            by_another += usize::from(writer.leader != first);
+        }
+        took.push(longest);
+        let (status, log) = nodes.await_end(first);
+        assert!(status.success(), "{log}");
+        nodes.spawn(first);
+        nodes.await_ready(first);
+    }
+    report("longest acknowledgement while a leader was stopped", Duration::from_millis(500), took);
+}
