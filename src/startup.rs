@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use millstream_core::fetch::SessionCache;
+use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -209,6 +209,7 @@ impl Node {
             on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),
+            replica_selector: ReplicaSelector::of_class(config.broker.text("replica.selector.class")),
             listeners,
             stopping: stopping.clone(),
         });

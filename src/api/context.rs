@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use millstream_core::fetch::SessionCache;
+use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use millstream_core::types::NodeId;
 use tokio::sync::watch;
 
@@ -27,6 +27,8 @@ pub struct Context {
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.
     pub fetch_bytes_max: usize,
+    /// `replica.selector.class`.
+    pub replica_selector: ReplicaSelector,
     /// The listeners with the ports that were bound.
     pub listeners: Vec<Arc<Listener>>,
     /// Turns true when the node stops: whoever waits for something that may take long answers with what it has.

@@ -1,15 +1,18 @@
 //! Fetch (1): reads what is committed, waits until there is enough of it, and tells what changed.
 
+mod nearby;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use millstream_core::fetch::{Answer, Ask, AskKey, Opened, Session as FetchSession, SessionRequest, TopicKey};
-use millstream_core::types::{LeaderEpoch, Offset};
+use millstream_core::types::{LeaderEpoch, NodeId, Offset};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use self::nearby::Nearby;
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
 use crate::config::Listener;
 use crate::partition::{FetchWait, Partition, Read, ReadAsk, ReadRefused};
@@ -20,6 +23,8 @@ use crate::protocol::{FileRange, Part, RequestHeader, StrBytes, TopicRef};
 
 /// From this version on topics go by id.
 const TOPIC_ID_FROM: i16 = 13;
+/// From this version on consumers know of replicas that they may read from (KIP-392).
+const FOLLOWERS_FROM: i16 = 11;
 /// Longest that a fetch waits, whatever it asks for: it holds a place in the connection's line.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// Partitions that fetches of all connections may wait for: each takes some 200 bytes, where the request had 16 for it.
@@ -37,6 +42,10 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
         Err(close) => return close,
     };
     let (max_wait, min_bytes) = (asked.max_wait_ms, asked.min_bytes);
+    // Kafka's `FetchParams.fetchOnlyLeader`.
+    let replica = if asked.replica_state.replica_id.0 >= 0 { asked.replica_state.replica_id } else { asked.replica_id };
+    let from_follower = request.header.version >= FOLLOWERS_FROM && replica.0 < 0;
+    let rack = asked.rack_id.clone();
     let budget = usize::try_from(asked.max_bytes).unwrap_or(0).min(context.fetch_bytes_max);
     let opened = context.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner).open(
         now(),
@@ -61,13 +70,17 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
             (asks, Follow::On { id, session })
         }
     };
-    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow };
-    fetch.read(false);
+    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, from_follower };
+    let rack = if from_follower { rack.as_str() } else { "" };
+    let nearby = Nearby::look(context, listener, rack, &fetch.reads);
+    if nearby.is_empty() {
+        fetch.read(false);
+    }
     // More than fits will never come.
     let min_bytes = usize::try_from(min_bytes).unwrap_or(0).min(budget);
     let place = place(&WAITED_FOR, fetch.reads.len());
     let may_wait = max_wait > 0 && place.is_some();
-    if !may_wait && !fetch.is_cold() || fetch.is_complete(min_bytes) {
+    if nearby.is_empty() && (!may_wait && !fetch.is_cold() || fetch.is_complete(min_bytes)) {
         return reply(&request.header, fetch.respond(context, listener));
     }
     let max_wait = u64::try_from(max_wait).ok().filter(|_| may_wait);
@@ -78,6 +91,10 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
     let (context, listener) = (Arc::clone(context), Arc::clone(listener));
     Outcome::Later(Box::pin(async move {
         let _place = place;
+        if !nearby.is_empty() {
+            nearby.choose(&context, &mut fetch.reads).await;
+            fetch.read(false);
+        }
         let fetch = fetch.complete(min_bytes, deadline, &mut stopping).await;
         reply(&header, fetch.respond(&context, &listener))
     }))
@@ -131,6 +148,8 @@ struct PartitionRead {
     ask: Ask,
     partition: Result<Arc<Partition>, ResponseError>,
     result: Result<Option<Read>, ReadRefused>,
+    /// The node to read from instead of this one.
+    preferred: Option<NodeId>,
 }
 
 struct Fetch {
@@ -138,6 +157,8 @@ struct Fetch {
     /// Bytes that the response may have, but for one batch.
     budget: usize,
     follow: Follow,
+    /// A replica that does not lead may answer.
+    from_follower: bool,
 }
 
 fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
@@ -148,7 +169,8 @@ fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
         }?;
         context.partition(&topic, ask.partition)
     };
-    asks.into_iter().map(|ask| PartitionRead { partition: find(&ask), ask, result: Ok(None) }).collect()
+    let read = |ask| PartitionRead { partition: find(&ask), ask, result: Ok(None), preferred: None };
+    asks.into_iter().map(read).collect()
 }
 
 impl Fetch {
@@ -158,6 +180,10 @@ impl Fetch {
         let mut at_least_one = true;
         for read in &mut self.reads {
             let Ok(partition) = &read.partition else { continue };
+            if read.preferred.is_some() {
+                read.result = partition.look(read.ask.current_epoch).map(Some);
+                continue;
+            }
             let ask = ReadAsk {
                 from: read.ask.from,
                 max_bytes: usize::try_from(read.ask.max_bytes).unwrap_or(0).min(left),
@@ -165,6 +191,7 @@ impl Fetch {
                 current_epoch: read.ask.current_epoch,
                 last_fetched_epoch: read.ask.last_fetched_epoch,
                 may_block,
+                from_follower: self.from_follower,
             };
             read.result = partition.read(&ask).map(Some);
             let bytes = read.bytes();
@@ -276,7 +303,7 @@ fn answer(response: &FetchPartitionResponse) -> Answer {
     Answer {
         has_records: !response.records.is_empty(),
         is_error: response.error_code != 0,
-        must_tell: response.diverging_epoch.is_some(),
+        must_tell: response.diverging_epoch.is_some() || response.preferred_read_replica >= 0,
         high_watermark: response.high_watermark,
         log_start: response.log_start_offset,
     }
@@ -293,7 +320,7 @@ impl PartitionRead {
     fn is_urgent(&self) -> bool {
         match (&self.partition, &self.result) {
             (Err(_), _) | (_, Err(_)) => true,
-            (_, Ok(read)) => read.as_ref().is_some_and(|r| r.diverging.is_some()),
+            (_, Ok(read)) => self.preferred.is_some() || read.as_ref().is_some_and(|r| r.diverging.is_some()),
         }
     }
 
@@ -316,6 +343,7 @@ impl PartitionRead {
             (_, Err(refused)) => errors::of_read(&refused),
             (_, Ok(None)) => return response,
             (_, Ok(Some(read))) => {
+                response.preferred_read_replica = self.preferred.map_or(-1, |node| node.0);
                 response.high_watermark = read.high_watermark.0;
                 response.last_stable_offset = read.last_stable.0;
                 response.log_start_offset = read.log_start.0;

@@ -44,7 +44,8 @@ impl Shard {
         owned.uncommitted_bytes = owned.uncommitted_bytes.saturating_sub(sum.bytes);
         let shared = &owned.shared;
         if sum.elected {
-            shared.set_epochs(LeaderEpoch::of_term(group.term()), group.epochs());
+            shared.set_epochs(group.epochs());
+            shared.set_leader_epoch(LeaderEpoch::of_term(group.term()));
             let start = group.epochs().latest().map(|e| e.start_offset);
             sum.high_watermark = sum.high_watermark.max(start);
         }

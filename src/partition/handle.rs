@@ -1,7 +1,7 @@
 //! A partition as everybody sees it: who leads, how far one may read, and where to send appends.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -40,6 +40,8 @@ pub struct Partition {
     leadership: AtomicU8,
     leadership_changed: Notify,
     leader_epoch: AtomicI32,
+    /// It follows a leader that it hears of.
+    is_fed: AtomicBool,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
     log_end: AtomicI64,
@@ -65,6 +67,7 @@ impl Partition {
             leadership: AtomicU8::new(Leadership::Starting as u8),
             leadership_changed: Notify::new(),
             leader_epoch: AtomicI32::new(0),
+            is_fed: AtomicBool::new(false),
             log_start: AtomicI64::new(0),
             high_watermark: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
@@ -101,9 +104,15 @@ impl Partition {
         self.leadership() == Leadership::Leading
     }
 
-    /// The epoch in which this node leads or led last.
+    /// The latest epoch whose leader is known here: this node, or the one it follows. 0 before there was any.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         LeaderEpoch(self.leader_epoch.load(Ordering::Acquire))
+    }
+
+    /// Whether consumers may read here though another replica leads (KIP-392): not where that is not heard of, for then
+    /// what is committed elsewhere is not either.
+    pub fn feeds_consumers(&self) -> bool {
+        self.leadership() == Leadership::Following && self.is_fed.load(Ordering::Acquire)
     }
 
     /// The epoch in which this node leads. It may be over by the time it is looked at: what is appended under it is
@@ -192,10 +201,20 @@ impl Partition {
         }
     }
 
-    pub(super) fn set_epochs(&self, epoch: LeaderEpoch, epochs: &LeaderEpochs) {
+    pub(super) fn set_epochs(&self, epochs: &LeaderEpochs) {
         *self.epochs.lock().unwrap_or_else(PoisonError::into_inner) = epochs.clone();
+    }
+
+    pub(super) fn set_leader_epoch(&self, epoch: LeaderEpoch) {
         let before = self.leader_epoch.swap(epoch.0, Ordering::AcqRel);
         assert!(epoch.0 >= before, "leader epoch of {} went back from {before} to {epoch}", self.name);
+    }
+
+    /// Whether a leader is followed and heard of. Those who wait for records are told when that changes.
+    pub(super) fn set_fed(&self, is_fed: bool) {
+        if self.is_fed.swap(is_fed, Ordering::AcqRel) != is_fed {
+            self.waiters.changed();
+        }
     }
 
     pub(super) fn set_log_end(&self, end: Offset) {

@@ -142,6 +142,7 @@ impl Owned {
         let Recovered { mut group, log_start, high_watermark, applied, producers, events } = recovered;
         put_events(batch, shared.id, &events);
         shared.set_view(group.view());
+        shared.set_epochs(group.epochs());
         shared.set_log_end(group.end_offset());
         shared.advance_log_start(log_start.max(shared.log_start()));
         shared.advance_high_watermark(high_watermark.max(shared.high_watermark()));

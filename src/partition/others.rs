@@ -29,6 +29,11 @@ impl Partitions {
         self.shared.peers.store(Arc::new(peers));
     }
 
+    /// The node of a disk.
+    pub fn node_of(&self, peer: PeerId) -> Option<NodeId> {
+        self.shared.peers.load().get(&peer).copied()
+    }
+
     /// The other nodes of the cluster.
     pub fn nodes(&self) -> HashSet<NodeId> {
         let peers = self.shared.peers.load();

@@ -27,6 +27,8 @@ pub struct ReadAsk {
     pub last_fetched_epoch: Option<LeaderEpoch>,
     /// Wait for the disk if need be; else `ReadRefused::Cold`.
     pub may_block: bool,
+    /// A follower may answer (KIP-392).
+    pub from_follower: bool,
 }
 
 /// What a read found.
@@ -105,9 +107,25 @@ impl Partition {
         }
     }
 
+    /// As `leading_view`; where `from_follower`, also of a replica that hears of its leader.
+    fn fed_view(&self, from_follower: bool) -> Result<Arc<LogView>, ReadRefused> {
+        match from_follower && self.feeds_consumers() {
+            true => self.view().ok_or(ReadRefused::NotLeader),
+            false => self.leading_view(),
+        }
+    }
+
+    /// Where the log stands, without records: for a client that is to read elsewhere.
+    pub fn look(&self, current_epoch: Option<LeaderEpoch>) -> Result<Read, ReadRefused> {
+        self.leading_view()?;
+        self.check_epoch(current_epoch)?;
+        let (end, log_start) = (self.read_end(), self.log_start());
+        Ok(Read { high_watermark: end, last_stable: end, log_start, slice: None, diverging: None })
+    }
+
     /// Reads whole batches from an offset on.
     pub fn read(&self, ask: &ReadAsk) -> Result<Read, ReadRefused> {
-        let view = self.leading_view()?;
+        let view = self.fed_view(ask.from_follower)?;
         self.check_epoch(ask.current_epoch)?;
         let end = self.read_end();
         let (log_start, log_end) = (self.log_start(), self.log_end());

@@ -224,6 +224,11 @@ impl Owned {
     pub(super) fn take_over(&mut self, taken: Taken) {
         let Taken { from_index, from_offset, batches } = taken;
         self.producers.truncate_from(from_offset);
+        if let Some(group) = &self.group
+            && self.shared.with_epochs(|known| known != group.epochs())
+        {
+            self.shared.set_epochs(group.epochs());
+        }
         batches.into_iter().for_each(|batch| self.producers.admit(batch));
         let log_start = self.shared.log_start();
         let void = self.parked.partition_point(|p| p.last_offset < from_offset);
@@ -309,14 +314,19 @@ impl Owned {
         }
     }
 
-    /// Another replica leads: whoever asks here is sent there.
+    /// Another replica leads: whoever asks here is sent there, or may read here what is committed as far as is known.
     pub(super) fn note_leader(&mut self, shared: &Shared) {
-        let Some(group) = self.group.as_ref().filter(|g| !g.is_leader() && g.term() > self.follows_in) else { return };
-        let peers = shared.peers.load();
-        if let Some(node) = group.leader().and_then(|leader| peers.get(&leader)) {
-            shared.leaders.note_early(self.shared.id, *node, LeaderEpoch::of_term(group.term()));
-            self.follows_in = group.term();
+        let Some(group) = &self.group else { return };
+        let (term, leader) = (group.term(), group.leader().filter(|_| !group.is_leader()));
+        if let Some(leader) = leader.filter(|_| term > self.follows_in)
+            && let Some(node) = shared.peers.load().get(&leader)
+        {
+            let epoch = LeaderEpoch::of_term(term);
+            shared.leaders.note_early(self.shared.id, *node, epoch);
+            self.shared.set_leader_epoch(epoch);
+            self.follows_in = term;
         }
+        self.shared.set_fed(leader.is_some() && self.follows_in == term);
     }
 
     /// Refuses what has no place in the log. What has one waits for what becomes of it.

@@ -110,6 +110,7 @@ async fn a_committed_batch_is_read_back_with_its_offset_and_epoch() {
         current_epoch: None,
         last_fetched_epoch: None,
         may_block: true,
+        from_follower: false,
     };
     assert!(matches!(p.read(&ask), Err(ReadRefused::OutOfRange { .. })));
     let fenced = ReadAsk { current_epoch: Some(LeaderEpoch(0)), ..ask };

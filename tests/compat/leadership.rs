@@ -146,7 +146,12 @@ fn a_client_that_asks_a_follower_is_sent_to_the_leader() {
         assert!(row.current_leader.leader_epoch > 0);
         let endpoints: Vec<i32> = produced.node_endpoints.iter().map(|node| node.node_id.0).collect();
         assert_eq!(endpoints, [leader]);
-        let mut request: FetchRequest = fetch_request(&topic, 0, 0);
+        // Who knows nothing of followers that one may read from.
+        let older: FetchRequest = fetch_request(&topic, 0, 0);
+        assert_eq!(wire.call(10, &older).responses[0].partitions[0].error_code, NOT_LEADER_OR_FOLLOWER);
+        // And who is a replica itself.
+        let mut request = older;
+        request.replica_state.replica_id = 9.into();
         request.topics[0].topic_id = id;
         let fetched = wire.call(17, &request);
         let row = &fetched.responses[0].partitions[0];

@@ -11,6 +11,7 @@ mod consumers;
 mod crash;
 mod failover;
 mod fetch;
+mod followers;
 mod forming;
 mod groups;
 mod harness;

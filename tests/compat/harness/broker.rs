@@ -136,26 +136,12 @@ impl Broker {
 
     /// GET of a path of the admin port; gives the status and the body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let address = self.admin();
-        let mut stream = TcpStream::connect(address).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answer");
-        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-        (status, body)
+        get(self.admin(), path)
     }
 
     /// The sum of a metric over its labels, in the process's own words.
     pub fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.get("/metrics");
-        let value = |line: &str| -> Option<f64> {
-            let labels = line.strip_prefix(name)?;
-            let value = labels.rsplit(' ').next()?;
-            labels.starts_with([' ', '{']).then(|| value.parse().expect("a number"))
-        };
-        text.lines().filter_map(value).sum::<f64>()
+        metric(self.admin(), name)
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
@@ -347,4 +333,27 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// GET of a path of an admin port; gives the status and the body.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answer");
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    (status, body)
+}
+
+/// The sum of a metric over its labels, or its value where the labels are given with it.
+pub fn metric(address: &str, name: &str) -> f64 {
+    let (_, text) = get(address, "/metrics");
+    let value = |line: &str| -> Option<f64> {
+        let labels = line.strip_prefix(name)?;
+        let value = labels.rsplit(' ').next()?;
+        labels.starts_with([' ', '{']).then(|| value.parse().expect("a number"))
+    };
+    text.lines().filter_map(value).sum::<f64>()
 }

@@ -1,7 +1,7 @@
 //! Several nodes on one machine, each a process on ports and a data directory of its own.
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::broker::{BINARY, SETTINGS, free_port, signal, spawn, tail, wait_ready};
+use super::broker::{BINARY, SETTINGS, free_port, metric, signal, spawn, tail, wait_ready};
 use super::wire::Wire;
 use super::{PATIENCE, eventually};
 
@@ -27,6 +27,8 @@ struct Node {
     admin: String,
     rpc: String,
     seeds: Vec<usize>,
+    /// Its own, beside those of all.
+    settings: Vec<String>,
     process: Option<Process>,
 }
 
@@ -65,8 +67,21 @@ impl Nodes {
         let id = self.nodes.len() + 1;
         let address = || format!("127.0.0.1:{}", free_port());
         let data = self.dir.path().join(id.to_string());
-        self.nodes.push(Node { data, kafka: address(), admin: address(), rpc: address(), seeds, process: None });
+        self.nodes.push(Node {
+            data,
+            kafka: address(),
+            admin: address(),
+            rpc: address(),
+            seeds,
+            settings: Vec::new(),
+            process: None,
+        });
         id
+    }
+
+    /// A setting of one node, from its next start on.
+    pub fn set(&mut self, id: usize, setting: String) {
+        self.node_mut(id).settings.push(setting);
     }
 
     /// Gives a node that does not run other addresses.
@@ -92,7 +107,8 @@ impl Nodes {
         if !seeds.is_empty() {
             command.args(["--seeds", &seeds.join(",")]);
         }
-        for setting in SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str)) {
+        let settings = self.settings.iter().chain(&node.settings).map(String::as_str);
+        for setting in SETTINGS.iter().copied().chain(settings) {
             command.args(["--set", setting]);
         }
         let (child, log, lines) = spawn(command);
@@ -136,7 +152,13 @@ impl Nodes {
 
     /// SIGSTOP: the process stands still, its connections stay open.
     pub fn pause(&self, id: usize) {
-        signal(&self.node(id).process.as_ref().expect("running").child, Signal::SIGSTOP);
+        let child = &self.node(id).process.as_ref().expect("running").child;
+        signal(child, Signal::SIGSTOP);
+        // Its threads stop one after the other.
+        eventually("the process stands still", || {
+            let mut threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).ok()?;
+            threads.all(|thread| thread.is_ok_and(|thread| stands_still(&thread.path()))).then_some(())
+        });
     }
 
     pub fn resume(&self, id: usize) {
@@ -184,6 +206,11 @@ impl Nodes {
         &self.node(id).kafka
     }
 
+    /// A metric of a node, summed over the labels that `name` leaves open.
+    pub fn metric(&self, id: usize, name: &str) -> f64 {
+        metric(&self.node(id).admin, name)
+    }
+
     /// Of all nodes, with commas between.
     pub fn bootstrap(&self) -> String {
         self.nodes.iter().map(|node| node.kafka.as_str()).collect::<Vec<_>>().join(",")
@@ -196,6 +223,12 @@ impl Nodes {
     fn node_mut(&mut self, id: usize) -> &mut Node {
         &mut self.nodes[id - 1]
     }
+}
+
+/// Whether a thread is stopped.
+fn stands_still(thread: &Path) -> bool {
+    let state = std::fs::read_to_string(thread.join("stat"));
+    state.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
 }
 
 impl Drop for Nodes {
