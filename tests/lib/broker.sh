@@ -9,6 +9,7 @@
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 MILLSTREAM_BIN=${MILLSTREAM_BIN:-${CARGO_TARGET_DIR:-$repository/target}/release/millstream}
 BROKER_PID=
+NODE_PIDS=()
 
 # A port that nobody listens on, below the range that the kernel gives to clients.
 free_port() {
@@ -27,7 +28,37 @@ broker_start() {
   broker_await "$broker_data" "$BROKER_PID"
 }
 
-# broker_start in two parts, for nodes that wait for each other.
+# nodes_start NODES DIR [ARGUMENT...]   starts nodes that form a cluster, node N's data in DIR/N; sets the arrays
+#                                       NODE_BOOTSTRAPS and NODE_PIDS. One node has no cluster's flags.
+nodes_start() {
+  local count=$1 dir=$2 node rpc=() flags=()
+  shift 2
+  NODE_BOOTSTRAPS=() NODE_PIDS=()
+  for node in $(seq "$count"); do rpc+=("127.0.0.1:$(free_port)"); done
+  for node in $(seq "$count"); do
+    [ "$count" -eq 1 ] || flags=(--node-id "$node" --rpc "${rpc[node - 1]}" --seeds "$(joined "${rpc[@]}")")
+    broker_launch "$dir/$node" "$@" "${flags[@]}"
+    NODE_BOOTSTRAPS+=("$BOOTSTRAP")
+    NODE_PIDS+=("$BROKER_PID")
+  done
+  for node in $(seq "$count"); do broker_await "$dir/$node" "${NODE_PIDS[node - 1]}"; done
+}
+
+nodes_kill() {
+  for BROKER_PID in "${NODE_PIDS[@]}"; do broker_kill; done
+}
+
+nodes_stop() {
+  kill -TERM "${NODE_PIDS[@]}"
+  for BROKER_PID in "${NODE_PIDS[@]}"; do broker_gone; done
+}
+
+joined() {
+  local IFS=,
+  echo "$*"
+}
+
+# broker_start in two parts.
 broker_launch() {
   broker_data=$1
   shift
