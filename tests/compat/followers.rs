@@ -292,8 +292,14 @@ fn a_consumer_in_a_rack_reads_there_and_goes_on_when_nodes_die() {
         eventually("all is acknowledged", || (producer.delivered() == sent).then_some(()));
         sent
     };
+    let all = send(100);
+    eventually("consumers are sent there", || {
+        let told = fetch(&mut nodes.wire(leader_before), &of_rack(&topic, 0, &rack(follower, 3)));
+        (told.preferred_read_replica.0 == follower as i32).then_some(())
+    });
+    await_followed(&mut nodes.wire(follower), &topic, 100);
     let mut reader = Reader::start(&nodes, &topic, &rack(follower, 3));
-    reader.read_to(send(100));
+    reader.read_to(all);
     let fetched = |nodes: &Nodes, id| nodes.metric(id, FETCHED) as usize;
     let (there, here) = (fetched(&nodes, follower), fetched(&nodes, leader_before));
     assert!(there >= 100 * SIZE && here < 50 * SIZE, "{there} bytes from the follower, {here} from the leader");
