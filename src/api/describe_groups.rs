@@ -113,6 +113,7 @@ pub fn handle_describe<'a>(
             Ok(groups) => groups,
             Err(e) => return too_long(e),
         };
+        context.groups.confirm(groups.iter().map(GroupId::as_str)).await;
         let command = |groups, token| Command::DescribeGroups(DescribeGroups { token, groups });
         let mut rows = Vec::new();
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {

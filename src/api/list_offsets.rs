@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
 
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
-use crate::partition::{Isolation, ListSpec, Listed, Partition};
+use crate::partition::{Isolation, ListSpec, Listed, Partition, confirm_leaderships};
 
 /// What a timestamp asks for; `Nothing` is answered without a look at the log.
 enum Wanted {
@@ -21,12 +21,16 @@ enum Wanted {
     Nothing,
 }
 
+/// Timestamps that stand for the end of the log.
+const LATEST: i64 = -1;
+const MAX_TIMESTAMP: i64 = -3;
+
 /// Special timestamps by the version that brought them (`ListOffsetsRequest`, KIP-734, 405, 1005, 1023).
 fn wanted(timestamp: i64, version: i16) -> Result<Wanted, ResponseError> {
     Ok(match timestamp {
-        -1 => Wanted::Offset(ListSpec::Latest),
+        LATEST => Wanted::Offset(ListSpec::Latest),
         -2 => Wanted::Offset(ListSpec::Earliest),
-        -3 if version >= 7 => Wanted::Offset(ListSpec::MaxTimestamp),
+        MAX_TIMESTAMP if version >= 7 => Wanted::Offset(ListSpec::MaxTimestamp),
         // The log start of what is local: all of it is.
         -4 if version >= 8 => Wanted::Offset(ListSpec::Earliest),
         -5 if version >= 9 => Wanted::Nothing,
@@ -43,6 +47,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Err(close) => return close,
         };
         let (context, version) = (Arc::clone(context), request.header.version);
+        confirm_leaderships(ends_of(&context, &asked)).await;
         // Look-ups by time may read the disk.
         let body = tokio::task::spawn_blocking(move || list(&context, version, &asked)).await;
         match body {
@@ -50,6 +55,18 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Err(e) => Outcome::Close(format!("offsets could not be listed: {e}")),
         }
     })
+}
+
+/// The partitions of which more is asked than where they begin: what is said of their end is not to be older than the
+/// question.
+fn ends_of(context: &Context, asked: &ListOffsetsRequest) -> Vec<Arc<Partition>> {
+    let named = asked.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
+    let of_end = named.filter(|(_, p)| p.timestamp >= 0 || p.timestamp == LATEST || p.timestamp == MAX_TIMESTAMP);
+    let mut partitions: Vec<_> =
+        of_end.filter_map(|(topic, p)| context.partition_by_name(topic, p.partition_index).ok()).collect();
+    partitions.sort_by_key(|partition| partition.id);
+    partitions.dedup_by_key(|partition| partition.id);
+    partitions
 }
 
 fn list(context: &Context, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {

@@ -1,6 +1,6 @@
 //! Which coordinators run here, and the way to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::CoordinatorError;
 use super::runtime::Runtime;
 use super::turn::Ask;
-use crate::partition::{Partition, Partitions};
+use crate::partition::{Partition, Partitions, confirm_leaderships};
 use crate::store::Store;
 use crate::telemetry::spawn_essential;
 
@@ -164,6 +164,15 @@ impl Groups {
             }
         }
         counts
+    }
+
+    /// Ends when this node is known to coordinate each of these groups still, or does not: then its coordinator says so.
+    /// What that answers after this is not older than the call.
+    pub async fn confirm(&self, groups: impl IntoIterator<Item = &str>) {
+        let partitions: BTreeSet<i32> = groups.into_iter().filter_map(|group| self.partition_for(group).ok()).collect();
+        let handle = |number: &i32| self.read().coordinators.get(number).map(|c| c.partition.clone());
+        let handles: Vec<Arc<Partition>> = partitions.iter().filter_map(handle).collect();
+        confirm_leaderships(handles).await;
     }
 
     /// Puts a command to the coordinator of a partition; waits only for room in its mailbox.

@@ -6,6 +6,7 @@ mod announce;
 mod append;
 mod apply;
 mod cleaner;
+mod confirm;
 mod hand_over;
 mod handle;
 mod in_sync;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
 pub use cleaner::CleanerConfig;
+pub use confirm::confirm_leaderships;
 pub use handle::{Leadership, Partition};
 pub use leaders::{LeaderInfo, Leaders};
 pub use members::Members;

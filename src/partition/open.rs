@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::append::{AppendError, answer};
+use super::confirm::Confirms;
 use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::keep::{Kept, put_events};
@@ -178,6 +179,7 @@ impl Owned {
             follows_in: RaftTerm(0),
             leads_in: None,
             in_sync: InSync::default(),
+            confirms: Confirms::default(),
             wanted: None,
             calm_ticks: 0,
             members_are_due: true,

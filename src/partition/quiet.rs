@@ -113,7 +113,8 @@ impl Owned {
         if self.applied != last || !membership.is_settled || replica.leader_transferee().is_some() {
             return false;
         }
-        if self.members_are_due && self.wanted.is_some() || !self.waiting.is_empty() {
+        if self.members_are_due && self.wanted.is_some() || !self.waiting.is_empty() || self.is_asked_whether_leading()
+        {
             return false;
         }
         // A leader that may be alone must find that out.

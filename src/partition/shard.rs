@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::append::{Append, AppendError, InternalAppend, Parked, Reply, answer};
 use super::cleaner::{CleanerConfig, Done, Due};
+use super::confirm::Confirms;
 use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::members::Members;
@@ -48,6 +49,11 @@ pub(super) enum Ask {
     Progress {
         id: PartitionId,
         reply: oneshot::Sender<Vec<ReplicaProgress>>,
+    },
+    /// Does this node lead still? Answered when a majority has said so; not answered when it does not.
+    Confirm {
+        id: PartitionId,
+        reply: oneshot::Sender<()>,
     },
     Producers {
         id: PartitionId,
@@ -186,6 +192,7 @@ pub(super) struct Owned {
     /// The term in which this replica leads.
     pub leads_in: Option<RaftTerm>,
     pub in_sync: InSync,
+    pub confirms: Confirms,
     /// Who shall belong to the group, as the metadata says.
     pub wanted: Option<Members>,
     /// Ticks in a row that this leader had nothing to do.
@@ -308,6 +315,7 @@ impl Shard {
                 let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
                 answer(reply, producers.unwrap_or_default());
             }
+            Ask::Confirm { id, reply } => self.confirm(id, reply),
             Ask::Progress { id, reply } => answer(reply, self.progress(id)),
             Ask::Open { partitions, reply } => self.open(partitions, reply),
             Ask::Transfer { id, to, reply } => answer(reply, self.transfer(id, to)),
@@ -363,6 +371,7 @@ impl Shard {
         for id in std::mem::take(&mut self.touched) {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
             owned.touched = false;
+            owned.begin_confirm();
             if owned.waits_for_flush() {
                 continue;
             }
@@ -387,6 +396,7 @@ impl Shard {
                 self.unsaved.insert(id);
             }
             owned.note(&work, &mut round.batch);
+            owned.note_confirmed(&work.reads);
             if let Some((index, membership)) = &work.membership {
                 plain.batch.put_membership(id, membership, *index);
                 owned.members_are_due = true;
@@ -412,11 +422,15 @@ impl Shard {
             self.apply(id, work.committed, at);
             if let Some(owned) = self.owned.get_mut(&id) {
                 owned.answer_committed();
+                let is_asked = owned.answer_confirmed();
                 if has_members {
                     owned.tell_members(&self.shared, at);
                 }
                 if !owned.waiting.is_empty() {
                     self.append_waiting(id);
+                }
+                if is_asked {
+                    self.touch(id);
                 }
             }
             self.keep_synced_end(id, at, &mut plain.batch);
@@ -506,6 +520,7 @@ impl Owned {
     pub fn refuse_all(&mut self, error: AppendError) {
         let log_start = self.shared.log_start();
         self.uncommitted_bytes = 0;
+        self.end_confirms();
         for parked in self.parked.drain(..) {
             parked.reply.finish(Err(error.clone()), log_start);
         }

@@ -8,7 +8,7 @@ use millstream_core::partition::{BatchSequence, LeaderEpochs};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{
     BatchDescriptor, ConfChange, ConfChangeError, Effects, Entry, EntryKind, Fetch, HardState, Membership, Message,
-    NotLeader, Replica, SnapshotMeta, StepError,
+    NotLeader, Read, Replica, SnapshotMeta, StepError,
 };
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm, Timestamp};
 
@@ -100,6 +100,8 @@ pub struct Work {
     pub snapshots: Vec<NeededSnapshot>,
     /// To be read off the log and given to `fetched`.
     pub fetches: Vec<Fetch>,
+    /// Answers to `read_index`.
+    pub reads: Vec<Read>,
 }
 
 /// The replica takes no more work. It is opened again from disk.
@@ -165,6 +167,13 @@ impl Group {
     pub fn step_down(&mut self) {
         self.replica.step_down();
         self.has_news = true;
+    }
+
+    /// Asks the others whether this replica leads still (`Replica::read_index`); `Work::reads` has the answer.
+    pub fn read_index(&mut self) -> Result<u64, NotLeader> {
+        let number = self.replica.read_index()?;
+        self.has_news = true;
+        Ok(number)
     }
 
     /// Hands the leadership to another voter.
@@ -316,7 +325,8 @@ impl Group {
             persisted_messages,
             committed,
             fetches,
-            ..
+            reads,
+            snapshot: _,
         } = effects;
         let wrote = !append.is_empty();
         if wrote {
@@ -343,6 +353,7 @@ impl Group {
         }
         work.committed.extend(committed);
         work.fetches.extend(fetches);
+        work.reads.extend(reads);
         Ok(())
     }
 

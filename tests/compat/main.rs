@@ -9,6 +9,7 @@ mod cluster;
 mod configs;
 mod consumers;
 mod crash;
+mod deposed;
 mod failover;
 mod fetch;
 mod followers;

@@ -55,7 +55,7 @@ impl Membership {
     }
 
     /// Whether this peer alone decides.
-    pub(super) fn is_sole_voter(&self, peer: PeerId) -> bool {
+    pub fn is_sole_voter(&self, peer: PeerId) -> bool {
         self.voters == [peer] && self.voters_outgoing.iter().all(|p| *p == peer)
     }
 

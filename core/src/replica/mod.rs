@@ -346,11 +346,6 @@ impl Replica {
         Ok(self.reads)
     }
 
-    /// What was sent to the peer since it was last heard of may be lost.
-    pub fn report_unreachable(&mut self, peer: PeerId) {
-        self.node.report_unreachable(peer.0);
-    }
-
     /// What is to be done now, if anything.
     pub fn effects(&mut self) -> Option<Effects> {
         if !self.node.has_ready() {

@@ -59,12 +59,6 @@ impl SnapshotMeta {
 }
 
 impl Replica {
-    /// Whether a member lacks entries that the leader's log no longer has.
-    pub fn needs_snapshot(&self, peer: PeerId) -> bool {
-        let before_first = self.node.store().before_first();
-        self.progress().any(|(member, p)| member == peer && (p.is_snapshot_pending || p.next <= before_first))
-    }
-
     /// Whether a snapshot that was sent has arrived and is installed. Until this is told, or the receiver says so by
     /// itself, the peer is sent nothing: one that is lost must be reported.
     pub fn report_snapshot(&mut self, peer: PeerId, is_installed: bool) {

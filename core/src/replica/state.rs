@@ -73,10 +73,6 @@ impl LogState {
         &self.membership
     }
 
-    pub(super) fn before_first(&self) -> RaftIndex {
-        RaftIndex(self.before_first.0)
-    }
-
     /// The log begins later from now on.
     pub(super) fn compacted(&mut self, before_first: (RaftIndex, RaftTerm)) {
         let (index, term) = (before_first.0.0, before_first.1.0);

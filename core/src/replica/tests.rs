@@ -400,7 +400,7 @@ fn who_comes_empty_gets_a_snapshot_and_then_the_entries_after_it() {
     talk_of(&mut replicas, log);
     assert_eq!(replicas[3].commit_index(), replicas[0].commit_index());
     assert_eq!(replicas[3].membership(), replicas[0].membership());
-    assert!(!replicas[0].needs_snapshot(PeerId(4)));
+    assert!(replicas[0].progress().all(|(_, progress)| !progress.is_snapshot_pending));
 }
 
 #[test]

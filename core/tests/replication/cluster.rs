@@ -308,7 +308,7 @@ impl Cluster {
             }
             Event::GiveUp { node, boot, to } => {
                 if let (true, Some(replica)) = (self.is_same(node, boot), &mut self.nodes[node].replica)
-                    && replica.needs_snapshot(to)
+                    && replica.progress().any(|(peer, progress)| peer == to && progress.is_snapshot_pending)
                 {
                     replica.report_snapshot(to, false);
                     self.work(node);

@@ -59,6 +59,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        context.groups.confirm(asked.groups.iter().map(|group| &*group.group_id)).await;
         let mut answers = Vec::with_capacity(asked.groups.len());
         let mut seen = HashSet::new();
         for group in &asked.groups {
