@@ -12,15 +12,17 @@ mod installing;
 mod membership;
 mod metadata;
 mod segments;
+mod synced;
 mod synced_end;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 use millstream_core::types::PartitionId;
 use rocksdb::{
     BlockBasedIndexType, DB, DBRawIteratorWithThreadMode, Options, PrefixRange, ReadOptions, WriteBatch, WriteOptions,
 };
+use synced::SyncedNumber;
 pub use synced_end::SyncedEnd;
 
 /// Kinds of keys. Numbers reach the disk: never reused.
@@ -60,6 +62,14 @@ pub enum StoreError {
     Rocks(rocksdb::Error),
     #[error("store: the value of {0} is damaged")]
     Damaged(&'static str),
+    /// Votes may be among what is lost: the disk must not speak for itself any more.
+    #[error(
+        "store: {path} is damaged: {found} of at least {synced} synced writes are there; empty the data directory and start \
+         again, and the node comes back as a new replica where others have its data (docs/OPERATIONS.md)"
+    )]
+    Lost { path: PathBuf, found: u64, synced: u64 },
+    #[error("store: {path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
 }
 
 impl From<rocksdb::Error> for StoreError {
@@ -72,6 +82,7 @@ impl From<rocksdb::Error> for StoreError {
 /// The database of a node.
 pub struct Store {
     db: DB,
+    synced: SyncedNumber,
     /// Lets every write fail as on a full disk.
     #[cfg(test)]
     pub full: std::sync::atomic::AtomicBool,
@@ -111,8 +122,8 @@ impl Store {
         // A flush round of the log must never wait for a burst of RocksDB's own bytes.
         options.set_bytes_per_sync(8 << 20);
         options.set_wal_bytes_per_sync(8 << 20);
-        // A torn last record of the write-ahead log is an ordinary crash; damage before it is not.
-        options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::TolerateCorruptedTailRecords);
+        // A torn end of the write-ahead log is an ordinary crash, also one with holes; damage before it is not, see below.
+        options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
         let mut table = rocksdb::BlockBasedOptions::default();
         table.set_block_cache(&rocksdb::Cache::new_lru_cache(8 << 20));
         table.set_bloom_filter(10.0, false);
@@ -127,8 +138,15 @@ impl Store {
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         options.set_block_based_table_factory(&table);
         options.set_compression_type(rocksdb::DBCompressionType::None);
+        let db = DB::open(&options, path)?;
+        let synced = SyncedNumber::open(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        let found = db.latest_sequence_number();
+        if found < synced.get() {
+            return Err(StoreError::Lost { path: path.to_owned(), found, synced: synced.get() });
+        }
         Ok(Self {
-            db: DB::open(&options, path)?,
+            db,
+            synced,
             #[cfg(test)]
             full: Default::default(),
         })
@@ -142,7 +160,13 @@ impl Store {
         }
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        Ok(self.db.write_opt(batch.inner, &options)?)
+        // What was written before goes with it; beside it, others may write what is not synced yet.
+        let reaches = self.db.latest_sequence_number() + batch.inner.len() as u64;
+        self.db.write_opt(batch.inner, &options)?;
+        if durability == Durability::Synced {
+            self.synced.raise(reaches);
+        }
+        Ok(())
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

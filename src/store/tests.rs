@@ -161,3 +161,54 @@ fn a_store_on_a_full_disk_takes_writes_again_when_there_is_room() {
     let (_, entities) = store.metadata().unwrap();
     assert_eq!(entities.len(), usize::try_from(n).unwrap() + 1, "all that was taken is there");
 }
+
+/// The write-ahead log of a closed store; asserts that there is one.
+fn write_ahead_log(dir: &std::path::Path) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut logs: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
+    assert_eq!(logs.len(), 1, "{logs:?}");
+    logs.remove(0)
+}
+
+#[test]
+fn a_torn_end_with_holes_is_cut_and_damage_to_what_was_synced_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |store: &Store, term: u64, durability| {
+        let mut batch = Batch::default();
+        batch.put_hard_state(id(1, 0), &HardState { term: RaftTerm(term), vote: PeerId(1), commit: RaftIndex(1) });
+        store.write(batch, durability).unwrap();
+    };
+    let term = |store: &Store| store.hard_state(id(1, 0)).unwrap().map(|state| state.term.0);
+    let store = Store::open(dir.path()).unwrap();
+    (1..=10).for_each(|n| put(&store, n, Durability::Synced));
+    let synced = std::fs::metadata(write_ahead_log(dir.path())).unwrap().len() as usize;
+    (11..=1_000).for_each(|n| put(&store, n, Durability::Buffered));
+    drop(store);
+    let path = write_ahead_log(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    assert!(whole.len() > synced + 20_000);
+    let keep = tempfile::tempdir().unwrap();
+    let kept = |name: &std::path::Path| keep.path().join(name.file_name().unwrap());
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for file in &files {
+        std::fs::copy(file, kept(file)).unwrap();
+    }
+    let open_with = |log: &[u8]| {
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        std::fs::create_dir(dir.path()).unwrap();
+        for file in &files {
+            std::fs::copy(kept(file), file).unwrap();
+        }
+        std::fs::write(&path, log).unwrap();
+        Store::open(dir.path())
+    };
+    // A block that did not reach the disk, before others that did.
+    let mut holed = whole.clone();
+    holed[synced + 4_000..synced + 8_096].fill(0);
+    let found = term(&open_with(&holed).unwrap()).unwrap();
+    assert!((10..1_000).contains(&found), "{found}");
+    let mut rotten = whole.clone();
+    rotten[synced / 2] ^= 1;
+    assert!(matches!(open_with(&rotten), Err(StoreError::Lost { synced: 10, .. })));
+    assert_eq!(term(&open_with(&whole).unwrap()), Some(1_000));
+}

@@ -22,6 +22,7 @@ mod limits;
 mod list_offsets;
 mod metadata;
 mod offsets;
+mod power;
 mod process;
 mod produce;
 mod replication;

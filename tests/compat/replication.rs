@@ -12,7 +12,7 @@ use crate::harness::client::{Producer, admin, config, consume_all, wait};
 use crate::harness::nodes::Nodes;
 use crate::harness::{PATIENCE, eventually, unique};
 
-const PARTITIONS: i32 = 6;
+pub const PARTITIONS: i32 = 6;
 /// As a careful application has them.
 const IDEMPOTENT: [(&str, &str); 5] = [
     ("enable.idempotence", "true"),
@@ -22,22 +22,22 @@ const IDEMPOTENT: [(&str, &str); 5] = [
     ("retry.backoff.ms", "50"),
 ];
 
-/// A topic with three replicas of each partition.
-fn replicated_topic(nodes: &Nodes) -> String {
+/// A topic with a replica of each partition on each node, of which a majority must be in sync.
+pub fn replicated_topic(nodes: &Nodes) -> String {
     let topic = unique("replicated");
     let admin = admin(&nodes.bootstrap());
-    let new = [NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(3)).set("min.insync.replicas", "2")];
+    let replicas = i32::try_from(nodes.count()).expect("a small number");
+    let majority = (replicas / 2 + 1).to_string();
+    let new =
+        [NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(replicas)).set("min.insync.replicas", &majority)];
     let created = wait(admin.create_topics(&new, &AdminOptions::new())).expect("an answer");
     assert!(created[0].is_ok(), "{created:?}");
-    eventually("every partition has a leader and three replicas in sync", || {
-        let leaders = leaders(&nodes.bootstrap(), &topic)?;
-        leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == 3).then_some(())
-    });
+    all_in_sync(nodes, &topic);
     topic
 }
 
 /// Leader and number of replicas in sync of each partition, as a fresh client is told.
-fn leaders(bootstrap: &str, topic: &str) -> Option<Vec<(i32, usize)>> {
+pub fn leaders(bootstrap: &str, topic: &str) -> Option<Vec<(i32, usize)>> {
     let client: BaseConsumer = BaseConsumer::from_config(&config(bootstrap, &[])).expect("client");
     let metadata = client.fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
     let topic = metadata.topics().first()?;
@@ -45,7 +45,7 @@ fn leaders(bootstrap: &str, topic: &str) -> Option<Vec<(i32, usize)>> {
     (partitions.len() == PARTITIONS as usize).then_some(partitions)
 }
 
-fn leader_of_first(nodes: &Nodes, topic: &str) -> usize {
+pub fn leader_of_first(nodes: &Nodes, topic: &str) -> usize {
     eventually("the first partition has a leader", || {
         let (leader, _) = *leaders(&nodes.bootstrap(), topic)?.first()?;
         usize::try_from(leader).ok().filter(|leader| *leader > 0)
@@ -53,19 +53,19 @@ fn leader_of_first(nodes: &Nodes, topic: &str) -> usize {
 }
 
 /// Numbered messages of one producer, spread over the partitions.
-struct Stream<'a> {
+pub struct Stream<'a> {
     producer: Producer,
     topic: &'a str,
     sent: usize,
 }
 
 impl<'a> Stream<'a> {
-    fn start(nodes: &Nodes, topic: &'a str) -> Self {
+    pub fn start(nodes: &Nodes, topic: &'a str) -> Self {
         Self { producer: Producer::new(&nodes.bootstrap(), &IDEMPOTENT), topic, sent: 0 }
     }
 
     /// Sends until so many more are acknowledged.
-    fn send(&mut self, more: usize) {
+    pub fn send(&mut self, more: usize) {
         let enough = self.producer.delivered() + more;
         let deadline = Instant::now() + 2 * PATIENCE;
         while self.producer.delivered() < enough {
@@ -81,7 +81,7 @@ impl<'a> Stream<'a> {
     }
 
     /// All that was sent was acknowledged, and is there once, in order, at its offset.
-    fn check(self, nodes: &Nodes) {
+    pub fn check(self, nodes: &Nodes) {
         let mut acknowledged = BTreeMap::new();
         for delivery in self.producer.flush() {
             let place = delivery.result.unwrap_or_else(|e| panic!("message {}: {e}", delivery.number));
@@ -102,14 +102,15 @@ impl<'a> Stream<'a> {
     }
 }
 
-fn number(value: &[u8]) -> usize {
+pub fn number(value: &[u8]) -> usize {
     let text = std::str::from_utf8(value).expect("UTF-8");
     text.strip_prefix("value ").and_then(|n| n.parse().ok()).expect("a value of ours")
 }
 
-fn all_in_sync(nodes: &Nodes, topic: &str) {
+pub fn all_in_sync(nodes: &Nodes, topic: &str) {
     eventually("all replicas are in sync", || {
-        leaders(&nodes.bootstrap(), topic)?.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == 3).then_some(())
+        let leaders = leaders(&nodes.bootstrap(), topic)?;
+        leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == nodes.count()).then_some(())
     });
 }
 

@@ -8,7 +8,10 @@ pub mod batch;
 pub mod broker;
 pub mod client;
 pub mod flex;
+pub mod group;
 pub mod nodes;
+pub mod power;
+pub mod replicas;
 pub mod topics;
 pub mod wire;
 

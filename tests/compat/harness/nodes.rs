@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
 use tempfile::TempDir;
 
 use super::broker::{BINARY, SETTINGS, free_port, metric, signal, spawn, tail, wait_ready};
+use super::power::{self, Unsynced};
 use super::wire::Wire;
 use super::{PATIENCE, eventually};
 
@@ -19,6 +21,8 @@ pub struct Nodes {
     dir: TempDir,
     nodes: Vec<Node>,
     settings: Vec<String>,
+    /// Whether they run on disks that lose what was not synced.
+    on_power: bool,
 }
 
 struct Node {
@@ -47,7 +51,7 @@ impl Nodes {
         }
         let dir = TempDir::new().expect("temporary directory");
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut nodes = Self { dir, nodes: Vec::new(), settings };
+        let mut nodes = Self { dir, nodes: Vec::new(), settings, on_power: false };
         for _ in 0..seeds {
             nodes.add((1..=seeds).collect());
         }
@@ -57,16 +61,30 @@ impl Nodes {
     /// As `new`, all started and ready.
     pub fn started(count: usize, settings: &[&str]) -> Option<Self> {
         let mut nodes = Self::new(count, settings)?;
-        (1..=count).for_each(|id| nodes.spawn(id));
-        (1..=count).for_each(|id| nodes.await_ready(id));
+        nodes.start_all();
         Some(nodes)
+    }
+
+    /// The same, on disks from which `lose_power` takes what was not synced.
+    pub fn started_on_power(count: usize, settings: &[&str]) -> Option<Self> {
+        let mut nodes = Self::new(count, settings)?;
+        nodes.on_power = true;
+        nodes.start_all();
+        Some(nodes)
+    }
+
+    /// Starts those that do not run, and waits until they are ready.
+    pub fn start_all(&mut self) {
+        let down: Vec<usize> = (1..=self.nodes.len()).filter(|id| self.node(*id).process.is_none()).collect();
+        down.iter().for_each(|id| self.spawn(*id));
+        down.iter().for_each(|id| self.await_ready(*id));
     }
 
     /// One more, with these seeds; gives its number.
     pub fn add(&mut self, seeds: Vec<usize>) -> usize {
         let id = self.nodes.len() + 1;
         let address = || format!("127.0.0.1:{}", free_port());
-        let data = self.dir.path().join(id.to_string());
+        let data = self.dir.path().canonicalize().expect("a path").join(id.to_string());
         self.nodes.push(Node {
             data,
             kafka: address(),
@@ -111,6 +129,10 @@ impl Nodes {
         for setting in SETTINGS.iter().copied().chain(settings) {
             command.args(["--set", setting]);
         }
+        if self.on_power {
+            command.env("LD_PRELOAD", power::layer()).env("POWER_DATA", &node.data);
+            command.env("POWER_IMAGE", power::image_of(&node.data));
+        }
         let (child, log, lines) = spawn(command);
         self.node_mut(id).process = Some(Process { child, log, lines });
     }
@@ -148,6 +170,21 @@ impl Nodes {
         let mut process = self.node_mut(id).process.take().expect("running");
         process.child.kill().expect("kill");
         process.child.wait().expect("wait");
+    }
+
+    /// All that run die in one moment, and their disks keep what was synced, and of the rest what is said here.
+    pub fn lose_power(&mut self, unsynced: Unsynced, chance: &mut StdRng) {
+        for node in &mut self.nodes {
+            if let Some(process) = &mut node.process {
+                process.child.kill().expect("kill");
+            }
+        }
+        for node in &mut self.nodes {
+            if let Some(mut process) = node.process.take() {
+                process.child.wait().expect("wait");
+            }
+            power::lose(&node.data, unsynced, chance);
+        }
     }
 
     /// SIGSTOP: the process stands still, its connections stay open.
@@ -195,6 +232,10 @@ impl Nodes {
     pub fn meta(&self, id: usize, key: &str) -> Option<String> {
         let text = std::fs::read_to_string(self.node(id).data.join("meta.properties")).ok()?;
         text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+    }
+
+    pub fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     pub fn wire(&self, id: usize) -> Wire {
