@@ -55,7 +55,7 @@ impl Group {
         Self { name: name.to_owned(), topic: topic.to_owned(), shared, thread, seen: BTreeMap::new() }
     }
 
-    /// How many commits of one partition or another were acknowledged at least once.
+    /// What acknowledged commits said at most, by partition.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         self.shared.committed.lock().expect("committed").clone()
     }
@@ -67,7 +67,9 @@ impl Group {
         let asks: BaseConsumer =
             BaseConsumer::from_config(&config(bootstrap, &[("group.id", &self.name)])).expect("consumer");
         let mut wanted = TopicPartitionList::new();
-        least.keys().for_each(|partition| drop(wanted.add_partition(&self.topic, *partition)));
+        for partition in least.keys() {
+            wanted.add_partition(&self.topic, *partition);
+        }
         let told = eventually("committed offsets are told", || {
             let told = asks.committed_offsets(wanted.clone(), Duration::from_secs(5)).ok()?;
             told.elements().iter().all(|element| element.error().is_ok()).then_some(told)
