@@ -213,7 +213,7 @@ mod tests {
     use crate::protocol::Encode;
 
     fn steps(lead: &Lead, alive: &[i32]) -> (Step, Step) {
-        let partition = Partition { replicas: [1, 2, 3].map(NodeId).to_vec(), peers: vec![] };
+        let partition = Partition { replicas: [1, 2, 3].map(NodeId).to_vec(), ..Partition::default() };
         let is_alive = |node: NodeId| alive.contains(&node.0);
         let step = |kind| step(lead, &partition, kind, &is_alive);
         (step(election_type::PREFERRED), step(election_type::UNCLEAN))

@@ -5,7 +5,7 @@ mod configs;
 mod groups;
 
 use kafka_protocol::error::ResponseError;
-use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError};
+use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError, MoveError};
 use millstream_core::fetch::SessionError;
 use millstream_core::partition::ProducerError;
 use millstream_core::record::BatchProblem;
@@ -133,6 +133,15 @@ pub fn of_create_partitions(error: &CreatePartitionsError) -> ResponseError {
             ResponseError::InvalidReplicaAssignment
         }
         CreatePartitionsError::Placement(_) => ResponseError::InvalidReplicationFactor,
+    }
+}
+
+pub fn of_move(error: &MoveError) -> ResponseError {
+    match error {
+        MoveError::UnknownTopic(_) | MoveError::UnknownPartition(..) => ResponseError::UnknownTopicOrPartition,
+        MoveError::Assignment(_) => ResponseError::InvalidReplicaAssignment,
+        MoveError::NotInProgress => ResponseError::NoReassignmentInProgress,
+        MoveError::ReplicationFactor(..) => ResponseError::InvalidReplicationFactor,
     }
 }
 

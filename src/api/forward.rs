@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, ElectLeadersRequest,
-    UpdateFeaturesRequest,
+    AlterPartitionReassignmentsRequest, ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    ElectLeadersRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest,
 };
 use tokio::time::Instant;
 
@@ -68,6 +68,12 @@ fn patience(request: &Request) -> Duration {
         Ok(ApiKey::CreatePartitions) => request.decode::<CreatePartitionsRequest>().map(|asked| asked.timeout_ms).ok(),
         Ok(ApiKey::UpdateFeatures) => request.decode::<UpdateFeaturesRequest>().map(|asked| asked.timeout_ms).ok(),
         Ok(ApiKey::ElectLeaders) => request.decode::<ElectLeadersRequest>().map(|asked| asked.timeout_ms).ok(),
+        Ok(ApiKey::AlterPartitionReassignments) => {
+            request.decode::<AlterPartitionReassignmentsRequest>().map(|asked| asked.timeout_ms).ok()
+        }
+        Ok(ApiKey::ListPartitionReassignments) => {
+            request.decode::<ListPartitionReassignmentsRequest>().map(|asked| asked.timeout_ms).ok()
+        }
         _ => None,
     };
     let wanted = timeout_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));

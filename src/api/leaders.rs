@@ -113,8 +113,9 @@ pub fn describe(lead: &Lead, reach: &Reach, partition: &Partition, version: i16)
     // The first version knows no replicas that cannot be reached.
     let is_told = |node: &&NodeId| version > 0 || reach.reachable.contains(node);
     let told = |nodes: &[NodeId]| nodes.iter().filter(is_told).map(|node| BrokerId(node.0)).collect::<Vec<_>>();
-    let isr = if lead.isr.is_empty() { &partition.replicas } else { &lead.isr };
-    let (replicas, isr, all) = (told(&partition.replicas), told(isr), partition.replicas.len() + isr.len());
+    let every = partition.told_replicas();
+    let isr = if lead.isr.is_empty() { &every } else { &lead.isr };
+    let (replicas, isr, all) = (told(&every), told(isr), every.len() + isr.len());
     let is_offline = |node: &&NodeId| !reach.reachable.contains(node) || lead.offline_here && **node == reach.own;
     let leader = lead.leader.filter(|node| reach.reachable.contains(node));
     let error = match (leader, lead.leader) {
@@ -130,7 +131,7 @@ pub fn describe(lead: &Lead, reach: &Reach, partition: &Partition, version: i16)
         leader_epoch: lead.epoch.map_or(NO_EPOCH, |epoch| epoch.0),
         replicas,
         isr,
-        offline: partition.replicas.iter().filter(is_offline).map(|node| BrokerId(node.0)).collect(),
+        offline: every.iter().filter(is_offline).map(|node| BrokerId(node.0)).collect(),
     }
 }
 
@@ -152,7 +153,7 @@ pub(super) mod tests {
 
     /// Leader and epoch, in-sync replicas, offline replicas, error, of a partition on nodes 5, 6, 7.
     fn told(lead: &Lead, reach: &Reach, version: i16) -> (i32, i32, Vec<i32>, Vec<i32>, Option<ResponseError>) {
-        let partition = Partition { replicas: [5, 6, 7].map(NodeId).to_vec(), peers: vec![] };
+        let partition = Partition { replicas: [5, 6, 7].map(NodeId).to_vec(), ..Partition::default() };
         let d = describe(lead, reach, &partition, version);
         let ids = |nodes: &[BrokerId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
         assert_eq!(ids(&d.replicas).len(), if version == 0 { reach.reachable.len() } else { 3 });
@@ -191,12 +192,7 @@ pub(super) mod tests {
     #[test]
     fn that_this_node_led_is_old_news() {
         let info = |node, epoch| {
-            Some(LeaderInfo {
-                node: NodeId(node),
-                epoch: LeaderEpoch(epoch),
-                isr: vec![NodeId(node), NodeId(9)],
-                voters: Vec::new(),
-            })
+            Some(LeaderInfo { isr: vec![NodeId(node), NodeId(9)], ..LeaderInfo::of(NodeId(node), LeaderEpoch(epoch)) })
         };
         let known = Some(LeaderEpoch(4));
         let lead = Lead::elsewhere(info(1, 3), NodeId(1), known);

@@ -19,6 +19,7 @@ pub mod log_dirs;
 pub mod metadata;
 pub mod offsets;
 pub mod produce;
+pub mod reassign;
 pub mod sasl;
 pub mod topics;
 pub mod versions;
@@ -89,6 +90,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::ElectLeaders, 0..=2, elect_leaders::handle).forwarded(),
     Api::new(ApiKey::IncrementalAlterConfigs, 0..=1, configs::handle_incremental)
         .forwarded_if(configs::is_for_controller),
+    Api::new(ApiKey::AlterPartitionReassignments, 0..=1, reassign::handle_alter).forwarded(),
+    Api::new(ApiKey::ListPartitionReassignments, 0..=0, reassign::handle_list).forwarded(),
     Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),
     Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum).forwarded(),
     Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle).forwarded(),

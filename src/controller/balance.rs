@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn what_another_node_should_lead_goes_there_if_it_lives_and_is_in_sync() {
         let topic = TopicId(Uuid::from_u128(9));
-        let on = |nodes: &[i32]| Partition { replicas: nodes.iter().map(|n| NodeId(*n)).collect(), peers: vec![] };
+        let on =
+            |nodes: &[i32]| Partition { replicas: nodes.iter().map(|n| NodeId(*n)).collect(), ..Partition::default() };
         let mut image = Image::default();
         image.apply(&Command::CreateTopic(Topic {
             id: topic,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
 use millstream_core::controller::{Image, StoredError};
-use millstream_core::types::{NodeId, Offset, PeerId, TopicName, TopicPartition};
+use millstream_core::types::{NodeId, Offset, PeerId, RaftIndex, TopicName, TopicPartition};
 
 use super::fold::{FoldError, fold, put_changes};
 use super::{Founding, METADATA_PARTITION, METADATA_TOPIC};
@@ -65,7 +65,16 @@ async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partit
     let voters: Vec<PeerId> = founding.founders.iter().map(|peer| peer.id).collect();
     let preferred = voters.first() == Some(&partitions.identity().peer);
     partitions.set_peers(peers_of(founding, &Image::default()));
-    let to_open = ToOpen { id: METADATA_PARTITION, name, config, newborn: false, voters, members: None, preferred };
+    let to_open = ToOpen {
+        id: METADATA_PARTITION,
+        name,
+        config,
+        newborn: false,
+        voters,
+        since: RaftIndex(0),
+        members: None,
+        preferred,
+    };
     if let Some(failed) = partitions.open(vec![to_open]).await.into_iter().find_map(|o| o.failed) {
         return Err(LoadError::Offline(failed.to_string()));
     }

@@ -8,6 +8,7 @@ mod deleted;
 mod envelope;
 mod fold;
 mod load;
+mod moves;
 mod producer_ids;
 mod raise;
 mod reconcile;

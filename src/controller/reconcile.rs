@@ -71,7 +71,7 @@ impl Reconciler {
         let peers_changed = peers != self.peers;
         self.peers = peers;
         self.set_metadata_members(after).await;
-        let (mut to_open, mut to_remove) = (Vec::new(), Vec::new());
+        let (mut to_open, mut moved_away, mut to_remove) = (Vec::new(), Vec::new(), Vec::new());
         for topic in after.image.topics() {
             let old = before.image.topic(topic.id);
             let changed = old.is_none_or(|old| !Arc::ptr_eq(old, topic));
@@ -90,7 +90,7 @@ impl Reconciler {
                         let newborn = !self.strays.remove(&id);
                         to_open.push(self.to_open(topic, id, partition, &config, newborn));
                     }
-                    (true, false) => to_remove.push(id),
+                    (true, false) => moved_away.push(id),
                     (false, false) => {}
                 }
             }
@@ -100,10 +100,15 @@ impl Reconciler {
         }
         let gone = before.image.topics().filter(|topic| after.image.topic(topic.id).is_none());
         to_remove.extend(gone.flat_map(|topic| numbered(topic).map(|(id, _)| id)));
-        if !to_remove.is_empty() {
-            for id in to_remove {
-                self.partitions.remove(id).await;
-            }
+        let is_trash = !moved_away.is_empty() || !to_remove.is_empty();
+        for id in moved_away {
+            tracing::info!(partition = %id, "the replica of this node has moved away");
+            self.partitions.remove_replica(id).await;
+        }
+        for id in to_remove {
+            self.partitions.remove(id).await;
+        }
+        if is_trash {
             self.empty_trash();
         }
     }
@@ -117,17 +122,17 @@ impl Reconciler {
         if self.metadata != members {
             self.metadata = members.clone();
             let GroupMembers { voters, learners } = members;
-            self.partitions.set_members(METADATA_PARTITION, Members { voters, learners }).await;
+            self.partitions.set_members(METADATA_PARTITION, Members { voters, learners, moves: 0 }).await;
         }
     }
 
     fn members(&self, partition: &controller::Partition) -> Members {
         let GroupMembers { voters, learners } = partition.members(&self.peers);
-        Members { voters, learners }
+        Members { voters, learners, moves: partition.moves }
     }
 
     fn is_mine(&self, partition: &controller::Partition) -> bool {
-        partition.replicas.contains(&self.node_id)
+        partition.is_on(self.node_id)
     }
 
     fn has(&self, topic: &Topic, id: PartitionId) -> bool {
@@ -149,6 +154,7 @@ impl Reconciler {
             config: config.clone(),
             newborn,
             voters: partition.peers.clone(),
+            since: partition.since,
             members: Some(self.members(partition)),
             preferred: partition.replicas.first() == Some(&self.node_id),
         }

@@ -16,7 +16,7 @@ use super::deleted::Deleted;
 use super::fold::{FoldError, fold, put_changes};
 use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
-use super::{ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader, raise};
+use super::{ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader, moves, raise};
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::rpc::Rpc;
 use crate::store::{Batch, Durability, Store};
@@ -78,6 +78,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         tokio::spawn(catch_up(controller.clone()));
         tokio::spawn(balance::run(Arc::downgrade(&controller)));
         tokio::spawn(raise::run(Arc::downgrade(&controller)));
+        tokio::spawn(moves::run(Arc::downgrade(&controller)));
     }
     Ok(controller)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex};
 use tokio::sync::watch;
 
 /// What a leader says of itself.
@@ -15,6 +15,17 @@ pub struct LeaderInfo {
     pub isr: Vec<NodeId>,
     /// Who votes, sorted; empty while that changes.
     pub voters: Vec<PeerId>,
+    /// The entry of the log that made them the voters.
+    pub members_index: RaftIndex,
+    /// The change of the replicas that the leader knows of (`Partition::moves` of the metadata).
+    pub moves: u64,
+}
+
+impl LeaderInfo {
+    /// Of whom nothing more is known.
+    pub fn of(node: NodeId, epoch: LeaderEpoch) -> Self {
+        Self { node, epoch, isr: Vec::new(), voters: Vec::new(), members_index: RaftIndex(0), moves: 0 }
+    }
 }
 
 /// The leaders of all partitions, as far as they are known here. The higher epoch wins: what is told of a partition
@@ -71,7 +82,7 @@ impl Leaders {
         let known = self.get(id);
         if known.as_ref().is_none_or(|known| known.epoch < epoch) {
             let isr = known.map(|known| known.isr).filter(|isr| isr.contains(&node)).unwrap_or_else(|| vec![node]);
-            self.note([(id, LeaderInfo { node, epoch, isr, voters: Vec::new() })]);
+            self.note([(id, LeaderInfo { isr, ..LeaderInfo::of(node, epoch) })]);
         }
     }
 
@@ -94,10 +105,8 @@ mod tests {
         let changes = leaders.changes();
         let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
         let info = |node, epoch, isr: &[i32]| LeaderInfo {
-            node: NodeId(node),
-            epoch: LeaderEpoch(epoch),
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
-            voters: Vec::new(),
+            ..LeaderInfo::of(NodeId(node), LeaderEpoch(epoch))
         };
         assert_eq!(leaders.note([(id, info(1, 5, &[1]))]), 1);
         assert_eq!(leaders.note([(id, info(1, 5, &[1, 2]))]), 1);

@@ -16,6 +16,8 @@ const NEAR_ENTRIES: u64 = 64;
 pub struct Members {
     pub voters: Vec<PeerId>,
     pub learners: Vec<PeerId>,
+    /// Which change of the replicas this is: the leader says so when it is reached.
+    pub moves: u64,
 }
 
 impl Members {
@@ -122,7 +124,7 @@ mod tests {
     }
 
     fn wanted(voters: &[u64], learners: &[u64]) -> Members {
-        Members { voters: peers(voters), learners: peers(learners) }
+        Members { voters: peers(voters), learners: peers(learners), moves: 0 }
     }
 
     fn next(actual: &Membership, wanted: &Members, caught_up: &[u64]) -> Option<ConfChange> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_core::config::TopicConfig;
-use millstream_core::types::{NodeId, PartitionId, PeerId, Timestamp, TopicPartition};
+use millstream_core::types::{NodeId, PartitionId, PeerId, RaftIndex, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -174,6 +174,8 @@ pub struct ToOpen {
     pub newborn: bool,
     /// The replicas that the group is born with: a newborn one starts with them.
     pub voters: Vec<PeerId>,
+    /// The replica does not stand for election in a membership of the group that is older than this entry.
+    pub since: RaftIndex,
     /// Who shall belong to the group now; `None`: nobody says so.
     pub members: Option<Members>,
     /// This node is to lead when it can.
@@ -276,8 +278,8 @@ impl Partitions {
         let mut by_shard: Vec<Vec<Opening>> = self.shards.iter().map(|_| Vec::new()).collect();
         let must_sync = partitions.iter().any(|p| !p.newborn);
         for (to_open, recovered) in self.recover(partitions).await {
-            let ToOpen { id, name, config, voters, members, preferred, .. } = to_open;
-            let member = Member { peer: self.shared.identity.peer, voters };
+            let ToOpen { id, name, config, voters, since, members, preferred, .. } = to_open;
+            let member = Member { peer: self.shared.identity.peer, voters, since };
             let shard = self.shard_of(id);
             let log_config = log_config(&config);
             let handle = Arc::new(Partition::new(id, name, config, self.shards[shard].clone()));
@@ -339,10 +341,15 @@ impl Partitions {
         recovered
     }
 
-    /// Deletes a partition and all it holds. Readers that have its files open go on.
+    /// Deletes a partition that is no more, with all it holds. Readers that have its files open go on.
     pub async fn remove(&self, id: PartitionId) -> Removed {
-        let handle = self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.shared.leaders.forget(id);
+        self.remove_replica(id).await
+    }
+
+    /// The same for a partition that lives on other nodes: who leads it there stays known.
+    pub async fn remove_replica(&self, id: PartitionId) -> Removed {
+        let handle = self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let Some(handle) = handle else { return Removed::Unknown };
         let (reply, done) = oneshot::channel();
         if handle.shard.send(Ask::Remove { id, reply }).await.is_ok() {
@@ -466,7 +473,7 @@ impl Partitions {
 
 fn recover_one(shared: &Shared, partition: ToOpen) -> (ToOpen, Result<Recovered, RecoverError>) {
     let config = log_config(&partition.config);
-    let member = Member { peer: shared.identity.peer, voters: partition.voters.clone() };
+    let member = Member { peer: shared.identity.peer, voters: partition.voters.clone(), since: partition.since };
     let recovered = open_one(shared, &partition, config, &member);
     (partition, recovered)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::replica::{Entry, Fetch, Progress, StepError};
-use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, RaftIndex};
 use tokio::time::Instant;
 
 use super::append::AppendError;
@@ -76,7 +76,7 @@ impl Shard {
             let Some(owned) = self.owned.get_mut(id) else { continue };
             if !owned.group.as_ref().is_some_and(Group::has_others) {
                 // One that is alone may be about to get company.
-                match owned.reconcile_members() {
+                match owned.bring_members_on(&self.shared) {
                     true => ticked.push(*id),
                     false if owned.members_are_due => {}
                     false => asleep.push(*id),
@@ -97,7 +97,7 @@ impl Shard {
                     false => group.campaign(),
                 }
             }
-            owned.reconcile_members();
+            owned.bring_members_on(&self.shared);
             if owned.look_at_followers(&self.shared, now) {
                 owned.announce(&self.shared);
             }
@@ -260,24 +260,34 @@ impl Owned {
         self.in_sync.look(progress, group.log().last_index(), &seen, now)
     }
 
-    /// The voters, once a change to them is known to be committed; none meanwhile.
-    fn settled_voters(&self) -> Vec<PeerId> {
-        let membership = self.group.as_ref().map(|g| g.replica().membership());
-        membership.filter(|m| !m.is_joint() && m.is_settled).map(|m| m.voters.clone()).unwrap_or_default()
-    }
-
     /// Tells everybody that this replica leads.
     pub(super) fn announce(&self, shared: &Shared) {
-        let info = LeaderInfo {
-            node: shared.identity.node,
-            epoch: self.shared.leader_epoch(),
+        let mut info = LeaderInfo {
             isr: self.in_sync.nodes().to_vec(),
-            voters: self.settled_voters(),
+            moves: self.wanted.as_ref().map_or(0, |members| members.moves),
+            ..LeaderInfo::of(shared.identity.node, self.shared.leader_epoch())
         };
+        let replica = self.group.as_ref().map(|group| group.replica());
+        if let Some((replica, index)) = replica.and_then(|replica| Some((replica, replica.members_settled_at()?))) {
+            (info.voters, info.members_index) = (replica.membership().voters.clone(), index);
+        }
+        if shared.leaders.get(self.shared.id).as_ref() == Some(&info) {
+            return;
+        }
         shared.leaders.note([(self.shared.id, info.clone())]);
         if shared.outlet.is_some() {
             shared.announcements.tell_all(self.shared.id, info);
         }
+    }
+
+    /// A step towards the wanted members, or the news that they are reached. True when a step was proposed.
+    fn bring_members_on(&mut self, shared: &Shared) -> bool {
+        let were_due = self.members_are_due;
+        let is_step = self.reconcile_members();
+        if were_due && !self.members_are_due {
+            self.announce(shared);
+        }
+        is_step
     }
 
     /// The members have changed: who of them is in sync may have, too.

@@ -3,12 +3,13 @@
 //! Raft: length of the head u32, head, then the batches one after the other. Head: count u32, and for each message topic
 //! id 16 bytes, partition i32, message length u32, message, batch count u32, and the length u32 of each batch.
 //! Leaders: count u32, and for each partition topic id 16 bytes, partition i32, leader's node i32, epoch i32, count u16
-//! and ids i32 of the nodes in sync, count u16 and peer ids u64 of the voters. All big endian.
+//! and ids i32 of the nodes in sync, count u16 and peer ids u64 of the voters,
+//! index u64 of the entry that made them voters, number u64 of the change of the replicas. All big endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_core::record::BatchHeader;
 use millstream_core::replica::{EntryKind, Message, MessageError};
-use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, TopicId};
+use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex, TopicId};
 use uuid::Uuid;
 
 use super::leaders::LeaderInfo;
@@ -163,6 +164,8 @@ pub(super) fn encode_leaders<'a>(told: impl ExactSizeIterator<Item = (PartitionI
         info.isr.iter().for_each(|node| out.put_i32(node.0));
         out.put_u16(u16::try_from(info.voters.len()).expect("as many as replicas"));
         info.voters.iter().for_each(|peer| out.put_u64(peer.0));
+        out.put_u64(info.members_index.0);
+        out.put_u64(info.moves);
     }
     out.freeze()
 }
@@ -178,7 +181,10 @@ pub(super) fn decode_leaders(mut from: Bytes) -> Result<Vec<(PartitionId, Leader
         let voter_count = from.try_get_u16().map_err(|_| WireError::Length)?;
         let voter = |_| from.try_get_u64().map(PeerId).map_err(|_| WireError::Length);
         let voters: Result<Vec<PeerId>, _> = (0..voter_count).map(voter).collect();
-        told.push((id, LeaderInfo { node, epoch, isr: isr?, voters: voters? }));
+        let (isr, voters) = (isr?, voters?);
+        let mut number = || from.try_get_u64().map_err(|_| WireError::Length);
+        let (members_index, moves) = (RaftIndex(number()?), number()?);
+        told.push((id, LeaderInfo { node, epoch, isr, voters, members_index, moves }));
     }
     if from.is_empty() { Ok(told) } else { Err(WireError::Length) }
 }
@@ -198,6 +204,8 @@ mod tests {
             epoch: LeaderEpoch(9),
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
             voters: vec![PeerId(node as u64)],
+            members_index: RaftIndex(12),
+            moves: 3,
         };
         let told = [(id(0), info(1, &[1, 2, 3])), (id(4), info(2, &[]))];
         let bytes = encode_leaders(told.iter().map(|(id, info)| (*id, info)));

@@ -81,7 +81,7 @@ mod tests {
     const START: LogStart = LogStart { next_index: RaftIndex(21), prev_term: RaftTerm(3), base_offset: Offset(90) };
 
     fn member() -> Member {
-        Member { peer: PeerId(3), voters: [1, 2, 3].map(PeerId).into() }
+        Member { peer: PeerId(3), voters: [1, 2, 3].map(PeerId).into(), since: RaftIndex(0) }
     }
 
     fn open(root: &Path) -> (Arc<DataDir>, Store) {

@@ -56,6 +56,8 @@ pub struct Member {
     pub peer: PeerId,
     /// The voters that the group was born with.
     pub voters: Vec<PeerId>,
+    /// It does not stand for election in a membership that is older than this entry.
+    pub since: RaftIndex,
 }
 
 /// Election timeouts are drawn from this: the replicas of a group must not stand at the same time, nor those of all
@@ -74,7 +76,8 @@ pub fn create(
 ) -> Result<Recovered, RecoverError> {
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
     let log = Log::create(dir, id, config, start)?;
-    let replica = Replica::new(Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer)));
+    let mut replica = Replica::new(Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer)));
+    replica.hold_until(member.since);
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
         log_start: Offset::ZERO,
@@ -221,7 +224,7 @@ pub fn recover(
     let high_watermark = unapplied.unwrap_or(log.next_offset());
     let birth = || (Membership::of_voters(member.voters.iter().copied()), BIRTH.0);
     let (membership, membership_index) = store.membership(id)?.unwrap_or_else(birth);
-    let replica = Replica::new(Start {
+    let mut replica = Replica::new(Start {
         peer: member.peer,
         membership,
         membership_index,
@@ -233,6 +236,7 @@ pub fn recover(
         unapplied: fold.unapplied,
         seed: seed(id, member.peer),
     });
+    replica.hold_until(member.since);
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),
         log_start,

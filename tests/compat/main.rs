@@ -25,6 +25,7 @@ mod offsets;
 mod power;
 mod process;
 mod produce;
+mod reassign;
 mod replication;
 mod snapshots;
 mod stderr;

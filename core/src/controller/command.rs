@@ -2,12 +2,12 @@
 //!
 //! A record is the command's number (u16), the version of its body (u8), and the body. Numbers are never used again.
 //! Free for what comes: 30-39 access control lists, 40-49 SCRAM credentials, 50-59 client quotas, 60-69 delegation
-//! tokens, 71-79 moves of replicas.
+//! tokens, 72-79 moves of replicas.
 
-use super::parts::{read_partitions, write_partitions};
+use super::parts::{read_nodes, read_partitions, write_nodes, write_partitions};
 use super::wire::{Reader, WireError, Writer};
-use super::{ConfigOwner, Node, Partition, Peer, Topic};
-use crate::types::{NodeId, ProducerId, TopicId};
+use super::{ConfigOwner, Move, Node, Partition, Peer, Topic};
+use crate::types::{NodeId, PartitionId, ProducerId, RaftIndex, TopicId};
 
 /// A change of the metadata, decided. Carrying it out cannot fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,13 @@ pub enum Command {
         id: TopicId,
         first: i32,
         partitions: Vec<Partition>,
+    },
+    /// Where the replicas of a partition shall be, and what is left to be done for it.
+    MoveReplicas {
+        id: PartitionId,
+        replicas: Vec<NodeId>,
+        moving: Option<Move>,
+        since: RaftIndex,
     },
     /// Settings given (`Some`) or taken back (`None`).
     ChangeConfigs {
@@ -80,12 +87,14 @@ mod number {
     pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 21;
     pub(super) const SET_FEATURE: u16 = 22;
     pub(super) const SET_REPLICAS: u16 = 70;
+    pub(super) const MOVE_REPLICAS: u16 = 71;
 }
 
-/// The version in which a body is written. Version 1 of those with partitions holds the peers of each.
+/// The version in which a body is written. Of those with partitions version 1 holds the peers of
+/// each, version 2 its moves.
 fn newest_version(number: u16) -> u8 {
     match number {
-        number::CREATE_TOPIC | number::ADD_PARTITIONS => 1,
+        number::CREATE_TOPIC | number::ADD_PARTITIONS => 2,
         _ => 0,
     }
 }
@@ -104,6 +113,7 @@ impl Command {
             Self::AllocateProducerIds { .. } => number::ALLOCATE_PRODUCER_IDS,
             Self::SetFeature { .. } => number::SET_FEATURE,
             Self::SetReplicas { .. } => number::SET_REPLICAS,
+            Self::MoveReplicas { .. } => number::MOVE_REPLICAS,
         }
     }
 
@@ -143,10 +153,13 @@ impl Command {
             Self::SetReplicas { id, replicas } => {
                 to.uuid(id.0);
                 to.list(replicas.iter(), |to, (partition, replicas)| {
-                    to.i32(*partition).list(replicas.iter(), |to, node| {
-                        to.i32(node.0);
-                    });
+                    write_nodes(replicas, to.i32(*partition));
                 });
+            }
+            Self::MoveReplicas { id, replicas, moving, since } => {
+                to.uuid(id.topic.0).i32(id.partition).u64(since.0);
+                write_nodes(replicas, &mut to);
+                Move::write(moving.as_ref(), &mut to);
             }
         }
         to.0
@@ -186,8 +199,14 @@ impl Command {
                 id: TopicId(from.uuid("topic id")?),
                 replicas: from.list("partitions", |from| {
                     let partition = from.i32("partition")?;
-                    Ok((partition, from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))?))
+                    Ok((partition, read_nodes(from)?))
                 })?,
+            },
+            number::MOVE_REPLICAS => Self::MoveReplicas {
+                id: PartitionId { topic: TopicId(from.uuid("topic id")?), partition: from.i32("partition")? },
+                since: RaftIndex(from.u64("index")?),
+                replicas: read_nodes(from)?,
+                moving: Move::read(from)?,
             },
             _ => return Err(too_new),
         };

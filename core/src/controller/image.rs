@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::shards::Shards;
-use super::{Command, ConfigOwner, Node, Peer, Topic};
+use super::{Command, ConfigOwner, Node, Partition, Peer, Topic};
 use crate::config::{BrokerConfig, ConfigMap};
-use crate::types::{DirectoryId, NodeId, PeerId, ProducerId, TopicId, TopicName};
+use crate::types::{DirectoryId, NodeId, PartitionId, PeerId, ProducerId, TopicId, TopicName};
 
 /// The metadata after some number of commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Image {
     pub(super) peers: Arc<BTreeMap<PeerId, Peer>>,
     topics: Shards<TopicId, Arc<Topic>>,
     topic_ids: Shards<TopicName, TopicId>,
+    /// Those with partitions whose replicas move.
+    moving: Arc<BTreeSet<TopicId>>,
     /// Names with '.' or '_' by what they are with '_' alone: Kafka lets no two of them be alike in that.
     alike: Shards<String, BTreeSet<TopicName>>,
     /// Of all but topics, which keep their own.
@@ -79,6 +81,15 @@ impl Image {
     /// All topics, in no order that means anything.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topics.iter().map(|(_, topic)| topic)
+    }
+
+    /// The topics with partitions whose replicas move, by id.
+    pub fn moving_topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.moving.iter().filter_map(|id| self.topic(*id))
+    }
+
+    pub fn partition(&self, id: PartitionId) -> Option<&Partition> {
+        self.topic(id.topic)?.partitions.get(usize::try_from(id.partition).ok()?)
     }
 
     pub fn topic_count(&self) -> usize {
@@ -146,6 +157,15 @@ impl Image {
                 topic.partitions.truncate(first);
                 topic.partitions.extend(partitions.iter().cloned());
             }),
+            Command::MoveReplicas { id, replicas, moving, since } => self.change_topic(id.topic, |topic| {
+                let partition = usize::try_from(id.partition).ok().and_then(|n| topic.partitions.get_mut(n));
+                if let Some(partition) = partition {
+                    partition.moves = partition.moves.wrapping_add(1);
+                    partition.replicas.clone_from(replicas);
+                    partition.moving.clone_from(moving);
+                    partition.since = *since;
+                }
+            }),
             Command::ChangeConfigs { owner: ConfigOwner::Topic(id), changes } => self.change_topic(*id, |topic| {
                 change_configs(&mut topic.configs, changes);
             }),
@@ -175,12 +195,14 @@ impl Image {
             names.insert(topic.name.clone());
             self.alike.insert(alike, names);
         }
+        self.note_moves(topic.id, &topic.partitions);
         self.topic_ids.insert(topic.name.clone(), topic.id);
         self.topics.insert(topic.id, Arc::new(topic));
     }
 
     fn remove_topic(&mut self, id: TopicId) {
         let Some(topic) = self.topics.remove(&id) else { return };
+        self.note_moves(id, &[]);
         self.topic_ids.remove(topic.name.as_str());
         let Some(alike) = unified(topic.name.as_str()) else { return };
         let mut names = self.alike.remove(&alike).unwrap_or_default();
@@ -194,7 +216,20 @@ impl Image {
         let Some(topic) = self.topics.get(&id) else { return };
         let mut topic = Topic::clone(topic);
         change(&mut topic);
+        self.note_moves(id, &topic.partitions);
         self.topics.insert(id, Arc::new(topic));
+    }
+
+    fn note_moves(&mut self, id: TopicId, partitions: &[Partition]) {
+        let is_moving = partitions.iter().any(|partition| partition.moving.is_some());
+        if is_moving != self.moving.contains(&id) {
+            let moving = Arc::make_mut(&mut self.moving);
+            if is_moving {
+                moving.insert(id)
+            } else {
+                moving.remove(&id)
+            };
+        }
     }
 
     fn change_owner(&mut self, owner: &ConfigOwner, changes: &[(String, Option<String>)]) {

@@ -15,6 +15,7 @@ mod describe_configs;
 mod features;
 mod image;
 mod members;
+mod moves;
 mod nodes;
 mod parts;
 mod placement;
@@ -38,8 +39,9 @@ pub use features::{
 };
 pub use image::Image;
 pub use members::GroupMembers;
+pub use moves::{MoveError, Ongoing, Reassignment, SettledGroup, complete_moves, reassign};
 pub use nodes::{NodeNotRegistered, register_node, remove_node};
-pub use parts::{ConfigOwner, Endpoint, FeatureRange, Node, Partition, Peer, Topic};
+pub use parts::{ConfigOwner, Endpoint, FeatureRange, Move, Node, Partition, Peer, Topic};
 pub use placement::{PlacementError, UsableNode, place};
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdsExhausted, allocate_producer_ids};
 pub use raise_internal::raise_internal_topics;

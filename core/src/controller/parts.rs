@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Image;
 use super::wire::{Reader, WireError, Writer};
 use crate::config::ConfigMap;
-use crate::types::{DirectoryId, NodeId, PeerId, TopicId, TopicName};
+use crate::types::{DirectoryId, NodeId, PeerId, RaftIndex, TopicId, TopicName};
 
 /// An address that clients are told for one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,19 +47,40 @@ pub struct Peer {
 }
 
 /// Where the replicas of one partition should be, the preferred leader first. Where they are, its raft group knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partition {
     pub replicas: Vec<NodeId>,
     /// The voters that its raft group is born with. They stay whatever becomes of the replicas: each of them opens the
     /// group with all of them, however late, and on whatever disk its node is then.
     pub peers: Vec<PeerId>,
+    /// Counts the changes of the replicas: what a leader says of its group's members is of one of them.
+    pub moves: u64,
+    /// The group is not known to consist of the replicas yet.
+    pub moving: Option<Move>,
+    /// The entry of the group's log that settled its members after the last move. A replica whose membership is older
+    /// may hold one of before a move, and must not stand for election in that.
+    pub since: RaftIndex,
+}
+
+/// A move of replicas that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Move {
+    /// The replicas that a cancel goes back to; `None`: it was cancelled.
+    pub from: Option<Vec<NodeId>>,
+    /// Nodes that keep their replica until the group is without them, by id.
+    pub leaving: Vec<NodeId>,
 }
 
 impl Partition {
     /// A partition that comes into being on these nodes, with the disks that they have now.
     pub fn born(replicas: Vec<NodeId>, image: &Image) -> Self {
         let peers = replicas.iter().filter_map(|node| image.peer_of_node(*node)).collect();
-        Self { replicas, peers }
+        Self { replicas, peers, ..Self::default() }
+    }
+
+    /// Whether a node has a replica, for now at least.
+    pub fn is_on(&self, node: NodeId) -> bool {
+        self.replicas.contains(&node) || self.moving.as_ref().is_some_and(|moving| moving.leaving.contains(&node))
     }
 }
 
@@ -173,27 +194,69 @@ impl Topic {
     }
 }
 
-/// In version 1.
+/// In version 2.
 pub(super) fn write_partitions(partitions: &[Partition], to: &mut Writer) {
     to.list(partitions.iter(), |to, partition| {
-        to.list(partition.replicas.iter(), |to, node| {
-            to.i32(node.0);
-        });
+        write_nodes(&partition.replicas, to);
         to.list(partition.peers.iter(), |to, peer| {
             to.u64(peer.0);
         });
+        to.u64(partition.moves).u64(partition.since.0);
+        Move::write(partition.moving.as_ref(), to);
     });
 }
 
-/// Version 0 is of clusters of one node, whose disk was the first.
+pub(super) fn write_nodes(nodes: &[NodeId], to: &mut Writer) {
+    to.list(nodes.iter(), |to, node| {
+        to.i32(node.0);
+    });
+}
+
+pub(super) fn read_nodes(from: &mut Reader<'_>) -> Result<Vec<NodeId>, WireError> {
+    from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))
+}
+
+impl Move {
+    /// A byte first: 0 there is none, 1 it was cancelled, 2 it goes on.
+    pub(super) fn write(moving: Option<&Self>, to: &mut Writer) {
+        let Some(Self { from, leaving }) = moving else {
+            to.u8(0);
+            return;
+        };
+        to.u8(if from.is_some() { 2 } else { 1 });
+        from.iter().for_each(|from| write_nodes(from, to));
+        write_nodes(leaving, to);
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, WireError> {
+        let kind = reader.u8("move")?;
+        let kind = reader.checked((kind <= 2).then_some(kind), "move")?;
+        if kind == 0 {
+            return Ok(None);
+        }
+        let from = if kind == 2 { Some(read_nodes(reader)?) } else { None };
+        Ok(Some(Self { from, leaving: read_nodes(reader)? }))
+    }
+}
+
+/// Version 0 is of clusters of one node, whose disk was the first; version 1 of those in which nothing moved.
 pub(super) fn read_partitions(from: &mut Reader<'_>, version: u8) -> Result<Vec<Partition>, WireError> {
     from.list("partitions", |from| {
-        let replicas = from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))?;
+        let replicas = read_nodes(from)?;
         let peers = match version {
             0 => vec![PeerId(1)],
             _ => from.list("peers", |from| Ok(PeerId(from.u64("peer id")?)))?,
         };
-        Ok(Partition { replicas, peers })
+        let born = Partition { replicas, peers, ..Partition::default() };
+        Ok(match version {
+            0 | 1 => born,
+            _ => Partition {
+                moves: from.u64("moves")?,
+                since: RaftIndex(from.u64("index")?),
+                moving: Move::read(from)?,
+                ..born
+            },
+        })
     })
 }
 

@@ -43,6 +43,10 @@ fn raise(topic: &Topic, wanted: usize, alive: &[&UsableNode]) -> Vec<(i32, Vec<N
     let count = |of: &BTreeMap<NodeId, usize>, node: NodeId| of.get(&node).copied().unwrap_or(0);
     let mut raised = Vec::new();
     for (number, partition) in (0..).zip(&topic.partitions) {
+        // Where somebody moves replicas they have the say.
+        if partition.moving.is_some() {
+            continue;
+        }
         let mut replicas = partition.replicas.clone();
         while replicas.len() < wanted {
             let racks: BTreeSet<&Option<String>> =

@@ -7,7 +7,7 @@
 //! | 1 | | version u64, cluster id, next producer id i64 |
 //! | 2 | node id i32 | node |
 //! | 3 | peer id u64 | node id, directory id |
-//! | 4 | topic id | topic: name, replicas and first peers of each partition, settings |
+//! | 4 | topic id | topic: name, replicas, first peers, moves of each partition, settings |
 //! | 5 | owner of settings | settings |
 //! | 6 | feature name | level i16 |
 
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::parts::{read_configs, write_configs};
 use super::wire::{Reader, WireError, Writer};
 use super::{Command, ConfigOwner, Image, Node, Peer, Topic};
+use crate::types::PartitionId;
 
 const CLUSTER: u8 = 1;
 const NODE: u8 = 2;
@@ -24,9 +25,9 @@ const TOPIC: u8 = 4;
 const CONFIGS: u8 = 5;
 const FEATURE: u8 = 6;
 
-/// The version in which a value is written. Version 1 of topics holds the peers of each partition.
+/// The version in which a value is written. Of topics version 1 holds the peers of each partition, version 2 its moves.
 fn newest_version(kind: u8) -> u8 {
-    u8::from(kind == TOPIC)
+    if kind == TOPIC { 2 } else { 0 }
 }
 
 /// A key and its new value; `None`: it is gone.
@@ -78,6 +79,7 @@ impl Image {
             | Command::DeleteTopic { id }
             | Command::AddPartitions { id, .. }
             | Command::SetReplicas { id, .. }
+            | Command::MoveReplicas { id: PartitionId { topic: id, .. }, .. }
             | Command::ChangeConfigs { owner: ConfigOwner::Topic(id), .. } => {
                 let entity = self.topic(*id).map(|topic| &**topic);
                 Some((

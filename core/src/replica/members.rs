@@ -54,6 +54,13 @@ impl Replica {
         self.node.store().membership_index()
     }
 
+    /// Since which entry the voters are those that they are, where that is sure: nothing changes, and every member's log
+    /// says that the change was committed. So after a crash a member knows it from its log, if from nothing else.
+    pub fn members_settled_at(&self) -> Option<RaftIndex> {
+        let is_sure = self.membership().is_settled && !self.is_joint() && !self.node.raft.has_pending_conf();
+        is_sure.then(|| self.changed.unwrap_or_else(|| self.membership_index()))
+    }
+
     /// Whether two majorities decide; a leader ends this by itself.
     pub fn is_joint(&self) -> bool {
         self.membership().is_joint()
@@ -147,6 +154,9 @@ impl Replica {
                 },
                 _ => Membership { is_settled: !self.is_joint(), ..self.membership().clone() },
             };
+            if matches!(entry.kind, EntryKind::ConfChange(_)) {
+                self.changed = Some(entry.index);
+            }
             self.node.mut_store().set_membership(entry.index, membership);
             is_changed = true;
         }

@@ -181,6 +181,10 @@ pub struct Replica {
     wants_to_stand: bool,
     /// Term and membership for which this leader proposed the entry that says they are settled.
     settled: (RaftTerm, RaftIndex),
+    /// The last change of the members, if it was since the start.
+    changed: Option<RaftIndex>,
+    /// A membership older than this is one of long ago: this replica must not stand for election in it.
+    members_since: RaftIndex,
     /// Number of the last `read_index`.
     reads: u64,
     /// Index of a snapshot on its way to the disk.
@@ -209,7 +213,16 @@ impl Replica {
         let timeout = Timeout::new(start.seed, ELECTION_TICKS);
         let node = RawNode::new(&config, LogState::new(start), &logger).expect("the state given is consistent");
         let settled = (RaftTerm(0), RaftIndex(0));
-        let mut replica = Self { node, timeout, wants_to_stand: false, settled, reads: 0, installing: None };
+        let mut replica = Self {
+            node,
+            timeout,
+            wants_to_stand: false,
+            settled,
+            changed: None,
+            members_since: RaftIndex(0),
+            reads: 0,
+            installing: None,
+        };
         replica.timeout.hold(&mut replica.node.raft);
         replica
     }
@@ -219,6 +232,12 @@ impl Replica {
     pub fn campaign(&mut self) {
         self.wants_to_stand = true;
         self.stand();
+    }
+
+    /// The replica may begin with a membership that is older than others of the group know: the birth's, where the group
+    /// went away from this peer and comes back. To be said before it stands.
+    pub fn hold_until(&mut self, members_since: RaftIndex) {
+        self.members_since = members_since;
     }
 
     fn stand(&mut self) {
@@ -241,10 +260,11 @@ impl Replica {
     /// A sole voter wins as soon as it stands: only with all that it has on disk. And raft looks for what it has not
     /// applied, which is nowhere while a snapshot is on its way to the disk.
     fn may_stand(&self) -> bool {
-        if self.installing.is_some() {
+        let raft = &self.node.raft;
+        let is_old = raft.state != StateRole::Leader && self.membership_index() < self.members_since;
+        if self.installing.is_some() || is_old {
             return false;
         }
-        let raft = &self.node.raft;
         let is_sole = self.membership().is_sole_voter(self.peer());
         raft.state == StateRole::Leader || !is_sole || raft.raft_log.persisted == raft.raft_log.last_index()
     }

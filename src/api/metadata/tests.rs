@@ -13,7 +13,10 @@ pub(in crate::api) fn image(topics: &[(&str, usize)]) -> Image {
         image.apply(&Command::CreateTopic(Topic {
             id: TopicId(Uuid::from_u128(id)),
             name: types::TopicName::new(name).expect("a name"),
-            partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }; *partitions],
+            partitions: vec![
+                Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)], ..Partition::default() };
+                *partitions
+            ],
             configs: Arc::default(),
         }));
     }

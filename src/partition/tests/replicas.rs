@@ -341,7 +341,7 @@ async fn members_come_and_go_while_producers_write_and_the_leader_goes_too() {
     let open = ToOpen { voters, preferred: false, ..to_open(moved, true) };
     cluster.node(3).partitions.open(vec![open]).await;
     for target in [[2, 3], [1, 3], [1, 2]] {
-        let members = Members { voters: target.map(PeerId).into(), learners: Vec::new() };
+        let members = Members { voters: target.map(PeerId).into(), learners: Vec::new(), moves: 0 };
         for node in 1..=3 {
             cluster.node(node).partitions.set_members(id(moved), members.clone()).await;
         }

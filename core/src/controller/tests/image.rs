@@ -6,15 +6,25 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{PeerId, ProducerId, TopicName};
+use crate::types::{PartitionId, PeerId, ProducerId, RaftIndex, TopicName};
 
 fn sample_topic(id: u128, name: &str) -> Topic {
     Topic {
         id: TopicId(Uuid::from_u128(id)),
         name: TopicName::new(name).expect("legal"),
         partitions: vec![
-            Partition { replicas: vec![NodeId(0), NodeId(2)], peers: vec![PeerId(1), PeerId(7)] },
-            Partition { replicas: vec![], peers: vec![] },
+            Partition {
+                replicas: vec![NodeId(0), NodeId(2)],
+                peers: vec![PeerId(1), PeerId(7)],
+                ..Partition::default()
+            },
+            Partition {
+                replicas: vec![NodeId(4)],
+                moves: 3,
+                since: RaftIndex(17),
+                moving: Some(Move { from: Some(vec![NodeId(1)]), leaving: vec![NodeId(1), NodeId(2)] }),
+                ..Partition::default()
+            },
         ],
         configs: Arc::new(map(&[("retention.ms", "5"), ("cleanup.policy", "")])),
     }
@@ -39,7 +49,13 @@ fn one_of_each() -> Vec<Command> {
         Command::AddPartitions {
             id: topic,
             first: 2,
-            partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }],
+            partitions: vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)], ..Partition::default() }],
+        },
+        Command::MoveReplicas {
+            id: PartitionId { topic, partition: 1 },
+            replicas: vec![NodeId(3)],
+            moving: Some(Move { from: None, leaving: vec![NodeId(5)] }),
+            since: RaftIndex(9),
         },
         Command::SetReplicas { id: topic, replicas: vec![(1, vec![NodeId(2), NodeId(0)]), (7, vec![])] },
         Command::AllocateProducerIds { node: NodeId(1), next: ProducerId(1_000) },
@@ -99,7 +115,10 @@ fn a_topic_from_before_clusters_has_the_peer_of_the_one_node() {
     let topic = [&[0; 15][..], &[5], &[1, b't'], &[1, 1, 0, 0, 0, 1], &[0]].concat();
     let is_whole = |image: &Image| {
         let partitions = image.topic_by_name("t").expect("there").partitions.clone();
-        assert_eq!(partitions, [Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }]);
+        assert_eq!(
+            partitions,
+            [Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)], ..Partition::default() }]
+        );
     };
     let mut image = Image::default();
     image.apply(&Command::decode(&[&[0, 10, 0], &topic[..]].concat()).expect("an old command"));

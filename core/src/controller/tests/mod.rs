@@ -3,6 +3,7 @@
 mod configs;
 mod image;
 mod members;
+mod moves;
 mod others;
 mod raise;
 mod topics;

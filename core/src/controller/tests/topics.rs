@@ -216,7 +216,10 @@ fn partitions_only_grow() {
     let decision = create_partitions(&controller.image, &controller.nodes(), &mut |_| 0, &wanted, false);
     controller.apply(&decision.commands);
     let topic = controller.image.topic_by_name("t").expect("there");
-    assert_eq!(topic.partitions, vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)] }; 3]);
+    assert_eq!(
+        topic.partitions,
+        vec![Partition { replicas: vec![NodeId(1)], peers: vec![PeerId(1)], ..Partition::default() }; 3]
+    );
 }
 
 #[test]
