@@ -40,8 +40,9 @@ pub fn handle_alter<'a>(
         };
         // Version 0 cannot forbid it, and does not.
         let may_change_count = request.header.version == 0 || asked.allow_replication_factor_change;
-        let body =
-            AlterPartitionReassignmentsResponse::default().with_allow_replication_factor_change(may_change_count);
+        let body = AlterPartitionReassignmentsResponse::default()
+            .with_allow_replication_factor_change(may_change_count)
+            .with_error_message(None);
         let refuse = |error: ResponseError, message: StrBytes| {
             let body = body.clone().with_error_code(error.code()).with_error_message(Some(message));
             Outcome::reply(&request.header, &body)

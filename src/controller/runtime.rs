@@ -16,7 +16,9 @@ use super::deleted::Deleted;
 use super::fold::{FoldError, fold, put_changes};
 use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
-use super::{ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader, moves, raise};
+use super::{
+    ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader, moves, raise,
+};
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::rpc::Rpc;
 use crate::store::{Batch, Durability, Store};

@@ -191,9 +191,9 @@ impl Group {
         self.replica.leader()
     }
 
-    /// Whether the group has other members.
+    /// Whether the group has other members, as far as this replica can tell: its own membership may be of long ago.
     pub fn has_others(&self) -> bool {
-        self.replica.has_others()
+        self.replica.has_others() || self.replica.is_held()
     }
 
     pub fn replica(&self) -> &Replica {

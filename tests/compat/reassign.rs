@@ -86,7 +86,7 @@ fn replicas(wire: &mut Wire, topic: &str) -> Vec<(Vec<i32>, Vec<i32>)> {
     rows.into_iter().map(|p| (ids(&p.replica_nodes), row(ids(&p.isr_nodes)))).collect()
 }
 
-/// Waits until every partition is on these nodes, in sync, and no move is left; and until no other node has files of it.
+/// Waits until every partition is on these nodes, in sync, and no move is left.
 #[track_caller]
 fn await_on(nodes: &Nodes, asked: usize, topic: &str, on: &[i32]) {
     let mut wire = nodes.wire(asked);
@@ -194,6 +194,9 @@ fn a_move_goes_on_when_every_node_was_killed_and_its_target_comes_up() {
     let Some(mut nodes) = Nodes::started(4, &[]) else { return };
     let topic = create(&mut nodes.wire(1), PARTITIONS, 3);
     let doomed = create(&mut nodes.wire(1), 1, 1);
+    move_all(&mut nodes.wire(1), &topic, PARTITIONS, Some(&[3, 1, 2]));
+    move_all(&mut nodes.wire(1), &doomed, 1, Some(&[3]));
+    await_on(&nodes, 1, &topic, &[3, 1, 2]);
     let mut stream = Stream::start(&nodes, &topic);
     stream.send(1_000);
     nodes.kill(4);

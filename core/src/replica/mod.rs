@@ -240,6 +240,11 @@ impl Replica {
         self.members_since = members_since;
     }
 
+    /// Whether it may not stand for that.
+    pub fn is_held(&self) -> bool {
+        !self.is_leader() && self.membership_index() < self.members_since
+    }
+
     fn stand(&mut self) {
         // Raft asks nobody's leave for this: who has no vote would lead without being a member.
         self.wants_to_stand &= self.node.raft.promotable();
@@ -261,8 +266,7 @@ impl Replica {
     /// applied, which is nowhere while a snapshot is on its way to the disk.
     fn may_stand(&self) -> bool {
         let raft = &self.node.raft;
-        let is_old = raft.state != StateRole::Leader && self.membership_index() < self.members_since;
-        if self.installing.is_some() || is_old {
+        if self.installing.is_some() || self.is_held() {
             return false;
         }
         let is_sole = self.membership().is_sole_voter(self.peer());

@@ -80,6 +80,7 @@ impl Replica {
         let meta = SnapshotMeta::from_raft(snapshot).expect("read when it came");
         self.node.mut_store().install(&meta);
         self.installing = Some(meta.index);
+        self.changed = None;
         Some(meta)
     }
 

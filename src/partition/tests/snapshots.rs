@@ -154,7 +154,7 @@ async fn a_newcomer_to_a_trimmed_group_becomes_a_voter() {
     trim(&cluster, 1, group, 130).await;
     let open = ToOpen { voters: [1, 2].map(PeerId).into(), preferred: false, ..to_open(group, true) };
     cluster.node(3).partitions.open(vec![open]).await;
-    let members = Members { voters: [1, 2, 3].map(PeerId).into(), learners: Vec::new() };
+    let members = Members { voters: [1, 2, 3].map(PeerId).into(), learners: Vec::new(), moves: 0 };
     for node in 1..=3 {
         cluster.node(node).partitions.set_members(id(group), members.clone()).await;
     }
