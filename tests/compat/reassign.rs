@@ -58,8 +58,11 @@ fn move_all(wire: &mut Wire, topic: &str, partitions: i32, replicas: Option<&[i3
     assert!(told.iter().all(|(code, _)| *code == 0), "{told:?}");
 }
 
-/// Partition, replicas, adding, removing of the moves of a topic, or of all.
-fn ongoing(wire: &mut Wire, asked: Option<(&str, &[i32])>) -> Vec<(i32, Vec<i32>, Vec<i32>, Vec<i32>)> {
+/// Partition, replicas, adding, removing.
+type Row = (i32, Vec<i32>, Vec<i32>, Vec<i32>);
+
+/// The moves of a topic, or of all.
+fn ongoing(wire: &mut Wire, asked: Option<(&str, &[i32])>) -> Vec<Row> {
     let asked = asked.map(|(topic, partitions)| {
         let topic = ListPartitionReassignmentsTopics::default().with_name(name(topic));
         vec![topic.with_partition_indexes(partitions.to_vec())]
