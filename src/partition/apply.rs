@@ -38,7 +38,7 @@ impl Shard {
                 EntryKind::ConfChange(_) | EntryKind::ConfSettled => {}
             }
         }
-        group.applied(last);
+        let goes_on = group.applied(last);
         // Less than nothing: what was proposed before the start.
         owned.kept.committed(sum.bytes);
         owned.uncommitted_bytes = owned.uncommitted_bytes.saturating_sub(sum.bytes);
@@ -73,6 +73,9 @@ impl Shard {
         self.unsaved.insert(id);
         if sum.elected {
             self.has_opened(id);
+        }
+        if goes_on {
+            self.touch(id);
         }
         self.append_waiting(id);
     }

@@ -490,12 +490,14 @@ impl Group {
         self.has_news = true;
     }
 
-    /// Everything up to `index` is applied.
-    pub fn applied(&mut self, index: RaftIndex) {
+    /// Everything up to `index` is applied. True: there is more work now, as for one that had to apply a change of the
+    /// members before it could stand for election.
+    pub fn applied(&mut self, index: RaftIndex) -> bool {
         self.replica.applied(index);
         while self.settled.get(1).is_some_and(|next| next.next_index <= index.next()) {
             self.settled.pop_front();
         }
+        self.replica.has_effects()
     }
 
     /// An end of the log that is on disk, with nothing before it that is not applied: a start may read on from there.

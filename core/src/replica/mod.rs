@@ -370,6 +370,11 @@ impl Replica {
         Ok(self.reads)
     }
 
+    /// Whether there is something to be done for the log or for others.
+    pub fn has_effects(&self) -> bool {
+        self.node.has_ready()
+    }
+
     /// What is to be done now, if anything.
     pub fn effects(&mut self) -> Option<Effects> {
         if !self.node.has_ready() {

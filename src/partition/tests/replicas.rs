@@ -369,6 +369,20 @@ async fn members_come_and_go_while_producers_write_and_the_leader_goes_too() {
     cluster.node(1).partitions.open(vec![open]).await;
     eventually("both go on", || cluster.node(1).get(moved).is_leading() || cluster.node(2).get(moved).is_leading())
         .await;
+    // Who is alone has to apply that before it can lead, and nobody's messages help it along.
+    let alone = Members { voters: vec![PeerId(1)], ..Members::default() };
+    for node in [1, 2] {
+        cluster.node(node).partitions.set_members(id(moved), alone.clone()).await;
+    }
+    let is_alone = || cluster.node(1).partitions.leaders().get(id(moved)).is_some_and(|l| l.voters == alone.voters);
+    eventually("the first is left", is_alone).await;
+    cluster.kill(1).await;
+    cluster.start_node(1, false).await;
+    let open = ToOpen { voters: vec![PeerId(1), PeerId(2)], ..to_open(moved, false) };
+    let opened = cluster.node(1).partitions.open(vec![open]);
+    tokio::time::timeout(Duration::from_secs(30), opened).await.expect("it leads by itself");
+    assert!(cluster.node(1).get(moved).is_leading());
+    produce(&cluster, &mut end).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
