@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
 use millstream_core::controller::{Image, StoredError};
-use millstream_core::types::{NodeId, Offset, PeerId, RaftIndex, TopicName, TopicPartition};
+use millstream_core::types::{LogMark, NodeId, Offset, PeerId, TopicName, TopicPartition};
 
 use super::fold::{FoldError, fold, put_changes};
 use super::{Founding, METADATA_PARTITION, METADATA_TOPIC};
@@ -71,7 +71,7 @@ async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partit
         config,
         newborn: false,
         voters,
-        since: RaftIndex(0),
+        since: LogMark::default(),
         members: None,
         preferred,
     };

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use millstream_core::controller::{Image, SettledGroup, complete_moves};
-use millstream_core::types::PartitionId;
+use millstream_core::types::{LogMark, PartitionId};
 
 use super::Controller;
 use crate::partition::Leaders;
@@ -56,7 +56,8 @@ fn settled(image: &Image, leaders: &Leaders) -> Vec<SettledGroup> {
                 let id = PartitionId { topic: topic.id, partition: number };
                 let told = leaders.get(id).filter(|told| told.moves == partition.moves && !told.voters.is_empty())?;
                 let is_all = told.voters.len() == partition.replicas.len();
-                is_all.then_some(SettledGroup { id, moves: told.moves, voters: told.voters, index: told.members_index })
+                let at = LogMark { term: told.epoch.term(), index: told.members_index };
+                is_all.then_some(SettledGroup { id, moves: told.moves, voters: told.voters, at })
             },
         )
     });

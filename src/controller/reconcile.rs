@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
-use millstream_core::controller::{self, GroupMembers, Peer, Topic};
-use millstream_core::types::{NodeId, PartitionId, PeerId, TopicPartition};
+use millstream_core::controller::{self, GroupMembers, Image, Peer, Topic};
+use millstream_core::types::{NodeId, PartitionId, PeerId, TopicId, TopicPartition};
 
 use super::{METADATA_PARTITION, Published};
-use crate::partition::{Members, Partitions, ToOpen};
+use crate::partition::{Gone, Members, Partitions, ToOpen};
 
 pub(super) struct Reconciler {
     partitions: Arc<Partitions>,
     node_id: NodeId,
     /// Partitions on this node's disk that no image has named yet.
     strays: HashSet<PartitionId>,
+    /// Nothing is kept any more of partitions that went away and are gone everywhere.
+    has_swept: bool,
     founders: Vec<Peer>,
     /// Of the latest image.
     peers: BTreeMap<NodeId, PeerId>,
@@ -27,6 +29,7 @@ impl Reconciler {
             node_id: partitions.identity().node,
             partitions,
             strays: HashSet::new(),
+            has_swept: false,
             founders,
             peers: BTreeMap::new(),
             metadata: GroupMembers::default(),
@@ -53,13 +56,19 @@ impl Reconciler {
 
     /// To be called when the image is as new as it was anywhere at some moment after the start: what it does not name
     /// then is nobody's. Before that it may be a partition that this node has not yet heard of again.
-    pub async fn discard_strays(&mut self) {
+    pub async fn discard_strays(&mut self, image: &Image) {
+        if !std::mem::replace(&mut self.has_swept, true) {
+            let known: HashSet<TopicId> = image.topics().map(|topic| topic.id).collect();
+            let is_gone = move |id: PartitionId| id != METADATA_PARTITION && !known.contains(&id.topic);
+            self.partitions.forget_all(is_gone).await;
+        }
         if self.strays.is_empty() {
             return;
         }
         for id in std::mem::take(&mut self.strays) {
-            tracing::info!(partition = %id, "deleting a partition of no topic");
-            self.partitions.discard(id).await;
+            let gone = if image.topic(id.topic).is_some() { Gone::Elsewhere } else { Gone::Everywhere };
+            tracing::info!(partition = %id, ?gone, "deleting a partition that is not here any more");
+            self.partitions.discard(id, gone).await;
         }
         self.empty_trash();
     }

@@ -164,7 +164,7 @@ impl Runtime {
             match event {
                 Event::Moved => {}
                 Event::Asked(Some(Ask::Change(job))) => self.carry_out(job).await,
-                Event::Asked(Some(Ask::CaughtUp)) => self.reconciler.discard_strays().await,
+                Event::Asked(Some(Ask::CaughtUp)) => self.reconciler.discard_strays(&self.image).await,
                 Event::Asked(None) => return,
             }
         }
@@ -244,7 +244,7 @@ impl Runtime {
         self.leading = Some(Leading { epoch, newest: self.image.clone(), in_flight: VecDeque::new() });
         tracing::info!(%epoch, "deciding on metadata");
         // Nobody's image is newer than this one.
-        self.reconciler.discard_strays().await;
+        self.reconciler.discard_strays(&self.image).await;
     }
 
     /// The first leader writes the first commands, before any other.

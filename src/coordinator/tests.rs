@@ -11,7 +11,7 @@ use millstream_core::coordinator::group::{
     JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberId, OffsetCommit, OffsetFetch, Protocol,
     ProtocolName, ProtocolType, Reply, ReplyToken, SyncGroup,
 };
-use millstream_core::types::{NodeId, Offset, PartitionId, PeerId, RaftIndex, TopicId, TopicName, TopicPartition};
+use millstream_core::types::{LogMark, NodeId, Offset, PartitionId, PeerId, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
@@ -63,7 +63,7 @@ impl Node {
                 config: Arc::new(TopicConfig::default()),
                 newborn,
                 voters: vec![PeerId(1)],
-                since: RaftIndex(0),
+                since: LogMark::default(),
                 members: None,
                 preferred: true,
             };

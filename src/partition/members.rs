@@ -39,6 +39,7 @@ impl Members {
 fn next_change(
     actual: &Membership,
     wanted: &Members,
+    // Of those that have something and were heard of.
     matched: impl Fn(PeerId) -> Option<RaftIndex>,
     last: RaftIndex,
     own: PeerId,
@@ -95,7 +96,9 @@ impl Owned {
             return false;
         }
         let progress: Vec<(PeerId, Progress)> = replica.progress().collect();
-        let matched = |peer| progress.iter().find(|(p, _)| *p == peer).map(|(_, p)| p.matched);
+        // Raft takes a newcomer for active before it has said anything.
+        let is_there = |p: &Progress| p.is_recently_active && p.matched > RaftIndex(0);
+        let matched = |peer| progress.iter().find(|(p, at)| *p == peer && is_there(at)).map(|(_, p)| p.matched);
         let (last, own) = (replica.last_index(), replica.peer());
         let Some(change) = next_change(replica.membership(), wanted, matched, last, own) else { return false };
         match group.propose_conf_change(&change) {

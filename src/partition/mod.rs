@@ -36,7 +36,7 @@ pub use members::Members;
 pub use open::Removed;
 pub use progress::ReplicaProgress;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
-pub use registry::{Identity, Links, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};
+pub use registry::{Gone, Identity, Links, OpenOutcome, Outlet, Partitions, PartitionsConfig, Post, ToOpen};
 pub use scrub::ScrubMetrics;
 pub use snapshot::{Answer, Caller};
 pub use waiters::FetchWait;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_core::config::TopicConfig;
-use millstream_core::types::{NodeId, PartitionId, PeerId, RaftIndex, Timestamp, TopicPartition};
+use millstream_core::types::{LogMark, NodeId, PartitionId, PeerId, Timestamp, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -117,18 +117,25 @@ impl Shared {
     }
 
     /// Moves a partition's files to the trash and forgets what is stored about it. Blocks for the disk.
-    fn delete(&self, id: PartitionId) {
+    fn delete(&self, id: PartitionId, gone: Gone) {
         if let Err(e) = self.dir.move_to_trash(id) {
             tracing::error!(partition = %id, error = %e, "deletion failed");
         }
         if let Err(e) = self.dir.discard_incoming(id) {
             tracing::warn!(partition = %id, error = %e, "what was fetched of a snapshot stays");
         }
-        let mut batch = store::Batch::default();
-        match self.store.forget_partition(&mut batch, id) {
-            Ok(()) => drop(self.write(batch, Durability::Buffered)),
-            Err(e) => tracing::error!(partition = %id, error = %e, "deletion failed"),
+        if let Err(e) = self.forget(id, gone) {
+            tracing::error!(partition = %id, error = %e, "deletion failed");
         }
+    }
+
+    fn forget(&self, id: PartitionId, gone: Gone) -> Result<(), StoreError> {
+        let mut batch = store::Batch::default();
+        let promised = if gone == Gone::Elsewhere { self.store.hard_state(id)? } else { None };
+        self.store.forget_partition(&mut batch, id)?;
+        promised.iter().for_each(|promised| batch.put_hard_state(id, promised));
+        self.write(batch, Durability::Buffered);
+        Ok(())
     }
 
     /// Writes what raft rests on. Nothing does yet, so a full disk is waited for; after any other failure nothing is
@@ -174,12 +181,21 @@ pub struct ToOpen {
     pub newborn: bool,
     /// The replicas that the group is born with: a newborn one starts with them.
     pub voters: Vec<PeerId>,
-    /// The replica does not stand for election in a membership of the group that is older than this entry.
-    pub since: RaftIndex,
+    /// The replica neither votes nor stands for election before its log reaches there.
+    pub since: LogMark,
     /// Who shall belong to the group now; `None`: nobody says so.
     pub members: Option<Members>,
     /// This node is to lead when it can.
     pub preferred: bool,
+}
+
+/// Why this node has a partition no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Its topic is deleted.
+    Everywhere,
+    /// It lives on other nodes, and may come back: who votes here must know then in which terms it has voted.
+    Elsewhere,
 }
 
 /// How an opening went.
@@ -344,11 +360,15 @@ impl Partitions {
     /// Deletes a partition that is no more, with all it holds. Readers that have its files open go on.
     pub async fn remove(&self, id: PartitionId) -> Removed {
         self.shared.leaders.forget(id);
-        self.remove_replica(id).await
+        self.close_and_delete(id, Gone::Everywhere).await
     }
 
     /// The same for a partition that lives on other nodes: who leads it there stays known.
     pub async fn remove_replica(&self, id: PartitionId) -> Removed {
+        self.close_and_delete(id, Gone::Elsewhere).await
+    }
+
+    async fn close_and_delete(&self, id: PartitionId, gone: Gone) -> Removed {
         let handle = self.map.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let Some(handle) = handle else { return Removed::Unknown };
         let (reply, done) = oneshot::channel();
@@ -356,7 +376,7 @@ impl Partitions {
             drop(done.await);
         }
         let shared = self.shared.clone();
-        blocking(move || shared.delete(id)).await;
+        blocking(move || shared.delete(id, gone)).await;
         Removed::Done
     }
 
@@ -369,9 +389,26 @@ impl Partitions {
     }
 
     /// Deletes what the data directory holds of a partition that is not open.
-    pub async fn discard(&self, id: PartitionId) {
+    pub async fn discard(&self, id: PartitionId, gone: Gone) {
         let shared = self.shared.clone();
-        blocking(move || shared.delete(id)).await;
+        blocking(move || shared.delete(id, gone)).await;
+    }
+
+    /// Forgets of partitions that are not here what was kept in case that they come back, where they are gone everywhere.
+    pub async fn forget_all(&self, is_gone: impl Fn(PartitionId) -> bool + Send + 'static) {
+        let shared = self.shared.clone();
+        blocking(move || {
+            let found = shared.store.hard_state_partitions().unwrap_or_else(|e| {
+                tracing::warn!(error = %e, "what is kept of partitions that are gone stays");
+                Vec::new()
+            });
+            found.into_iter().filter(|id| is_gone(*id)).for_each(|id| {
+                if let Err(e) = shared.forget(id, Gone::Everywhere) {
+                    tracing::warn!(partition = %id, error = %e, "what is kept of it stays");
+                }
+            });
+        })
+        .await;
     }
 
     /// Deletes the files of removed partitions.
@@ -491,7 +528,7 @@ fn open_one(
         tracing::warn!(partition = %id, error = %e, "what was fetched of a snapshot stays");
     }
     if partition.newborn && !is_installing {
-        raft::create(&shared.dir, id, config, member)
+        raft::create(&shared.dir, &shared.store, id, config, member)
     } else {
         raft::recover(&shared.dir, &shared.store, id, config, member)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_core::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use millstream_core::record::{BatchBuilder, BatchHeader, RecordIter, batch_body};
 use millstream_core::types::{
-    LeaderEpoch, NodeId, Offset, PartitionId, PeerId, RaftIndex, Timestamp, TopicId, TopicName, TopicPartition,
+    LeaderEpoch, LogMark, NodeId, Offset, PartitionId, PeerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
         config: Arc::new(TopicConfig { segment_bytes: 1000, ..TopicConfig::default() }),
         newborn,
         voters: vec![PeerId(1)],
-        since: RaftIndex(0),
+        since: LogMark::default(),
         members: None,
         preferred: true,
     }

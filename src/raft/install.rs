@@ -70,7 +70,7 @@ mod tests {
 
     use millstream_core::partition::{LeaderEpochs, Producers};
     use millstream_core::replica::Membership;
-    use millstream_core::types::{Offset, TopicId};
+    use millstream_core::types::{LogMark, Offset, TopicId};
     use uuid::Uuid;
 
     use super::super::{Member, create, recover};
@@ -81,7 +81,7 @@ mod tests {
     const START: LogStart = LogStart { next_index: RaftIndex(21), prev_term: RaftTerm(3), base_offset: Offset(90) };
 
     fn member() -> Member {
-        Member { peer: PeerId(3), voters: [1, 2, 3].map(PeerId).into(), since: RaftIndex(0) }
+        Member { peer: PeerId(3), voters: [1, 2, 3].map(PeerId).into(), since: LogMark::default() }
     }
 
     fn open(root: &Path) -> (Arc<DataDir>, Store) {
@@ -91,7 +91,7 @@ mod tests {
     /// A replica that voted for peer 1 in term 5, and beside it a log that was fetched.
     fn prepare(root: &Path) {
         let (dir, store) = open(root);
-        drop(create(&dir, ID, LogConfig::default(), &member()).unwrap());
+        drop(create(&dir, &store, ID, LogConfig::default(), &member()).unwrap());
         let mut batch = Batch::default();
         batch.put_hard_state(ID, &HardState { term: RaftTerm(5), vote: PeerId(1), commit: RaftIndex(1) });
         batch.apply_coordinator_record(ID, b"key", Some(b"value"));

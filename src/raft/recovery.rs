@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
-use millstream_core::replica::{BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, Membership, Replica, Start};
-use millstream_core::types::{Offset, PartitionId, PeerId, RaftIndex, RaftTerm};
+use millstream_core::replica::{
+    BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, HardState, Membership, Replica, Start,
+};
+use millstream_core::types::{LogMark, Offset, PartitionId, PeerId, RaftIndex, RaftTerm};
 
 use super::Group;
 use super::install::finish_install;
 use crate::log::{self, DataDir, Descriptor, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Durability, Store, StoreError};
 
 /// A replica that was read back. It leads nothing yet: sync the data directory, then `campaign`.
 pub struct Recovered {
@@ -56,8 +58,8 @@ pub struct Member {
     pub peer: PeerId,
     /// The voters that the group was born with.
     pub voters: Vec<PeerId>,
-    /// It does not stand for election in a membership that is older than this entry.
-    pub since: RaftIndex,
+    /// It neither votes nor stands for election before its log reaches there.
+    pub since: LogMark,
 }
 
 /// Election timeouts are drawn from this: the replicas of a group must not stand at the same time, nor those of all
@@ -67,16 +69,27 @@ fn seed(id: PartitionId, peer: PeerId) -> u64 {
     high ^ low.rotate_left(17) ^ (u64::from(id.partition.cast_unsigned()) << 32) ^ peer.0.rotate_left(48)
 }
 
-/// A newborn replica with an empty log.
+/// A replica with an empty log: newborn, or of a group that this disk had a replica of before.
 pub fn create(
     dir: &Arc<DataDir>,
+    store: &Store,
     id: PartitionId,
     config: LogConfig,
     member: &Member,
 ) -> Result<Recovered, RecoverError> {
+    let mut newborn = Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer));
+    if let Some(before) = store.hard_state(id)? {
+        // A new term: what the one before said of its log, and is still on its way, is not heard any more.
+        let term = RaftTerm(before.term.0 + 1);
+        newborn.hard_state = HardState { term, ..newborn.hard_state };
+        let mut batch = store::Batch::default();
+        store.forget_partition(&mut batch, id)?;
+        batch.put_hard_state(id, &newborn.hard_state);
+        store.write(batch, Durability::Synced)?;
+    }
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
     let log = Log::create(dir, id, config, start)?;
-    let mut replica = Replica::new(Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer)));
+    let mut replica = Replica::new(newborn);
     replica.hold_until(member.since);
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
@@ -203,7 +216,7 @@ pub fn recover(
     let (known, log_start, mut fold) = saved(store, id)?;
     let Opened { log, events } = match Log::open(dir, id, config.clone(), known, &mut |frame| fold.frame(frame)) {
         Ok(opened) => opened,
-        Err(log::OpenError::Newborn) => return create(dir, id, config, member),
+        Err(log::OpenError::Newborn) => return create(dir, store, id, config, member),
         Err(log::OpenError::Lost { place }) => return Err(RecoverError::Lost(place)),
         Err(e) => return Err(RecoverError::Open(e)),
     };

@@ -2,7 +2,8 @@
 //! Key: kind, partition. Value, big endian: term u64, vote u64, commit u64.
 
 use millstream_core::replica::HardState;
-use millstream_core::types::{PartitionId, PeerId, RaftIndex, RaftTerm};
+use millstream_core::types::{PartitionId, PeerId, RaftIndex, RaftTerm, TopicId};
+use uuid::Uuid;
 
 use super::{Batch, Store, StoreError, kind, partition_key};
 
@@ -17,6 +18,19 @@ impl Batch {
 }
 
 impl Store {
+    /// Those with a hard state: partitions of this node, and some that it had.
+    pub fn hard_state_partitions(&self) -> Result<Vec<PartitionId>, StoreError> {
+        let mut found = Vec::new();
+        self.scan::<StoreError>(&[kind::HARD_STATE], |key, _| {
+            let damaged = || StoreError::Damaged("the key of a hard state");
+            let (topic, partition) = key.split_first_chunk::<16>().ok_or_else(damaged)?;
+            let partition = i32::from_be_bytes(partition.try_into().map_err(|_| damaged())?);
+            found.push(PartitionId { topic: TopicId(Uuid::from_bytes(*topic)), partition });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     pub fn hard_state(&self, id: PartitionId) -> Result<Option<HardState>, StoreError> {
         let Some(value) = self.get(&partition_key(kind::HARD_STATE, id))? else { return Ok(None) };
         let ([term, vote, commit], []) = value.as_chunks::<8>() else {

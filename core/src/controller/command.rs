@@ -4,10 +4,10 @@
 //! Free for what comes: 30-39 access control lists, 40-49 SCRAM credentials, 50-59 client quotas, 60-69 delegation
 //! tokens, 72-79 moves of replicas.
 
-use super::parts::{read_nodes, read_partitions, write_nodes, write_partitions};
+use super::parts::{read_mark, read_nodes, read_partitions, write_mark, write_nodes, write_partitions};
 use super::wire::{Reader, WireError, Writer};
 use super::{ConfigOwner, Move, Node, Partition, Peer, Topic};
-use crate::types::{NodeId, PartitionId, ProducerId, RaftIndex, TopicId};
+use crate::types::{LogMark, NodeId, PartitionId, ProducerId, TopicId};
 
 /// A change of the metadata, decided. Carrying it out cannot fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum Command {
         id: PartitionId,
         replicas: Vec<NodeId>,
         moving: Option<Move>,
-        since: RaftIndex,
+        since: LogMark,
     },
     /// Settings given (`Some`) or taken back (`None`).
     ChangeConfigs {
@@ -157,7 +157,8 @@ impl Command {
                 });
             }
             Self::MoveReplicas { id, replicas, moving, since } => {
-                to.uuid(id.topic.0).i32(id.partition).u64(since.0);
+                to.uuid(id.topic.0).i32(id.partition);
+                write_mark(*since, &mut to);
                 write_nodes(replicas, &mut to);
                 Move::write(moving.as_ref(), &mut to);
             }
@@ -204,7 +205,7 @@ impl Command {
             },
             number::MOVE_REPLICAS => Self::MoveReplicas {
                 id: PartitionId { topic: TopicId(from.uuid("topic id")?), partition: from.i32("partition")? },
-                since: RaftIndex(from.u64("index")?),
+                since: read_mark(from)?,
                 replicas: read_nodes(from)?,
                 moving: Move::read(from)?,
             },

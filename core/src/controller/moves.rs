@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::create_topics::check_assignment;
 use super::{AssignmentError, Command, Decision, Image, Move, Partition, UsableNode};
-use crate::types::{NodeId, PartitionId, PeerId, RaftIndex};
+use crate::types::{LogMark, NodeId, PartitionId, PeerId};
 
 /// Where a client wants the replicas of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub struct SettledGroup {
     pub moves: u64,
     /// Sorted.
     pub voters: Vec<PeerId>,
-    /// The entry of the group's log that settled them.
-    pub index: RaftIndex,
+    /// The entry of the group's log that settled them, and the term of the leader that says so.
+    pub at: LogMark,
 }
 
 impl Partition {
@@ -142,6 +142,6 @@ fn complete(image: &Image, peers: &BTreeMap<NodeId, PeerId>, group: &SettledGrou
         id: group.id,
         replicas: partition.replicas.clone(),
         moving: None,
-        since: group.index.max(partition.since),
+        since: group.at.max(partition.since),
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Image;
 use super::wire::{Reader, WireError, Writer};
 use crate::config::ConfigMap;
-use crate::types::{DirectoryId, NodeId, PeerId, RaftIndex, TopicId, TopicName};
+use crate::types::{DirectoryId, LogMark, NodeId, PeerId, RaftIndex, RaftTerm, TopicId, TopicName};
 
 /// An address that clients are told for one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +57,9 @@ pub struct Partition {
     pub moves: u64,
     /// The group is not known to consist of the replicas yet.
     pub moving: Option<Move>,
-    /// The entry of the group's log that settled its members after the last move. A replica whose membership is older
-    /// may hold one of before a move, and must not stand for election in that.
-    pub since: RaftIndex,
+    /// The entry of the group's log that settled its members after the last move, and the term of the leader that said so.
+    /// A replica whose log ends before that may know nothing of a move, nor what it promised before it was deleted.
+    pub since: LogMark,
 }
 
 /// A move of replicas that is under way.
@@ -201,7 +201,8 @@ pub(super) fn write_partitions(partitions: &[Partition], to: &mut Writer) {
         to.list(partition.peers.iter(), |to, peer| {
             to.u64(peer.0);
         });
-        to.u64(partition.moves).u64(partition.since.0);
+        to.u64(partition.moves);
+        write_mark(partition.since, to);
         Move::write(partition.moving.as_ref(), to);
     });
 }
@@ -214,6 +215,14 @@ pub(super) fn write_nodes(nodes: &[NodeId], to: &mut Writer) {
 
 pub(super) fn read_nodes(from: &mut Reader<'_>) -> Result<Vec<NodeId>, WireError> {
     from.list("replicas", |from| Ok(NodeId(from.i32("node id")?)))
+}
+
+pub(super) fn write_mark(LogMark { term, index }: LogMark, to: &mut Writer) {
+    to.u64(term.0).u64(index.0);
+}
+
+pub(super) fn read_mark(from: &mut Reader<'_>) -> Result<LogMark, WireError> {
+    Ok(LogMark { term: RaftTerm(from.u64("term")?), index: RaftIndex(from.u64("index")?) })
 }
 
 impl Move {
@@ -250,12 +259,7 @@ pub(super) fn read_partitions(from: &mut Reader<'_>, version: u8) -> Result<Vec<
         let born = Partition { replicas, peers, ..Partition::default() };
         Ok(match version {
             0 | 1 => born,
-            _ => Partition {
-                moves: from.u64("moves")?,
-                since: RaftIndex(from.u64("index")?),
-                moving: Move::read(from)?,
-                ..born
-            },
+            _ => Partition { moves: from.u64("moves")?, since: read_mark(from)?, moving: Move::read(from)?, ..born },
         })
     })
 }

@@ -89,6 +89,11 @@ impl Message {
         is_snapshot.then(|| SnapshotMeta::from_raft(self.0.get_snapshot()))?
     }
 
+    pub(super) fn asks_for_vote(&self) -> bool {
+        use eraftpb::MessageType::{MsgRequestPreVote, MsgRequestVote};
+        matches!(self.0.msg_type, MsgRequestVote | MsgRequestPreVote)
+    }
+
     pub(super) fn is_timeout_now(&self) -> bool {
         self.0.msg_type == eraftpb::MessageType::MsgTimeoutNow
     }

@@ -27,7 +27,7 @@ pub use snapshot::SnapshotMeta;
 use state::LogState;
 use timeout::Timeout;
 
-use crate::types::{PeerId, RaftIndex, RaftTerm};
+use crate::types::{LogMark, PeerId, RaftIndex, RaftTerm};
 
 /// Index and term of the virtual snapshot that every group is born with; its first entry follows.
 pub const BIRTH: (RaftIndex, RaftTerm) = (RaftIndex(1), RaftTerm(1));
@@ -183,8 +183,8 @@ pub struct Replica {
     settled: (RaftTerm, RaftIndex),
     /// The last change of the members, if it was since the start.
     changed: Option<RaftIndex>,
-    /// A membership older than this is one of long ago: this replica must not stand for election in it.
-    members_since: RaftIndex,
+    /// A log that ends before this is of long ago, or of one that forgot: its replica neither stands nor votes.
+    since: LogMark,
     /// Number of the last `read_index`.
     reads: u64,
     /// Index of a snapshot on its way to the disk.
@@ -219,7 +219,7 @@ impl Replica {
             wants_to_stand: false,
             settled,
             changed: None,
-            members_since: RaftIndex(0),
+            since: LogMark::default(),
             reads: 0,
             installing: None,
         };
@@ -234,15 +234,26 @@ impl Replica {
         self.stand();
     }
 
-    /// The replica may begin with a membership that is older than others of the group know: the birth's, where the group
-    /// went away from this peer and comes back. To be said before it stands.
-    pub fn hold_until(&mut self, members_since: RaftIndex) {
-        self.members_since = members_since;
+    /// The group once went away from this peer, whose replica was deleted, and comes back: with the replica its votes are
+    /// forgotten, and what it acknowledged, and the birth's membership is one of long ago. Those whom it gave its word
+    /// then must not get it again: it takes no leader of an earlier term than `since`, and neither votes nor stands until
+    /// its log reaches there. To be said before anything else is done.
+    pub fn hold_until(&mut self, since: LogMark) {
+        self.since = since;
+        if self.term() < since.term {
+            self.node.raft.become_follower(since.term.0, raft::INVALID_ID);
+            self.timeout.hold(&mut self.node.raft);
+        }
     }
 
     /// Whether it may not stand for that.
     pub fn is_held(&self) -> bool {
-        !self.is_leader() && self.membership_index() < self.members_since
+        !self.is_leader() && (self.lacks_since() || self.membership_index() < self.since.index)
+    }
+
+    fn lacks_since(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        LogMark { term: RaftTerm(log.last_term()), index: RaftIndex(log.last_index()) } < self.since
     }
 
     fn stand(&mut self) {
@@ -299,7 +310,7 @@ impl Replica {
         if message.is_heartbeat() && message.term() >= self.term() && message.commit() > last {
             return Err(StepError::Lost { commit: message.commit(), last });
         }
-        if message.is_timeout_now() && !self.may_stand() {
+        if (message.is_timeout_now() && !self.may_stand()) || (message.asks_for_vote() && self.lacks_since()) {
             return Ok(());
         }
         // What raft refuses here is of a peer that it does not know.

@@ -26,6 +26,13 @@ impl std::fmt::Display for TopicId {
     }
 }
 
+/// A place in a raft log. The greater one is the later: of two logs that one's is newer whose end is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct LogMark {
+    pub term: RaftTerm,
+    pub index: RaftIndex,
+}
+
 /// Identity of a data directory, given at its birth. A directory that lost part of its identity gets a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct DirectoryId(pub Uuid);

@@ -75,6 +75,11 @@ impl LeaderEpoch {
     pub fn of_term(term: RaftTerm) -> Self {
         Self(i32::try_from(term.0).expect("terms above i32::MAX are refused where they enter"))
     }
+
+    /// The term of an epoch; of one that is unknown the first of all.
+    pub fn term(self) -> RaftTerm {
+        RaftTerm(u64::try_from(self.0).unwrap_or(0))
+    }
 }
 
 impl Timestamp {

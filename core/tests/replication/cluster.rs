@@ -99,6 +99,7 @@ pub struct Cluster {
     pub(super) snapshots: usize,
     pub(super) changes: usize,
     pub(super) wiped: usize,
+    pub(super) returned: usize,
     /// A sum over all that happened.
     trace: u64,
     pub checks: Checks,
@@ -130,6 +131,7 @@ impl Cluster {
             snapshots: 0,
             changes: 0,
             wiped: 0,
+            returned: 0,
             trace: 0,
             checks: Checks::default(),
         };
@@ -209,6 +211,11 @@ impl Cluster {
     /// Changes of the members that were proposed, and disks that were lost.
     pub fn changes(&self) -> (usize, usize) {
         (self.changes, self.wiped)
+    }
+
+    /// Replicas that were removed and deleted, and whose disks may get one again.
+    pub fn returned(&self) -> usize {
+        self.returned
     }
 
     /// A sum over every event, with its time and every byte of a message.

@@ -1,7 +1,7 @@
 //! Who changes the members: a controller that knows the newest leader, and forgets nothing.
 
-use millstream_core::replica::{ConfChange, ConfChangeError, Membership, PeerChange};
-use millstream_core::types::PeerId;
+use millstream_core::replica::{BIRTH, ConfChange, ConfChangeError, Membership, PeerChange};
+use millstream_core::types::{LogMark, PeerId};
 
 use super::cluster::{Cluster, Event, Faults};
 use super::node::{Crash, Node};
@@ -40,8 +40,8 @@ impl Cluster {
         }
     }
 
-    /// The replicas of those who were removed are deleted as soon as the log says that the change is settled. At times
-    /// that is when the power fails, and who led comes back last.
+    /// The replicas of those who were removed are deleted as soon as the log says that the change is settled; the disks of
+    /// some are there, and may get a replica again. At times that is when the power fails, and who led comes back last.
     pub(super) fn delete_who_left(&mut self, leader: usize) {
         let membership = self.membership(leader).clone();
         if !membership.is_settled {
@@ -55,7 +55,13 @@ impl Cluster {
             let node = self.place(peer);
             if !self.nodes[node].is_gone {
                 self.crash(node, Crash::Kill);
-                self.nodes[node].is_gone = true;
+                let replica = self.nodes[leader].replica.as_ref().filter(|_| self.chance.percent(50));
+                let settled_at = replica.and_then(|replica| Some((replica.term(), replica.members_settled_at()?)));
+                if let Some((term, index)) = settled_at {
+                    self.delete(node, LogMark { term, index });
+                } else {
+                    self.nodes[node].is_gone = true;
+                }
             }
         }
         let all = (0..self.nodes.len()).filter(|node| is_bad_moment && !self.nodes[*node].is_gone);
@@ -64,6 +70,14 @@ impl Cluster {
             let lasts = if node == leader { 5_000 } else { 50 + self.chance.below(500) };
             self.at(lasts, Event::Restart(node));
         }
+    }
+
+    fn delete(&mut self, node: usize, since: LogMark) {
+        let founders = self.checks.founders.clone();
+        self.nodes[node].delete(&founders, since);
+        self.returned += 1;
+        let lasts = self.chance.below(300);
+        self.at(lasts, Event::Restart(node));
     }
 
     fn next_change(&mut self, leader: usize, membership: &Membership) -> Option<ConfChange> {
@@ -107,9 +121,10 @@ impl Cluster {
         if membership.learners.len() >= 2 {
             return None;
         }
-        // One whose coming was forgotten with the leader that proposed it has not begun yet, for anybody.
+        // One whose coming was forgotten with the leader that proposed it has not begun yet, for anybody; or one that was
+        // deleted.
         let is_member = |peer: PeerId| membership.peers().any(|p| p == peer) || self.leaving.contains(&peer);
-        let is_idle = |n: &&Node| !n.is_gone && n.log.last().0.0 == 0 && !is_member(n.peer);
+        let is_idle = |n: &&Node| !n.is_gone && n.log.last().0 <= BIRTH.0 && !is_member(n.peer);
         if let Some(idle) = self.nodes.iter().find(is_idle) {
             return Some(PeerChange::AddLearner(idle.peer));
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use millstream_core::replica::{
     BIRTH, Effects, Entry, Fetch, HardState, Membership, Message, Read, Replica, SnapshotMeta, Start,
 };
-use millstream_core::types::{Offset, PeerId, RaftIndex};
+use millstream_core::types::{LogMark, Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::chance::Chance;
 use super::log::Log;
@@ -78,6 +78,8 @@ pub struct Node {
     pub is_gone: bool,
     /// Grows with each start: what was asked before means nothing afterwards.
     pub boot: u64,
+    /// Of one that was deleted and is to come back: it neither votes nor stands before its log reaches there.
+    since: LogMark,
     /// The log in memory and page cache.
     pub log: Log,
     log_writes: VecDeque<LogWrite>,
@@ -126,6 +128,14 @@ impl Node {
         Self::new(peer, Disk { log, hard_state, applied, membership: (start.membership_index, start.membership) })
     }
 
+    /// The replica was removed and is deleted. The disk is there, and may get one again: as the group was born.
+    pub fn delete(&mut self, founders: &Membership, since: LogMark) {
+        let mut anew = Self::founder(self.peer, &founders.voters, &founders.learners);
+        // Nobody hears any more what the one before said of its log.
+        anew.disk.hard_state.term = RaftTerm(self.disk.hard_state.term.0 + 1);
+        *self = Self { boot: self.boot, since, ..anew };
+    }
+
     fn new(peer: PeerId, disk: Disk) -> Self {
         Self {
             peer,
@@ -135,6 +145,7 @@ impl Node {
             replica: None,
             is_gone: false,
             boot: 0,
+            since: LogMark::default(),
             log_writes: VecDeque::new(),
             store_writes: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -151,7 +162,7 @@ impl Node {
         self.chance = Chance::new(seed ^ self.peer.0 << 32 ^ self.boot << 48);
         let Disk { log, hard_state, applied, membership } = self.disk.clone();
         let (membership_index, membership) = membership;
-        self.replica = Some(Replica::new(Start {
+        let mut replica = Replica::new(Start {
             peer: self.peer,
             membership,
             membership_index,
@@ -162,7 +173,9 @@ impl Node {
             applied,
             unapplied: log.entries().iter().filter(|e| e.index > applied).cloned().collect(),
             seed: self.chance.next(),
-        }));
+        });
+        replica.hold_until(self.since);
+        self.replica = Some(replica);
         (self.flight, self.flushed) = (0, 0);
         self.applied = applied;
         self.log = log;

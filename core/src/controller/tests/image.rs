@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{PartitionId, PeerId, ProducerId, RaftIndex, TopicName};
+use crate::types::{LogMark, PartitionId, PeerId, ProducerId, RaftIndex, RaftTerm, TopicName};
 
 fn sample_topic(id: u128, name: &str) -> Topic {
     Topic {
@@ -21,7 +21,7 @@ fn sample_topic(id: u128, name: &str) -> Topic {
             Partition {
                 replicas: vec![NodeId(4)],
                 moves: 3,
-                since: RaftIndex(17),
+                since: LogMark { term: RaftTerm(4), index: RaftIndex(17) },
                 moving: Some(Move { from: Some(vec![NodeId(1)]), leaving: vec![NodeId(1), NodeId(2)] }),
                 ..Partition::default()
             },
@@ -55,7 +55,7 @@ fn one_of_each() -> Vec<Command> {
             id: PartitionId { topic, partition: 1 },
             replicas: vec![NodeId(3)],
             moving: Some(Move { from: None, leaving: vec![NodeId(5)] }),
-            since: RaftIndex(9),
+            since: LogMark { term: RaftTerm(2), index: RaftIndex(9) },
         },
         Command::SetReplicas { id: topic, replicas: vec![(1, vec![NodeId(2), NodeId(0)]), (7, vec![])] },
         Command::AllocateProducerIds { node: NodeId(1), next: ProducerId(1_000) },

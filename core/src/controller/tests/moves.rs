@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::types::{PartitionId, PeerId, RaftIndex, TopicName};
+use crate::types::{LogMark, PartitionId, PeerId, RaftIndex, RaftTerm, TopicName};
+
+/// Where the leader says that the members are settled.
+const AT: LogMark = LogMark { term: RaftTerm(7), index: RaftIndex(40) };
 
 const ID: PartitionId = PartitionId { topic: TopicId(Uuid::from_u128(5)), partition: 0 };
 
@@ -45,7 +48,7 @@ fn to(image: &mut Image, replicas: &[i32]) {
 /// The leader says that these vote.
 fn say(image: &mut Image, moves: u64, voters: &[u64]) {
     let voters = voters.iter().copied().map(PeerId).collect();
-    let group = SettledGroup { id: ID, moves, voters, index: RaftIndex(40) };
+    let group = SettledGroup { id: ID, moves, voters, at: AT };
     complete_moves(image, &[group]).commands.iter().for_each(|command| image.apply(command));
 }
 
@@ -78,7 +81,7 @@ fn replicas_move_and_those_that_leave_stay_until_the_group_is_without_them() {
     assert!(partition(&image).moving.is_some(), "not yet, or said before it was known");
     say(&mut image, 1, &[2, 4]);
     assert_eq!(told(&image), (vec![4, 2], vec![], vec![], vec![2, 4]));
-    assert_eq!(partition(&image).since, RaftIndex(40));
+    assert_eq!(partition(&image).since, AT);
     assert_eq!(partition(&image).peers, [PeerId(1), PeerId(2)], "of the birth");
 }
 
