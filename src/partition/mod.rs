@@ -24,6 +24,7 @@ mod replicate;
 mod scrub;
 mod shard;
 mod snapshot;
+mod throttle;
 mod waiters;
 mod wire;
 

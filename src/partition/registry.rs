@@ -22,6 +22,7 @@ use super::members::Members;
 use super::open::{Opening, Removed, Replica};
 use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
 use super::snapshot::{Caller, Snapshots};
+use super::throttle::Throttles;
 use crate::log::{DataDir, FlushStats, LogConfig};
 use crate::raft::{self, Member, RecoverError, Recovered};
 use crate::store::{self, Durability, Store, StoreError};
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     pub outlet: Option<Outlet>,
     pub caller: Option<Caller>,
     pub snapshots: Arc<Snapshots>,
+    pub throttles: Throttles,
     /// The node of each disk there ever was.
     pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
     /// Nodes that are silent.
@@ -226,6 +228,7 @@ impl Partitions {
             outlet,
             caller,
             snapshots: Arc::default(),
+            throttles: Throttles::default(),
             peers,
             dead: ArcSwap::default(),
             silent: ArcSwap::default(),

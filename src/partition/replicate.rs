@@ -14,6 +14,7 @@ use super::in_sync::Seen;
 use super::leaders::LeaderInfo;
 use super::registry::{Post, Shared};
 use super::shard::{Owned, Shard, Told};
+use super::throttle::{Limits, THROTTLED_BYTES};
 use super::wire::{Frames, Incoming};
 use crate::log::{Descriptor, LogView, ReadError};
 use crate::raft::{Group, Outgoing, Taken, entry_of};
@@ -172,12 +173,22 @@ impl Shard {
         for fetch in fetches {
             let (view, incarnation, to) = (group.view(), owned.incarnation, self.told_to.clone());
             let name = owned.shared.name.clone();
-            tokio::task::spawn_blocking(move || {
-                // Raft asks again for what could not be read.
-                let (entries, batches) = read(&view, fetch).unwrap_or_else(|e| {
+            let limits = owned.limits_of(fetch.low, &self.shared);
+            let bytes_max = if limits.is_some() { THROTTLED_BYTES } else { FETCH_BYTES };
+            let read = move || {
+                read(&view, fetch, bytes_max).unwrap_or_else(|e| {
                     tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read");
                     Default::default()
-                });
+                })
+            };
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                let read = match limits {
+                    Some(limits) => limits.pass(&shared, read, |(_, batches)| size_of(batches)).await,
+                    None => tokio::task::spawn_blocking(read).await.ok(),
+                };
+                // Raft asks again for what could not be read, or must not be sent now.
+                let (entries, batches) = read.unwrap_or_default();
                 let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches };
                 // An error: the shard has ended.
                 drop(to.send(Told::Fetched(fetched)));
@@ -195,7 +206,11 @@ impl Shard {
     }
 }
 
-fn read(view: &LogView, fetch: Fetch) -> Result<(Vec<Entry>, Vec<Bytes>), ReadError> {
+fn size_of(batches: &[Bytes]) -> usize {
+    batches.iter().map(Bytes::len).sum()
+}
+
+fn read(view: &LogView, fetch: Fetch, bytes_max: usize) -> Result<(Vec<Entry>, Vec<Bytes>), ReadError> {
     let (mut entries, mut batches, mut bytes) = (Vec::new(), Vec::new(), 0);
     let descriptors: Vec<Descriptor> = view.entries(fetch.low, fetch.high, FETCH_ENTRIES)?;
     for d in descriptors {
@@ -207,7 +222,7 @@ fn read(view: &LogView, fetch: Fetch) -> Result<(Vec<Entry>, Vec<Bytes>), ReadEr
         if is_batch {
             batches.push(payload);
         }
-        if bytes >= FETCH_BYTES {
+        if bytes >= bytes_max {
             break;
         }
     }
@@ -215,6 +230,16 @@ fn read(view: &LogView, fetch: Fetch) -> Result<(Vec<Entry>, Vec<Bytes>), ReadEr
 }
 
 impl Owned {
+    /// What limits the reading of entries from `low` on, for those who wait for them. None where somebody does who is
+    /// in sync, or not throttled.
+    fn limits_of(&self, low: RaftIndex, shared: &Shared) -> Option<Limits> {
+        let (peers, replica) = (shared.peers.load(), self.group.as_ref()?.replica());
+        let waiting = replica.progress().filter(|(peer, progress)| *peer != replica.peer() && progress.next == low);
+        let nodes: Vec<NodeId> = waiting.filter_map(|(peer, _)| peers.get(&peer).copied()).collect();
+        let is_in_sync = nodes.iter().any(|node| self.in_sync.nodes().contains(node));
+        if is_in_sync { None } else { Limits::of(&self.shared, shared.identity.node, &nodes) }
+    }
+
     /// A newborn group's preferred leader stands at once, and again until it is heard.
     pub(super) fn stand_eagerly(&mut self, now: Instant) {
         self.eager_until = Some(now + EAGER_FOR);

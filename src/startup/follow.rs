@@ -40,6 +40,12 @@ impl Followers {
 
     async fn apply(&self, settings: &Arc<BrokerConfig>) {
         self.partitions.set_producer_id_expiration_ms(settings.integer("producer.id.expiration.ms"));
+        let rate = |name| match settings.integer(name) {
+            i64::MAX => u64::MAX,
+            rate => u64::try_from(rate).unwrap_or(0),
+        };
+        let (leader, follower) = ("leader.replication.throttled.rate", "follower.replication.throttled.rate");
+        self.partitions.set_throttled_rates(rate(leader), rate(follower));
         self.cleaner.send_replace(CleanerConfig::of(settings));
         if let Some(limits) = connection_limits(settings).await {
             self.connections.set(limits);

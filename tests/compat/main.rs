@@ -30,5 +30,6 @@ mod replication;
 mod snapshots;
 mod stderr;
 mod storage;
+mod throttles;
 mod topics;
 mod versions;

@@ -37,7 +37,7 @@ fn logs(nodes: &Nodes, id: usize) -> Vec<Vec<String>> {
     partitions.map(|partition| fs::read_dir(partition.path()).into_iter().flat_map(names).collect()).collect()
 }
 
-fn has_compacted(nodes: &Nodes, id: usize) -> bool {
+pub fn has_compacted(nodes: &Nodes, id: usize) -> bool {
     logs(nodes, id).iter().flatten().any(|name| name.ends_with(".1.log"))
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod limits;
 mod synonyms;
 mod table;
+mod throttled;
 mod topic;
 mod value;
 
@@ -26,6 +27,7 @@ pub use table::{
     BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS, broker_config, broker_configs,
     client_metrics_config, group_config, topic_config,
 };
+pub use throttled::ThrottledReplicas;
 pub use topic::{CleanupPolicy, CompressionTarget, TopicConfig};
 pub use value::ConfigValue;
 

@@ -1,6 +1,8 @@
 //! The settings of a topic that the broker works by, in their types.
 
-use super::{BrokerConfig, ConfigDef, ConfigMap, ConfigType, ConfigValue, topic_config, topic_synonyms};
+use super::{
+    BrokerConfig, ConfigDef, ConfigMap, ConfigType, ConfigValue, ThrottledReplicas, topic_config, topic_synonyms,
+};
 use crate::record::{Compression, TimestampType};
 
 /// What becomes of old records. Both: compacted, and deleted by age and size. Neither: kept.
@@ -45,6 +47,10 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     pub index_interval_bytes: usize,
     pub segment_index_bytes: usize,
+    /// Whose leader gives replicas that catch up only `leader.replication.throttled.rate`.
+    pub leader_throttled: ThrottledReplicas,
+    /// Who takes only `follower.replication.throttled.rate` while it catches up.
+    pub follower_throttled: ThrottledReplicas,
     /// Acknowledge what a majority has appended, before it is on disk.
     pub write_caching: bool,
 }
@@ -91,6 +97,8 @@ impl TopicConfig {
             timestamp_after_max_ms: of.integer("message.timestamp.after.max.ms"),
             index_interval_bytes: of.size("index.interval.bytes"),
             segment_index_bytes: of.size("segment.index.bytes"),
+            leader_throttled: ThrottledReplicas::of(&words("leader.replication.throttled.replicas")),
+            follower_throttled: ThrottledReplicas::of(&words("follower.replication.throttled.replicas")),
             write_caching: of.value("write.caching") == ConfigValue::Boolean(true),
         }
     }

@@ -6,7 +6,7 @@
 //! answers. Raft of the receiver sees nothing of it: it is opened again on the new log. All entries from the leader's
 //! first on go as ordinary appends.
 //!
-//! There is no throttle by `leader.replication.throttled.rate`: a fetch has a fixed rate.
+//! A fetch has a bound of its own, and is throttled like the entries for those who catch up (`throttle`).
 
 mod give;
 mod take;
@@ -24,7 +24,7 @@ use crate::log::CompactedSegment;
 
 pub(super) use give::SnapshotEnded;
 pub(super) use take::Verdict;
-pub(super) use wire::Offer;
+pub(super) use wire::{Offer, room};
 
 /// The answer of another node, or why there is none.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
@@ -105,6 +105,11 @@ impl Snapshots {
     /// The peer and the segments of an offer.
     fn offered(&self, number: Uuid) -> Option<(PeerId, Arc<Vec<CompactedSegment>>)> {
         self.lock().offered.get(&number).map(|offered| (offered.to, offered.segments.clone()))
+    }
+
+    /// The partition of an offer.
+    fn partition_of(&self, number: Uuid) -> Option<PartitionId> {
+        self.lock().offered.get(&number).map(|offered| offered.id)
     }
 
     /// `None`: one is being taken already, or too many others are.

@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::super::cleaner::is_compacting;
+use super::super::handle::Partition;
 use super::super::registry::{Partitions, Shared};
 use super::super::shard::{Ask, Shard};
+use super::super::throttle::{THROTTLED_BYTES, give_room};
 use super::Caller;
 use super::give::{self, PIECE_BYTES_MAX};
 use super::wire::{Offer, Piece, Said};
@@ -24,6 +26,9 @@ const BYTES_PER_SECOND_MAX: f64 = (64 << 20) as f64;
 /// How soon a replica is asked again that cannot be exchanged just now, and how often.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const ASK_TIMES: usize = 500;
+
+/// How long the asker of a piece is let wait for room within a limit. It offers the rest again.
+const PIECE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a shard says to an offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +51,25 @@ impl Partitions {
     pub async fn answer(&self, from: NodeId, body: Bytes) -> Result<Bytes, String> {
         let shared = self.shared().clone();
         match Said::decode(body).map_err(|e| e.to_string())? {
-            Said::Piece(piece) => give::piece(shared, from, piece).await,
+            Said::Room(bytes) => {
+                give_room(&shared, usize::try_from(bytes).unwrap_or(usize::MAX)).await.map(|()| Bytes::new())
+            }
+            Said::Piece(piece) => {
+                let partition = shared.snapshots.partition_of(piece.number).and_then(|id| self.get(id));
+                if partition.is_some_and(|partition| partition.throttles_leader(shared.identity.node)) {
+                    let taken = shared.throttles.leader.take(usize::try_from(piece.len).unwrap_or(usize::MAX));
+                    tokio::time::timeout(PIECE_WITHIN, taken).await.map_err(|_| "no room within the limit now")?;
+                }
+                give::piece(shared, from, piece).await
+            }
             Said::Offer(offer) => {
                 if shared.peers.load().get(&offer.from) != Some(&from) || offer.to != shared.identity.peer {
                     return Err("the offer is not of that node, or not for this one".to_owned());
                 }
-                let shard = self.shard(offer.id).clone();
+                let (shard, partition) = (self.shard(offer.id).clone(), self.get(offer.id));
+                let partition = partition.ok_or("the partition is not here")?;
                 // Goes on when nobody waits for the answer any more.
-                let taken = tokio::spawn(async move { take(&shared, &shard, from, (*offer).into()).await });
+                let taken = tokio::spawn(async move { take(&shared, &shard, &partition, from, (*offer).into()).await });
                 taken.await.map_err(|e| e.to_string())?.map(|()| Bytes::new())
             }
         }
@@ -63,6 +79,7 @@ impl Partitions {
 async fn take(
     shared: &Arc<Shared>,
     shard: &mpsc::Sender<Ask>,
+    partition: &Arc<Partition>,
     from: NodeId,
     offer: Arc<Offer<'static>>,
 ) -> Result<(), String> {
@@ -79,6 +96,8 @@ async fn take(
     let incoming = blocking(move || Incoming::begin(&dir, id, keeps)).await?;
     let mut fetch = Fetch {
         caller: shared.caller.clone().ok_or("no way to other nodes")?,
+        shared: shared.clone(),
+        partition: partition.clone(),
         from,
         offer: offer.clone(),
         incoming: incoming.clone(),
@@ -134,6 +153,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 /// Fetches what was offered.
 struct Fetch {
     caller: Caller,
+    shared: Arc<Shared>,
+    partition: Arc<Partition>,
     from: NodeId,
     offer: Arc<Offer<'static>>,
     incoming: Incoming,
@@ -142,6 +163,18 @@ struct Fetch {
 }
 
 impl Fetch {
+    /// What this replica takes is limited here.
+    fn is_throttled(&self) -> bool {
+        self.partition.throttles_follower(self.shared.identity.node)
+    }
+
+    fn piece_bytes_max(&self) -> usize {
+        match self.is_throttled() || self.partition.throttles_leader(self.from) {
+            true => THROTTLED_BYTES,
+            false => PIECE_BYTES_MAX as usize,
+        }
+    }
+
     /// Fetches what lacks of a segment, and checks it.
     async fn segment(&mut self, ordinal: u32, meta: SegmentMeta, shard: &mpsc::Sender<Ask>) -> Result<(), String> {
         let incoming = self.incoming.clone();
@@ -150,7 +183,10 @@ impl Fetch {
             if shard.is_closed() {
                 return Err("the node stops".to_owned());
             }
-            let len = (meta.length - file.len()).min(u64::from(PIECE_BYTES_MAX)) as u32;
+            let len = (meta.length - file.len()).min(self.piece_bytes_max() as u64) as u32;
+            if self.is_throttled() {
+                self.shared.throttles.follower.take(len as usize).await;
+            }
             let piece = Piece { number: self.offer.number, segment: ordinal, position: file.len(), len };
             let bytes = (self.caller)(self.from, piece.encode()).await?;
             if bytes.len() != len as usize {

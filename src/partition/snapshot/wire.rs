@@ -3,7 +3,8 @@
 //! Version u8 and kind u8; then an offer (kind 1): topic id 16 bytes, partition i32, number 16 bytes, term u64, leader's
 //! peer u64, receiver's peer u64, raft's facts (length u32), count u32 of the compacted segments and the facts of each
 //! (length u32), checkpoint to the end; or a piece that is asked for (kind 2): number 16 bytes, ordinal of the segment
-//! u32, position u64, length u32. An offer is answered by nothing, a piece by its bytes.
+//! u32, position u64, length u32; or a question for room for entries that a throttled replica lacks (kind 3): bytes u32.
+//! An offer is answered by nothing, a piece by its bytes, room by nothing when there is some.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_core::replica::SnapshotMeta;
@@ -16,6 +17,7 @@ use crate::store::Checkpoint;
 const VERSION: u8 = 1;
 const OFFER: u8 = 1;
 const PIECE: u8 = 2;
+const ROOM: u8 = 3;
 
 /// Bytes that are nothing of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +56,8 @@ pub(super) struct Piece {
 pub(super) enum Said {
     Offer(Box<Offer<'static>>),
     Piece(Piece),
+    /// For so many bytes.
+    Room(u32),
 }
 
 /// The start of the log whose first entry follows the snapshot.
@@ -135,6 +139,15 @@ impl Offer<'_> {
     }
 }
 
+/// Asks for room for so many bytes.
+pub(in super::super) fn room(bytes: usize) -> Bytes {
+    let mut out = BytesMut::with_capacity(6);
+    out.put_slice(&[VERSION, ROOM]);
+    // More than a message holds is none.
+    out.put_u32(u32::try_from(bytes).unwrap_or(u32::MAX));
+    out.freeze()
+}
+
 impl Piece {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(34);
@@ -163,6 +176,7 @@ impl Said {
                 };
                 if bytes.is_empty() { Ok(Self::Piece(piece)) } else { Err(Malformed) }
             }
+            (VERSION, ROOM) if bytes.len() == 4 => Ok(Self::Room(bytes.get_u32())),
             _ => Err(Malformed),
         }
     }
@@ -268,6 +282,8 @@ mod tests {
         assert!(matches!(Said::decode(bytes.clone()), Ok(Said::Piece(read)) if read == piece));
         assert!((0..bytes.len()).all(|len| Said::decode(bytes.slice(..len)).is_err()));
         assert!(Said::decode([&bytes[..], &[0]].concat().into()).is_err());
+        assert!(matches!(Said::decode(room(77)), Ok(Said::Room(77))));
+        assert!(Said::decode(room(77).slice(..5)).is_err());
     }
 
     #[test]

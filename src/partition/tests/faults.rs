@@ -248,6 +248,7 @@ async fn a_full_mailbox_holds_up_no_flush() {
         outlet: None,
         caller: None,
         snapshots: Arc::default(),
+        throttles: crate::partition::throttle::Throttles::default(),
         peers: Default::default(),
         leaders: Default::default(),
         dead: Default::default(),

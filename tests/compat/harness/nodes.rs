@@ -165,6 +165,10 @@ impl Nodes {
         }
     }
 
+    pub fn is_running(&self, id: usize) -> bool {
+        self.node(id).process.is_some()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self, id: usize) {
         let mut process = self.node_mut(id).process.take().expect("running");
