@@ -11,10 +11,11 @@ use millstream_core::types::{Offset, PartitionId, ProducerId};
 use tokio::sync::{oneshot, watch};
 
 use super::append::answer;
+use super::ask::Ask;
 use super::handle::Leadership;
 use super::keep::put_events;
 use super::registry::Partitions;
-use super::shard::{Ask, Shard};
+use super::shard::Shard;
 use crate::log::{Compacted, CompactionJob, CompactionLimits, ReadError};
 use crate::store::{self, Durability};
 

@@ -10,8 +10,9 @@ use millstream_core::types::{PartitionId, RaftIndex, RaftTerm};
 use tokio::sync::oneshot;
 
 use super::append::answer;
+use super::ask::Ask;
 use super::handle::Partition;
-use super::shard::{Ask, Owned, Shard};
+use super::shard::{Owned, Shard};
 use crate::raft::Group;
 
 type Asker = oneshot::Sender<()>;

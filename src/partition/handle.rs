@@ -12,8 +12,8 @@ use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::append::{AppendError, Appended, InternalAppend};
+use super::ask::Ask;
 use super::progress::ReplicaProgress;
-use super::shard::Ask;
 use super::waiters::Waiters;
 use crate::log::LogView;
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 pub struct LeaderInfo {
     pub node: NodeId,
     pub epoch: LeaderEpoch,
-    /// The nodes whose replicas are caught up, the leader's own included, by id.
+    /// The nodes whose replicas are caught up, the leader's own included, by id. Empty as long as nobody has said so.
     pub isr: Vec<NodeId>,
     /// Who votes, sorted; empty while that changes.
     pub voters: Vec<PeerId>,
@@ -77,11 +77,16 @@ impl Leaders {
         news
     }
 
-    /// Raft says who leads in a term, before the leader itself does.
+    /// Raft says who leads in a term, before the leader itself does. It does not say who is in sync: those who were.
     pub(super) fn note_early(&self, id: PartitionId, node: NodeId, epoch: LeaderEpoch) {
         let known = self.get(id);
         if known.as_ref().is_none_or(|known| known.epoch < epoch) {
-            let isr = known.map(|known| known.isr).filter(|isr| isr.contains(&node)).unwrap_or_else(|| vec![node]);
+            let mut isr = known.map(|known| known.isr).unwrap_or_default();
+            if let Err(at) = isr.binary_search(&node)
+                && !isr.is_empty()
+            {
+                isr.insert(at, node);
+            }
             self.note([(id, LeaderInfo { isr, ..LeaderInfo::of(node, epoch) })]);
         }
     }
@@ -117,7 +122,11 @@ mod tests {
         assert_eq!(leaders.get(id), Some(info(1, 5, &[1, 2])));
         leaders.note_early(id, NodeId(2), LeaderEpoch(6));
         assert_eq!(leaders.get(id), Some(info(2, 6, &[1, 2])));
+        leaders.note_early(id, NodeId(3), LeaderEpoch(7));
+        assert_eq!(leaders.get(id), Some(info(3, 7, &[1, 2, 3])));
         leaders.forget(id);
         assert_eq!(leaders.get(id), None);
+        leaders.note_early(id, NodeId(3), LeaderEpoch(7));
+        assert_eq!(leaders.get(id), Some(info(3, 7, &[])), "nobody has said who is in sync");
     }
 }

@@ -5,6 +5,7 @@
 mod announce;
 mod append;
 mod apply;
+mod ask;
 mod cleaner;
 mod confirm;
 mod hand_over;

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use millstream_core::types::{NodeId, PartitionId, PeerId};
 use tokio::sync::oneshot;
 
+use super::ask::Ask;
 use super::leaders::Leaders;
 use super::members::Members;
 use super::quiet::{self, Sleep};
 use super::registry::{Identity, Partitions, Post};
-use super::shard::Ask;
 use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
 
 impl Partitions {

@@ -15,12 +15,13 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::announce::{self, Announcements};
 use super::append::Append;
+use super::ask::{Ask, MAILBOX_MAX};
 use super::handle::Partition;
 use super::leaders::Leaders;
 use super::log_config::log_config;
 use super::members::Members;
 use super::open::{Opening, Removed, Replica};
-use super::shard::{Ask, MAILBOX_MAX, Shard, system_clock};
+use super::shard::{Shard, system_clock};
 use super::snapshot::{Caller, Snapshots};
 use super::throttle::Throttles;
 use crate::log::{DataDir, FlushStats, LogConfig};

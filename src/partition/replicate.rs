@@ -9,11 +9,12 @@ use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, RaftIndex};
 use tokio::time::Instant;
 
 use super::append::AppendError;
+use super::ask::Told;
 use super::handle::Leadership;
 use super::in_sync::Seen;
 use super::leaders::LeaderInfo;
 use super::registry::{Post, Shared};
-use super::shard::{Owned, Shard, Told};
+use super::shard::{Owned, Shard};
 use super::throttle::{Limits, THROTTLED_BYTES};
 use super::wire::{Frames, Incoming};
 use crate::log::{Descriptor, LogView, ReadError};

@@ -33,6 +33,7 @@ fn to_open(partition: i32, newborn: bool) -> ToOpen {
     }
 }
 
+mod answers;
 mod faults;
 mod replicas;
 mod snapshots;

@@ -9,10 +9,11 @@ use millstream_core::types::NodeId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::super::ask::Ask;
 use super::super::cleaner::is_compacting;
 use super::super::handle::Partition;
 use super::super::registry::{Partitions, Shared};
-use super::super::shard::{Ask, Shard};
+use super::super::shard::Shard;
 use super::super::throttle::{THROTTLED_BYTES, give_room};
 use super::Caller;
 use super::give::{self, PIECE_BYTES_MAX};

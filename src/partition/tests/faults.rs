@@ -6,9 +6,10 @@ use std::sync::mpsc::channel;
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::ask::{Ask, MAILBOX_MAX, tell_flushed};
 use super::super::cleaner::{Cleaned, Done, Due};
 use super::super::registry::Shared;
-use super::super::shard::{Ask, MAILBOX_MAX, Shard, system_clock, tell_flushed};
+use super::super::shard::{Shard, system_clock};
 use super::*;
 use crate::log::faults::{Fault, set};
 use crate::log::{Dirty, ReadError};

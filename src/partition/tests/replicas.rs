@@ -24,7 +24,7 @@ pub(super) struct Net {
     inboxes: Mutex<HashMap<(i32, i32), Inbox>>,
     cut: Mutex<HashSet<(i32, i32)>>,
     /// Frames of raft that were sent.
-    sent: AtomicUsize,
+    pub sent: AtomicUsize,
 }
 
 impl Net {
@@ -414,6 +414,9 @@ async fn idle_groups_are_quiet_and_wake_when_something_happens() {
         (0..3).all(|p| cluster.node(p + 1).get(p).leader_epoch() == epochs[p as usize]),
         "nobody stood for election"
     );
+    while !is_quiet().await {}
+    // Who asks whether they lead wakes them for a moment.
+    confirm_leaderships((0..3).map(|p| cluster.node(p + 1).get(p))).await;
     while !is_quiet().await {}
     // The node of a leader dies in its sleep.
     cluster.kill(1).await;
