@@ -27,7 +27,7 @@ const LOCK_FILE: &str = ".lock";
 const META_FILE: &str = "meta.properties";
 const META_FILE_NEW: &str = "meta.properties.tmp";
 /// What a node of ours keeps below its directory. One of these without `meta.properties`: half of it is gone.
-const OWN_ENTRIES: [&str; 4] = ["kv", "log", "trash", "incoming"];
+const OWN_ENTRIES: [&str; 5] = ["kv", "log", "trash", "incoming", "damaged"];
 /// What a fresh file system may hold.
 const HARMLESS_ENTRIES: [&str; 3] = ["lost+found", LOCK_FILE, META_FILE_NEW];
 

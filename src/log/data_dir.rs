@@ -1,5 +1,5 @@
 //! A data directory (= device): `log/<topic id>/<partition>/`, `incoming/` for logs that are fetched from other
-//! nodes, `trash/`, its flusher and its open files.
+//! nodes, `damaged/` for logs that were replaced, `trash/`, its flusher and its open files.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,6 +21,7 @@ use super::partition_dir::{PartitionDir, sync_dir};
 const LOG: &str = "log";
 const TRASH: &str = "trash";
 const INCOMING: &str = "incoming";
+const DAMAGED: &str = "damaged";
 /// The first kernel whose `syncfs` reports write-back errors.
 const SYNCFS_KERNEL: (u32, u32) = (5, 8);
 
@@ -43,6 +44,7 @@ impl DataDir {
         fs::create_dir_all(path.join(LOG))?;
         fs::create_dir_all(path.join(TRASH))?;
         fs::create_dir_all(path.join(INCOMING))?;
+        fs::create_dir_all(path.join(DAMAGED))?;
         let root = Arc::new(File::open(path)?);
         root.sync_all()?;
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -199,6 +201,36 @@ impl DataDir {
             warn!(path = %topic.display(), error = %e, "empty directory stays");
         }
         Ok(())
+    }
+
+    fn damaged_path(&self, id: PartitionId) -> PathBuf {
+        self.path.join(DAMAGED).join(format!("{}-{}", id.topic, id.partition))
+    }
+
+    /// Puts a damaged log aside, for nobody else may have what it holds; of two the first, which had more.
+    pub fn set_aside(&self, id: PartitionId) -> io::Result<()> {
+        if !self.has_partition(id) {
+            return Ok(());
+        }
+        if self.has_damaged(id) {
+            return self.move_to_trash(id);
+        }
+        fs::rename(self.partition_path(id), self.damaged_path(id))?;
+        let topic = self.path.join(LOG).join(id.topic.to_string());
+        [topic, self.path.join(DAMAGED)].iter().try_for_each(|dir| sync_dir(dir))
+    }
+
+    /// Whether a damaged log of the partition lies aside.
+    pub fn has_damaged(&self, id: PartitionId) -> bool {
+        self.damaged_path(id).is_dir()
+    }
+
+    /// Deletes the damaged log that lies aside. May take long: not for a loop.
+    pub fn discard_damaged(&self, id: PartitionId) -> io::Result<()> {
+        match fs::remove_dir_all(self.damaged_path(id)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     /// Deletes what `trash/` holds. May take long: not for a loop.

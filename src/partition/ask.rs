@@ -60,6 +60,10 @@ pub(super) enum Ask {
         offer: Arc<Offer<'static>>,
         reply: oneshot::Sender<Verdict>,
     },
+    /// A closed segment is damaged.
+    Damaged {
+        id: PartitionId,
+    },
     /// Leaders of other nodes sleep.
     Sleep(Vec<Sleep>),
     /// Something happened to these nodes.

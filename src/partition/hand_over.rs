@@ -52,6 +52,13 @@ impl Shard {
 }
 
 impl Owned {
+    /// Begins to hand the leadership to whoever can take it. False: nobody can now.
+    pub(super) fn give_away(&mut self, shared: &Shared) -> bool {
+        let Some((peer, _)) = self.heirs(shared).into_iter().next() else { return false };
+        self.give_to(peer);
+        true
+    }
+
     /// Who could lead in this replica's place, the one with the longest log first.
     fn heirs(&self, shared: &Shared) -> Vec<(PeerId, NodeId)> {
         let Some(group) = self.group.as_ref().filter(|g| g.is_leader()) else { return Vec::new() };

@@ -13,7 +13,6 @@ use super::handle::Leadership;
 use super::registry::Shared;
 use super::shard::{Owned, Shard};
 use crate::log::LogEvent;
-use crate::raft;
 use crate::store::{self, Durability, SyncedEnd};
 
 /// How often the synced end of a partition is written at most.
@@ -175,6 +174,7 @@ impl Shard {
         }
         self.save(false);
         self.delete();
+        self.look_after_hurt();
         if !self.halted.is_empty() {
             tokio::task::block_in_place(|| self.reopen());
         }
@@ -244,15 +244,17 @@ impl Shard {
     fn reopen(&mut self) {
         let mut opened = Vec::new();
         for id in self.halted.clone() {
-            let Some(owned) = self.owned.get(&id).filter(|_| !is_compacting(&self.compacting, id)) else { continue };
-            let shared = &self.shared;
-            match raft::recover(&shared.dir, &shared.store, id, owned.config.clone(), &owned.member) {
+            if is_compacting(&self.compacting, id) {
+                continue;
+            }
+            let Some(recovered) = self.recover_hurt(id) else { continue };
+            match recovered {
                 Ok(recovered) => opened.push((id, recovered)),
                 Err(e) if e.is_final() => {
-                    tracing::error!(partition = %owned.shared.name, error = %e, "partition is damaged and stays offline");
+                    tracing::error!(partition = %id, error = %e, "partition is damaged and stays offline");
                     self.halted.remove(&id);
                 }
-                Err(e) => tracing::warn!(partition = %owned.shared.name, error = %e, "partition stays offline"),
+                Err(e) => tracing::warn!(partition = %id, error = %e, "partition stays offline"),
             }
         }
         if opened.is_empty() {

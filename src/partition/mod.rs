@@ -21,6 +21,7 @@ mod progress;
 mod quiet;
 mod read;
 mod registry;
+mod repair;
 mod replicate;
 mod scrub;
 mod shard;

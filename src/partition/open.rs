@@ -68,6 +68,7 @@ impl Shard {
                         false => drop(waiting.insert(id)),
                     }
                     owned.wanted = members;
+                    self.note_learning(&owned);
                     self.owned.insert(id, owned);
                     self.touch(id);
                 }
@@ -98,6 +99,7 @@ impl Shard {
         let mut owned = Owned::new(old.shared, old.config, old.member, recovered, self.incarnations, &mut batch);
         self.shared.write(batch, store::Durability::Buffered);
         owned.wanted = wanted;
+        self.note_learning(&owned);
         self.awake.insert(id);
         self.owned.insert(id, owned);
         self.touch(id);
@@ -125,6 +127,8 @@ impl Shard {
         self.unsaved.remove(&id);
         self.awake.remove(&id);
         self.halted.remove(&id);
+        self.hurt.remove(&id);
+        self.learning.remove(&id);
         self.cancel_compaction(id);
         self.has_opened(id);
         Removed::Done

@@ -136,7 +136,10 @@ impl Shared {
         let mut batch = store::Batch::default();
         let promised = if gone == Gone::Elsewhere { self.store.hard_state(id)? } else { None };
         self.store.forget_partition(&mut batch, id)?;
-        promised.iter().for_each(|promised| batch.put_hard_state(id, promised));
+        match promised {
+            Some(promised) => batch.put_hard_state(id, &promised),
+            None => batch.delete_held(id),
+        }
         self.write(batch, Durability::Buffered);
         Ok(())
     }
@@ -534,7 +537,7 @@ fn open_one(
     if partition.newborn && !is_installing {
         raft::create(&shared.dir, &shared.store, id, config, member)
     } else {
-        raft::recover(&shared.dir, &shared.store, id, config, member)
+        raft::recover_or_begin_anew(&shared.dir, &shared.store, id, config, member)
     }
 }
 

@@ -53,6 +53,7 @@ impl Shard {
         for Incoming { id, message, batches } in incoming {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
             let Some(group) = &mut owned.group else { continue };
+            let heard = message.term();
             match group.step(message, batches) {
                 Ok(()) => {
                     if self.awake.insert(id) {
@@ -62,9 +63,8 @@ impl Shard {
                     self.touch(id);
                 }
                 Err(e @ StepError::Lost { .. }) => {
-                    tracing::error!(partition = %owned.shared.name, error = %e, "the disk lost what it had, replica offline");
-                    self.halt(id);
-                    self.halted.remove(&id);
+                    tracing::error!(partition = %owned.shared.name, error = %e, "the disk lost what it had, the replica learns it again");
+                    self.is_short(id, heard);
                 }
                 Err(e) => tracing::debug!(partition = %owned.shared.name, error = %e, "message not taken"),
             }
@@ -362,7 +362,8 @@ impl Owned {
             self.shared.set_leader_epoch(epoch);
             self.follows_in = term;
         }
-        self.shared.set_fed(leader.is_some() && self.follows_in == term);
+        let has_all = group.log().next_offset() >= self.shared.high_watermark();
+        self.shared.set_fed(leader.is_some() && self.follows_in == term && has_all);
     }
 
     /// Refuses what has no place in the log. What has one waits for what becomes of it.

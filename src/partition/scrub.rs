@@ -7,6 +7,7 @@ use std::{io, thread};
 use millstream_core::types::PartitionId;
 use prometheus::{IntCounter, IntGauge};
 
+use super::ask::Ask;
 use super::handle::Partition;
 use super::registry::Partitions;
 use crate::log::Scrub;
@@ -34,15 +35,15 @@ impl ScrubMetrics {
     }
 
     /// One pass over the partitions. None of them is held while its files are read: one that is deleted gives its room
-    /// back at once. `find`: `None` for one that is gone.
+    /// back at once. `find`: `None` for one that is gone. Gives those with damage.
     pub(super) fn scrub(
         &self,
         ids: &[PartitionId],
         find: impl Fn(PartitionId) -> Option<Arc<Partition>>,
         bytes_per_second_max: f64,
-    ) {
+    ) -> Vec<PartitionId> {
         let scrub = Scrub::new(bytes_per_second_max);
-        let mut corrupt = 0;
+        let (mut corrupt, mut damaged) = (0, Vec::new());
         for id in ids {
             let found = find(*id).and_then(|p| Some((p.name.clone(), p.view()?.closed_segments())));
             let Some((name, segments)) = found else { continue };
@@ -50,10 +51,13 @@ impl ScrubMetrics {
                 if let Some(place) = scrub.check(&segment, &mut |bytes| self.read_bytes.inc_by(bytes)) {
                     tracing::error!(partition = %name, %place, "damaged segment");
                     corrupt += 1;
+                    damaged.push(*id);
                 }
             }
         }
         self.corrupt_segments.set(corrupt);
+        damaged.dedup();
+        damaged
     }
 }
 
@@ -77,6 +81,11 @@ fn repeat(partitions: &Weak<Partitions>, bytes_per_second_max: f64, metrics: &Sc
         let Some(all) = partitions.upgrade().map(|partitions| partitions.all()) else { return };
         let ids: Vec<PartitionId> = all.iter().map(|partition| partition.id).collect();
         drop(all);
-        metrics.scrub(&ids, |id| partitions.upgrade()?.get(id), bytes_per_second_max);
+        let damaged = metrics.scrub(&ids, |id| partitions.upgrade()?.get(id), bytes_per_second_max);
+        let Some(all) = partitions.upgrade() else { return };
+        for id in damaged {
+            // An error: the shard has ended.
+            drop(all.shard(id).blocking_send(Ask::Damaged { id }));
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::handle::{Leadership, Partition};
 use super::in_sync::InSync;
 use super::members::Members;
 use super::registry::Shared;
+use super::repair::Hurt;
 use super::replicate::{Posts, RAFT_TICK};
 use crate::log::{Dirty, LogConfig, LogError};
 use crate::raft::{Group, Halted, Member, Work};
@@ -91,6 +92,10 @@ pub(super) struct Shard {
     /// Partitions whose checkpoint is behind.
     pub unsaved: HashSet<PartitionId>,
     pub halted: HashSet<PartitionId>,
+    /// What is wrong with some of them, or will be done about some that are not halted yet.
+    pub hurt: HashMap<PartitionId, Hurt>,
+    /// Partitions that begin anew, or have begun, and have a damaged log aside.
+    pub learning: HashSet<PartitionId>,
     /// Compactions under way.
     pub compacting: HashMap<PartitionId, Weak<AtomicBool>>,
     pub incarnations: u64,
@@ -123,6 +128,8 @@ impl Shard {
             touched: Vec::new(),
             unsaved: HashSet::new(),
             halted: HashSet::new(),
+            hurt: HashMap::new(),
+            learning: HashSet::new(),
             compacting: HashMap::new(),
             incarnations: 0,
             openings: Vec::new(),
@@ -198,6 +205,7 @@ impl Shard {
             Ask::Step(incoming) => self.step(incoming),
             Ask::LookAtOffer { offer, reply } => answer(reply, self.look_at_offer(&offer)),
             Ask::InstallSnapshot { offer, reply } => answer(reply, self.install_snapshot(&offer)),
+            Ask::Damaged { id } => self.is_damaged(id),
             Ask::Sleep(sleeps) => self.fall_asleep(sleeps),
             Ask::Wake(nodes) => self.wake(&nodes),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),

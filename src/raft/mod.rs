@@ -1,12 +1,14 @@
 //! Carries out raft's effects for one replica: writes the log, keeps what is proposed until it is written, and tells
 //! which entries are committed. Knows raft's entries and the log's frames, nothing of Kafka's requests.
 
+mod anew;
 mod group;
 mod install;
 mod outgoing;
 mod payloads;
 mod recovery;
 
+pub use anew::{begin_anew, has_other_voters, hold, recover_or_begin_anew};
 pub use group::{Group, Halted, NeededSnapshot, Proposed, Taken, Work};
 pub use install::{Replacement, finish_install, put_replacement};
 pub use outgoing::Outgoing;

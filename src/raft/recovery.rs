@@ -9,6 +9,7 @@ use millstream_core::replica::{
 use millstream_core::types::{LogMark, Offset, PartitionId, PeerId, RaftIndex, RaftTerm};
 
 use super::Group;
+use super::anew::held_until;
 use super::install::finish_install;
 use crate::log::{self, DataDir, Descriptor, Known, Log, LogConfig, LogEvent, LogStart, Opened, ScannedFrame};
 use crate::store::{self, Durability, Store, StoreError};
@@ -30,7 +31,8 @@ pub struct Recovered {
 /// Why a replica could not be read back.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// Committed data is missing or damaged: an operator must look (`millstream debug log FILE`).
+    /// Committed data is missing or damaged. Where others have it the replica begins anew; else an operator must look
+    /// (`millstream debug log FILE`).
     #[error("{0}")]
     Lost(log::LostPlace),
     #[error("{0}")]
@@ -78,7 +80,11 @@ pub fn create(
     member: &Member,
 ) -> Result<Recovered, RecoverError> {
     let mut newborn = Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer));
-    if let Some(before) = store.hard_state(id)? {
+    let before = store.hard_state(id)?;
+    if let Some(before) = before.filter(|before| store.held(id).ok().flatten() == Some(before.term)) {
+        // It lost its log, and nothing has happened since.
+        newborn.hard_state = before;
+    } else if let Some(before) = before {
         // A new term: what the one before said of its log, and is still on its way, is not heard any more.
         let term = RaftTerm(before.term.0 + 1);
         newborn.hard_state = HardState { term, ..newborn.hard_state };
@@ -90,7 +96,7 @@ pub fn create(
     let start = LogStart { next_index: BIRTH.0.next(), prev_term: BIRTH.1, base_offset: Offset::ZERO };
     let log = Log::create(dir, id, config, start)?;
     let mut replica = Replica::new(newborn);
-    replica.hold_until(member.since);
+    replica.hold_until(held_until(store, id, member)?);
     Ok(Recovered {
         group: Group::new(replica, log, LeaderEpochs::default()),
         log_start: Offset::ZERO,
@@ -249,7 +255,7 @@ pub fn recover(
         unapplied: fold.unapplied,
         seed: seed(id, member.peer),
     });
-    replica.hold_until(member.since);
+    replica.hold_until(held_until(store, id, member)?);
     Ok(Recovered {
         group: Group::new(replica, log, fold.epochs),
         log_start,

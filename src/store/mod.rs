@@ -7,6 +7,7 @@
 mod checkpoint;
 mod coordinator;
 mod hard_state;
+mod held;
 mod identity;
 mod installing;
 mod membership;
@@ -37,6 +38,7 @@ mod kind {
     pub const COORDINATOR_APPLIED: u8 = 8;
     pub const MEMBERSHIP: u8 = 9;
     pub const INSTALLING: u8 = 10;
+    pub const HELD: u8 = 11;
 }
 
 /// Bytes that a scan reads at a time.
@@ -202,20 +204,21 @@ impl Store {
         })
     }
 
-    /// Adds to `batch` the deletion of all that is kept about a partition.
+    /// Adds to `batch` the deletion of all that is kept about a partition, but for that which a replica without its log
+    /// must not forget (`held`).
     pub fn forget_partition(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
-        for kind in [
-            kind::HARD_STATE,
-            kind::CHECKPOINT,
-            kind::SYNCED_END,
-            kind::COORDINATOR_APPLIED,
-            kind::MEMBERSHIP,
-            kind::INSTALLING,
-        ] {
+        batch.inner.delete(partition_key(kind::HARD_STATE, id));
+        batch.inner.delete(partition_key(kind::COORDINATOR_APPLIED, id));
+        self.delete_prefix(batch, &partition_key(kind::COORDINATOR, id))?;
+        self.forget_log(batch, id)
+    }
+
+    /// Adds to `batch` the deletion of all that is kept about a partition's log.
+    pub fn forget_log(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
+        for kind in [kind::CHECKPOINT, kind::SYNCED_END, kind::MEMBERSHIP, kind::INSTALLING] {
             batch.inner.delete(partition_key(kind, id));
         }
-        self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))?;
-        self.delete_prefix(batch, &partition_key(kind::COORDINATOR, id))
+        self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))
     }
 }
 

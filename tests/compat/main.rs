@@ -26,6 +26,7 @@ mod power;
 mod process;
 mod produce;
 mod reassign;
+mod repair;
 mod replication;
 mod snapshots;
 mod stderr;

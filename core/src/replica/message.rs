@@ -89,6 +89,12 @@ impl Message {
         is_snapshot.then(|| SnapshotMeta::from_raft(self.0.get_snapshot()))?
     }
 
+    /// Says nothing but that the sender is there, in this term.
+    pub(super) fn presence(from: PeerId, to: PeerId, term: u64) -> Self {
+        let msg_type = eraftpb::MessageType::MsgHeartbeatResponse;
+        Self(eraftpb::Message { msg_type, from: from.0, to: to.0, term, ..eraftpb::Message::default() })
+    }
+
     pub(super) fn asks_for_vote(&self) -> bool {
         use eraftpb::MessageType::{MsgRequestPreVote, MsgRequestVote};
         matches!(self.0.msg_type, MsgRequestVote | MsgRequestPreVote)

@@ -234,8 +234,8 @@ impl Replica {
         self.stand();
     }
 
-    /// The group once went away from this peer, whose replica was deleted, and comes back: with the replica its votes are
-    /// forgotten, and what it acknowledged, and the birth's membership is one of long ago. Those whom it gave its word
+    /// The disk lost part of the log. Or: the group once went away from this peer, whose replica was deleted, and comes back:
+    /// with the replica its votes are forgotten, and what it acknowledged, and the birth's membership is one of long ago. Those whom it gave its word
     /// then must not get it again: it takes no leader of an earlier term than `since`, and neither votes nor stands until
     /// its log reaches there. To be said before anything else is done.
     pub fn hold_until(&mut self, since: LogMark) {
@@ -289,8 +289,18 @@ impl Replica {
         if self.may_stand() {
             self.node.tick();
             self.timeout.hold(&mut self.node.raft);
+        } else if self.is_held() && self.leader().is_none() {
+            self.speak_up();
         }
         self.settle();
+    }
+
+    /// One that is held waits for a leader of its term or a later one: those who think that all is well are told the term.
+    /// A leader of an earlier one steps down, as it must before it can count on this replica again.
+    fn speak_up(&mut self) {
+        let (own, term) = (self.peer(), self.node.raft.term);
+        let others: Vec<PeerId> = self.membership().peers().filter(|peer| *peer != own).collect();
+        self.node.raft.msgs.extend(others.into_iter().map(|peer| Message::presence(own, peer, term).0));
     }
 
     /// Takes what another replica says.

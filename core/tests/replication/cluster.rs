@@ -100,6 +100,7 @@ pub struct Cluster {
     pub(super) changes: usize,
     pub(super) wiped: usize,
     pub(super) returned: usize,
+    pub(super) hurt: usize,
     /// A sum over all that happened.
     trace: u64,
     pub checks: Checks,
@@ -132,6 +133,7 @@ impl Cluster {
             changes: 0,
             wiped: 0,
             returned: 0,
+            hurt: 0,
             trace: 0,
             checks: Checks::default(),
         };
@@ -211,6 +213,11 @@ impl Cluster {
     /// Changes of the members that were proposed, and disks that were lost.
     pub fn changes(&self) -> (usize, usize) {
         (self.changes, self.wiped)
+    }
+
+    /// Logs that were lost, wholly or in part.
+    pub fn hurt(&self) -> usize {
+        self.hurt
     }
 
     /// Replicas that were removed and deleted, and whose disks may get one again.
@@ -398,7 +405,7 @@ impl Cluster {
         }
         for entry in committed {
             let nodes = &self.nodes;
-            let has = |peer: &PeerId| nodes[peer.0 as usize - 1].disk.log.holds(&entry);
+            let has = |peer: &PeerId| nodes[peer.0 as usize - 1].had(&entry);
             let decide = |peers: &[PeerId]| peers.iter().filter(|peer| has(peer)).count() * 2 > peers.len();
             self.checks.commits(&entry, |m| decide(&m.voters) && (!m.is_joint() || decide(&m.voters_outgoing)));
             if let Some(number) = self.proposed.remove(&(node, entry.index, entry.term)) {

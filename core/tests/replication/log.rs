@@ -81,6 +81,13 @@ impl Log {
         entry.index <= self.before_first.0 || self.get(entry.index) == Some(entry)
     }
 
+    /// Drops everything after the entry `to`.
+    pub fn cut(&mut self, to: RaftIndex) {
+        let kept = self.place(to).map_or(0, |place| place + 1);
+        self.entries.truncate(kept);
+        self.ends.truncate(kept);
+    }
+
     /// Drops everything up to the entry `to`.
     pub fn compact(&mut self, to: RaftIndex) {
         let Some(term) = self.get(to).map(|e| e.term) else { return };

@@ -59,8 +59,8 @@ fn what_is_acknowledged_survives_crashes_and_a_bad_network() {
 
 #[test]
 fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() {
-    let (changes, wiped, returned, snapshots) =
-        (Default::default(), Default::default(), Default::default(), Default::default());
+    let (changes, wiped, returned, hurt, snapshots) =
+        (Default::default(), Default::default(), Default::default(), Default::default(), Default::default());
     let add = |to: &std::cell::Cell<usize>, count| to.set(to.get() + count);
     each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
@@ -70,10 +70,11 @@ fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() 
         add(&changes, cluster.changes().0);
         add(&wiped, cluster.changes().1);
         add(&returned, cluster.returned());
+        add(&hurt, cluster.hurt());
         add(&snapshots, cluster.snapshots());
     });
-    let told = [&changes, &wiped, &returned, &snapshots].map(std::cell::Cell::get);
-    println!("changes of members, lost disks, deleted replicas, snapshots: {told:?}");
+    let told = [&changes, &wiped, &returned, &hurt, &snapshots].map(std::cell::Cell::get);
+    println!("changes of members, lost disks, deleted replicas, lost logs, snapshots: {told:?}");
     let count = (seeds().end - seeds().start) as usize;
     assert!(changes.get() >= 3 * count && snapshots.get() >= count, "the seeds are worth their time");
 }

@@ -20,6 +20,10 @@ impl Cluster {
         self.at(next, Event::Change);
         let Some(leader) = self.leader() else { return };
         let membership = self.membership(leader).clone();
+        if membership.peers().any(|peer| self.nodes[self.place(peer)].is_held()) {
+            // Its vote may be needed: it gets its log first.
+            return;
+        }
         if self.chance.percent(20) {
             let heir = self.chance.pick(&membership.voters).expect("there are voters");
             let replica = self.nodes[leader].replica.as_mut().expect("it leads");

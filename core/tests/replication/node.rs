@@ -17,6 +17,8 @@ pub struct Disk {
     pub hard_state: HardState,
     pub applied: RaftIndex,
     pub membership: (RaftIndex, Membership),
+    /// Part of the log was lost: it neither votes nor stands before its log has an entry of this term.
+    pub held: RaftTerm,
 }
 
 /// Written to the log and not yet synced.
@@ -80,6 +82,8 @@ pub struct Node {
     pub boot: u64,
     /// Of one that was deleted and is to come back: it neither votes nor stands before its log reaches there.
     since: LogMark,
+    /// What its disk lost, and it had acknowledged.
+    lost: Option<Log>,
     /// The log in memory and page cache.
     pub log: Log,
     log_writes: VecDeque<LogWrite>,
@@ -117,7 +121,7 @@ impl Node {
         let hard_state = HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 };
         let members = Membership { learners: learners.to_vec(), ..Membership::of_voters(voters.iter().copied()) };
         let log = Log::after(BIRTH, Offset::ZERO);
-        Self::new(peer, Disk { log, hard_state, applied: BIRTH.0, membership: (BIRTH.0, members) })
+        Self::new(peer, Disk { log, hard_state, applied: BIRTH.0, membership: (BIRTH.0, members), held: RaftTerm(0) })
     }
 
     /// Of one that joins later, with nothing.
@@ -125,7 +129,8 @@ impl Node {
         let start = Start::empty(peer, 0);
         let log = Log::after(start.before_first, Offset::ZERO);
         let (hard_state, applied) = (start.hard_state, start.applied);
-        Self::new(peer, Disk { log, hard_state, applied, membership: (start.membership_index, start.membership) })
+        let membership = (start.membership_index, start.membership);
+        Self::new(peer, Disk { log, hard_state, applied, membership, held: RaftTerm(0) })
     }
 
     /// The replica was removed and is deleted. The disk is there, and may get one again: as the group was born.
@@ -134,6 +139,34 @@ impl Node {
         // Nobody hears any more what the one before said of its log.
         anew.disk.hard_state.term = RaftTerm(self.disk.hard_state.term.0 + 1);
         *self = Self { boot: self.boot, since, ..anew };
+    }
+
+    /// The disk lost the end of the log, or all of it; the votes are there.
+    pub fn lose_log(&mut self, founders: &Membership) {
+        assert!(self.replica.is_none(), "it does not run");
+        let disk = &mut self.disk;
+        self.lost = Some(disk.log.clone());
+        let term = RaftTerm(disk.hard_state.term.0 + 1);
+        disk.held = term;
+        disk.hard_state = HardState { term, vote: PeerId(0), commit: BIRTH.0 };
+        if self.chance.percent(50) {
+            let room = disk.log.last().0.0 - disk.applied.0;
+            disk.log.cut(RaftIndex(disk.applied.0 + self.chance.below(room + 1)));
+        } else {
+            disk.log = Log::after(BIRTH, Offset::ZERO);
+            disk.applied = BIRTH.0;
+            disk.membership = (BIRTH.0, founders.clone());
+        }
+    }
+
+    /// Whether it may not vote for that, or will not when it starts.
+    pub fn is_held(&self) -> bool {
+        self.disk.log.last().1 < self.disk.held || self.replica.as_ref().is_some_and(|r| r.is_held())
+    }
+
+    /// Whether the entry is on its disk, or was when it said so.
+    pub fn had(&self, entry: &Entry) -> bool {
+        self.disk.log.holds(entry) || self.lost.as_ref().is_some_and(|lost| lost.holds(entry))
     }
 
     fn new(peer: PeerId, disk: Disk) -> Self {
@@ -146,6 +179,7 @@ impl Node {
             is_gone: false,
             boot: 0,
             since: LogMark::default(),
+            lost: None,
             log_writes: VecDeque::new(),
             store_writes: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -160,7 +194,7 @@ impl Node {
         assert!(!self.is_gone, "{} never comes back", self.peer);
         self.boot += 1;
         self.chance = Chance::new(seed ^ self.peer.0 << 32 ^ self.boot << 48);
-        let Disk { log, hard_state, applied, membership } = self.disk.clone();
+        let Disk { log, hard_state, applied, membership, held } = self.disk.clone();
         let (membership_index, membership) = membership;
         let mut replica = Replica::new(Start {
             peer: self.peer,
@@ -174,7 +208,7 @@ impl Node {
             unapplied: log.entries().iter().filter(|e| e.index > applied).cloned().collect(),
             seed: self.chance.next(),
         });
-        replica.hold_until(self.since);
+        replica.hold_until(LogMark { term: held.max(self.since.term), ..self.since });
         self.replica = Some(replica);
         (self.flight, self.flushed) = (0, 0);
         self.applied = applied;

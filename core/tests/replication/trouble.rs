@@ -3,7 +3,7 @@
 use millstream_core::replica::EntryKind;
 
 use super::cluster::{Cluster, Event, Faults};
-use super::node::Crash;
+use super::node::{Crash, Node};
 
 /// How long everybody tries to win.
 const CONTEST_MS: u64 = 150;
@@ -109,13 +109,14 @@ impl Cluster {
         }
     }
 
-    /// A disk is lost, with all that it knew. No more at once than the others can bear, whatever is decided meanwhile.
+    /// A disk is lost, with all that it knew; or part of a log is. No more at once than the others can bear, whatever is decided meanwhile.
     fn wipe(&mut self, node: usize) {
-        let Some(leader) = self.leader().filter(|_| self.story.changes) else { return };
+        let Some(leader) = self.leader() else { return };
         let replica = self.nodes[leader].replica.as_ref().expect("it leads");
         let (membership, since, term) = (replica.membership(), replica.membership_index(), replica.term());
         let peer = self.nodes[node].peer;
-        let is_whole = membership.peers().all(|peer| !self.nodes[self.place(peer)].is_gone);
+        let is_well = |node: &Node| !node.is_gone && !node.is_held();
+        let is_whole = membership.peers().all(|peer| is_well(&self.nodes[self.place(peer)]));
         let can_bear = membership.voters.len() >= 3 && membership.peers().any(|member| member == peer);
         let changes = |log: &super::log::Log| {
             log.entries().iter().any(|e| e.index > since && matches!(e.kind, EntryKind::ConfChange(_)))
@@ -124,8 +125,17 @@ impl Cluster {
             let knows = n.replica.as_ref().map_or(n.disk.hard_state.term, |r| r.term());
             knows <= term && !changes(&n.log) && !changes(&n.disk.log)
         });
-        if is_whole && can_bear && is_quiet && membership.is_settled {
-            self.crash(node, Crash::Power);
+        if !is_whole || !can_bear || !is_quiet || !membership.is_settled {
+            return;
+        }
+        self.crash(node, Crash::Power);
+        if !self.story.changes || self.chance.percent(50) {
+            let founders = self.checks.founders.clone();
+            self.nodes[node].lose_log(&founders);
+            self.hurt += 1;
+            let lasts = self.chance.below(2_000);
+            self.at(lasts, Event::Restart(node));
+        } else {
             self.nodes[node].is_gone = true;
             self.wiped += 1;
         }

@@ -1,0 +1,91 @@
+//! A replica whose disk lost part of what it had acknowledged goes on as one that learns.
+//!
+//! It keeps its peer id and its votes, enters a new term and holds its tongue: it takes what a leader sends and acknowledges
+//! that, but neither votes nor stands before its log has an entry of the new term or a later one. Why that is enough:
+//! with it silent, a leader is elected by a majority of which every member has all that was committed, or has it as one of
+//! those who elect must have it. So each leader of a later term has everything, and the first entry of its term comes after
+//! it: a log that holds that entry holds all that this replica ever acknowledged, or that is void. What it had said before
+//! is of an earlier term, which no leader listens to any more; and the leader that hears of the new term steps down, so
+//! that none goes on counting on it.
+
+use std::sync::Arc;
+
+use millstream_core::replica::{BIRTH, HardState};
+use millstream_core::types::{LogMark, PartitionId, PeerId, RaftTerm};
+
+use super::{Member, RecoverError, Recovered, recover};
+use crate::log::{DataDir, LogConfig, LogError};
+use crate::store::{Batch, Durability, Store, StoreError};
+
+/// Until where the log must reach before the replica votes or stands again.
+pub(super) fn held_until(store: &Store, id: PartitionId, member: &Member) -> Result<LogMark, StoreError> {
+    // Whatever the log of a leader of the later term holds, it holds what was settled in the earlier one.
+    let term = store.held(id)?.unwrap_or_default().max(member.since.term);
+    Ok(LogMark { term, ..member.since })
+}
+
+/// Whether the group has other voters, as this replica knew it: nobody else could bring back what is lost.
+pub fn has_other_voters(store: &Store, id: PartitionId, member: &Member) -> Result<bool, StoreError> {
+    let membership = store.membership(id)?;
+    let voters = membership.as_ref().map_or(&member.voters, |(membership, _)| &membership.voters);
+    Ok(voters.iter().any(|voter| *voter != member.peer))
+}
+
+/// The log is whole and shorter than what the replica has acknowledged in terms up to `heard`: it goes on from there. To be
+/// opened again afterwards. Blocks for the disk.
+///
+/// # Errors
+/// Nothing has changed.
+pub fn hold(store: &Store, id: PartitionId, heard: RaftTerm) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    put_held(store, &mut batch, id, heard)?;
+    store.write(batch, Durability::Synced)
+}
+
+/// The log is damaged: it is set aside, and the replica begins with an empty one. What was folded from committed entries
+/// stays, for they are the same again. To be opened again afterwards. Blocks for the disk.
+///
+/// # Errors
+/// It is to be tried again. A crash on the way leaves a replica that is held, with its log as it was.
+pub fn begin_anew(dir: &Arc<DataDir>, store: &Store, id: PartitionId) -> Result<(), RecoverError> {
+    let mut batch = Batch::default();
+    store.forget_log(&mut batch, id)?;
+    put_held(store, &mut batch, id, RaftTerm(0))?;
+    store.write(batch, Durability::Synced)?;
+    dir.set_aside(id).map_err(|source| LogError::Io { path: dir.path().to_owned(), source })?;
+    Ok(())
+}
+
+/// Reads a replica back; begins anew where it is damaged and others have what is lost.
+///
+/// # Errors
+/// As of `recover`.
+pub fn recover_or_begin_anew(
+    dir: &Arc<DataDir>,
+    store: &Store,
+    id: PartitionId,
+    config: LogConfig,
+    member: &Member,
+) -> Result<Recovered, RecoverError> {
+    match recover(dir, store, id, config.clone(), member) {
+        Err(damage) if damage.is_final() && has_other_voters(store, id, member)? => {
+            tracing::error!(
+                topic = %id.topic,
+                partition = id.partition,
+                %damage,
+                "a log is damaged and set aside in damaged/, the replica learns anew from the others"
+            );
+            begin_anew(dir, store, id)?;
+            recover(dir, store, id, config, member)
+        }
+        recovered => recovered,
+    }
+}
+
+fn put_held(store: &Store, batch: &mut Batch, id: PartitionId, heard: RaftTerm) -> Result<(), StoreError> {
+    let before = store.hard_state(id)?.map_or(BIRTH.1, |before| before.term).max(heard);
+    let term = RaftTerm(before.0 + 1);
+    batch.put_hard_state(id, &HardState { term, vote: PeerId(0), commit: BIRTH.0 });
+    batch.put_held(id, term);
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Damaged logs on real nodes: what is lost on one disk is learnt anew from the others, and nothing that was acknowledged is
+//! missing or served wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::nodes::Nodes;
+use crate::harness::replicas::await_same_bytes;
+use crate::harness::{eventually, topics};
+use crate::replication::{PARTITIONS, Stream, all_in_sync, leader_of_first, replicated_topic};
+
+const ALL: [usize; 3] = [1, 2, 3];
+const METADATA: &str = "00000000-0000-0000-0000-000000000001";
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// A bit near the end, where the next start reads.
+    Flipped,
+    /// The last third is gone.
+    Truncated,
+    /// All files.
+    Deleted,
+}
+
+/// The segments of all partitions of a topic.
+fn segments(data: &Path, topic_id: &str) -> Vec<PathBuf> {
+    let list = |dir: &Path| fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let files = list(&data.join("log").join(topic_id)).flat_map(|partition| list(&partition).collect::<Vec<_>>());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
+}
+
+fn damage(data: &Path, topic_id: &str, how: Damage) {
+    for path in segments(data, topic_id) {
+        let mut bytes = fs::read(&path).expect("a segment");
+        let length = bytes.len();
+        match how {
+            Damage::Flipped => bytes[length * 9 / 10] ^= 0x04,
+            Damage::Truncated => bytes.truncate(length * 2 / 3),
+            Damage::Deleted => {
+                fs::remove_file(&path).expect("remove");
+                continue;
+            }
+        }
+        fs::write(&path, bytes).expect("write");
+    }
+}
+
+fn topic_id(nodes: &Nodes, topic: &str) -> String {
+    topics::topic_id(&mut nodes.wire(1), topic).to_string()
+}
+
+/// What was set aside goes when the replicas are whole again.
+fn await_whole(nodes: &Nodes, id: usize) {
+    eventually("no damaged log lies aside", || {
+        let damaged = fs::read_dir(nodes.data_dir(id).join("damaged")).expect("a directory");
+        (damaged.count() == 0).then_some(())
+    });
+}
+
+/// The node that led, and one that followed, come back with a damaged log, while the others live.
+#[test]
+fn a_damaged_log_is_learnt_anew_from_those_who_live() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let id = topic_id(&nodes, &topic);
+    let mut stream = Stream::start(&nodes, &topic);
+    for (how, leads) in [
+        (Damage::Flipped, true),
+        (Damage::Truncated, true),
+        (Damage::Flipped, false),
+        (Damage::Truncated, false),
+        (Damage::Deleted, true),
+    ] {
+        stream.send(2_000);
+        let leader = leader_of_first(&nodes, &topic);
+        let hurt = if leads { leader } else { leader % 3 + 1 };
+        nodes.kill(hurt);
+        damage(nodes.data_dir(hurt), &id, how);
+        stream.send(500);
+        nodes.spawn(hurt);
+        nodes.await_ready(hurt);
+        stream.send(500);
+        all_in_sync(&nodes, &topic);
+        await_whole(&nodes, hurt);
+    }
+    stream.check(&nodes);
+    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
+}
+
+/// All die, and one comes back without what it had acknowledged: with one of the others it would be a majority. It must not
+/// count as one before it has learnt what it had.
+#[test]
+fn a_damaged_log_has_no_say_in_an_election() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let id = topic_id(&nodes, &topic);
+    let mut stream = Stream::start(&nodes, &topic);
+    for (hurt, how) in [(1, Damage::Truncated), (2, Damage::Flipped), (3, Damage::Deleted)] {
+        // One is behind: it has little of what the other two acknowledge.
+        let behind = hurt % 3 + 1;
+        nodes.kill(behind);
+        stream.send(1_000);
+        ALL.into_iter().filter(|id| *id != behind).for_each(|id| nodes.kill(id));
+        damage(nodes.data_dir(hurt), &id, how);
+        // These two alone lack what was acknowledged, and must not lead.
+        nodes.spawn(hurt);
+        nodes.spawn(behind);
+        nodes.await_ready(hurt);
+        nodes.await_ready(behind);
+        nodes.spawn(behind % 3 + 1);
+        nodes.await_ready(behind % 3 + 1);
+        stream.send(500);
+        all_in_sync(&nodes, &topic);
+        await_whole(&nodes, hurt);
+    }
+    stream.check(&nodes);
+    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
+}
+
+#[test]
+fn a_damaged_log_of_the_metadata_is_learnt_anew() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    for (hurt, how) in [(1, Damage::Truncated), (2, Damage::Flipped), (3, Damage::Deleted)] {
+        let topic = replicated_topic(&nodes);
+        nodes.kill(hurt);
+        damage(nodes.data_dir(hurt), METADATA, how);
+        nodes.spawn(hurt);
+        nodes.await_ready(hurt);
+        all_in_sync(&nodes, &topic);
+        await_whole(&nodes, hurt);
+        // Without one of the others it is needed again.
+        let other = hurt % 3 + 1;
+        nodes.kill(other);
+        let mut stream = Stream::start(&nodes, &topic);
+        stream.send(100);
+        eventually("a topic is created", || {
+            let name = crate::harness::unique("created");
+            let request = kafka_protocol::messages::CreateTopicsRequest::default()
+                .with_timeout_ms(10_000)
+                .with_topics(vec![topics::creatable(&name, 1, &[])]);
+            let response = nodes.wire(hurt).call(7, &request);
+            (response.topics[0].error_code == 0).then_some(())
+        });
+        nodes.spawn(other);
+        nodes.await_ready(other);
+        stream.check(&nodes);
+    }
+}
