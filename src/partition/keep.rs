@@ -241,7 +241,7 @@ impl Shard {
     }
 
     /// Opens halted replicas again from disk.
-    fn reopen(&mut self) {
+    pub(super) fn reopen(&mut self) {
         let mut opened = Vec::new();
         for id in self.halted.clone() {
             if is_compacting(&self.compacting, id) {

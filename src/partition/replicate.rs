@@ -50,6 +50,7 @@ pub(super) struct Fetched {
 impl Shard {
     /// Takes messages of other nodes. What is for a partition that is not here is lost, as anything on a network.
     pub(super) fn step(&mut self, incoming: Vec<Incoming>) {
+        let mut is_any_short = false;
         for Incoming { id, message, batches } in incoming {
             let Some(owned) = self.owned.get_mut(&id) else { continue };
             let Some(group) = &mut owned.group else { continue };
@@ -65,9 +66,14 @@ impl Shard {
                 Err(e @ StepError::Lost { .. }) => {
                     tracing::error!(partition = %owned.shared.name, error = %e, "the disk lost what it had, the replica learns it again");
                     self.is_short(id, heard);
+                    is_any_short = true;
                 }
                 Err(e) => tracing::debug!(partition = %owned.shared.name, error = %e, "message not taken"),
             }
+        }
+        if is_any_short {
+            // At once: others count on what it once had.
+            tokio::task::block_in_place(|| self.reopen());
         }
     }
 

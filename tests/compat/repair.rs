@@ -82,9 +82,9 @@ fn a_damaged_log_is_learnt_anew_from_those_who_live() {
         stream.send(500);
         all_in_sync(&nodes, &topic);
         await_whole(&nodes, hurt);
+        await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
     }
     stream.check(&nodes);
-    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
 }
 
 /// All die, and one comes back without what it had acknowledged: with one of the others it would be a majority. It must not
@@ -95,12 +95,14 @@ fn a_damaged_log_has_no_say_in_an_election() {
     let topic = replicated_topic(&nodes);
     let id = topic_id(&nodes, &topic);
     let mut stream = Stream::start(&nodes, &topic);
-    for (hurt, how) in [(1, Damage::Truncated), (2, Damage::Flipped), (3, Damage::Deleted)] {
+    for (hurt, how) in [(1, Damage::Truncated), (2, Damage::Deleted), (3, Damage::Truncated)] {
         // One is behind: it has little of what the other two acknowledge.
         let behind = hurt % 3 + 1;
         nodes.kill(behind);
         stream.send(1_000);
-        ALL.into_iter().filter(|id| *id != behind).for_each(|id| nodes.kill(id));
+        // A clean stop notes how far its log is synced; a kill may forget the last tenth of a second of that.
+        nodes.stop(hurt);
+        nodes.kill(behind % 3 + 1);
         damage(nodes.data_dir(hurt), &id, how);
         // These two alone lack what was acknowledged, and must not lead.
         nodes.spawn(hurt);
@@ -112,9 +114,9 @@ fn a_damaged_log_has_no_say_in_an_election() {
         stream.send(500);
         all_in_sync(&nodes, &topic);
         await_whole(&nodes, hurt);
+        await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
     }
     stream.check(&nodes);
-    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
 }
 
 #[test]
