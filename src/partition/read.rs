@@ -146,6 +146,8 @@ impl Partition {
         if ask.from < log_start || ask.from > log_end {
             return out_of_range;
         }
+        // A follower that lost its log learns it anew: it knows of more than it has again.
+        let end = end.min(log_end);
         if ask.from >= end {
             return Ok(read);
         }

@@ -42,7 +42,7 @@ pub enum WireError {
 #[derive(Default)]
 pub(super) struct Frames {
     done: Vec<Vec<Bytes>>,
-    head: BytesMut,
+    head: Vec<u8>,
     count: u32,
     batches: Vec<Bytes>,
     batch_bytes: usize,
@@ -51,9 +51,17 @@ pub(super) struct Frames {
 impl Frames {
     pub fn push(&mut self, id: PartitionId, outgoing: Outgoing) {
         let Outgoing { message, payloads, .. } = outgoing;
+        let start = self.head.len();
         put_id(&mut self.head, id);
-        put_len(&mut self.head, message.len());
-        self.head.extend_from_slice(&message);
+        let len_at = self.head.len();
+        put_len(&mut self.head, 0);
+        let message_at = self.head.len();
+        if let Err(e) = message.encode_into(&mut self.head) {
+            tracing::debug!(partition = %id, error = %e, "a message does not travel");
+            return self.head.truncate(start);
+        }
+        let len = u32::try_from(self.head.len() - message_at).expect("smaller than a frame");
+        self.head[len_at..message_at].copy_from_slice(&len.to_be_bytes());
         put_len(&mut self.head, payloads.len());
         for batch in payloads {
             put_len(&mut self.head, batch.len());
@@ -67,7 +75,7 @@ impl Frames {
     }
 
     fn close(&mut self) {
-        let head = self.head.split().freeze();
+        let head = Bytes::from(std::mem::take(&mut self.head));
         let mut lengths = BytesMut::with_capacity(8);
         put_len(&mut lengths, head.len() + 4);
         lengths.put_u32(self.count);
@@ -86,12 +94,12 @@ impl Frames {
     }
 }
 
-pub(super) fn put_id(out: &mut BytesMut, id: PartitionId) {
-    out.extend_from_slice(id.topic.0.as_bytes());
+pub(super) fn put_id(out: &mut impl BufMut, id: PartitionId) {
+    out.put_slice(id.topic.0.as_bytes());
     out.put_i32(id.partition);
 }
 
-fn put_len(out: &mut BytesMut, len: usize) {
+fn put_len(out: &mut impl BufMut, len: usize) {
     out.put_u32(u32::try_from(len).expect("smaller than a frame"));
 }
 

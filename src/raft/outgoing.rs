@@ -16,8 +16,7 @@ pub struct Outgoing {
     pub to: PeerId,
     /// It must not wait behind batches.
     pub is_urgent: bool,
-    /// As `Message::encode` gives it.
-    pub message: Vec<u8>,
+    pub message: Message,
     /// A batch for each entry that has one, in order.
     pub payloads: Vec<Bytes>,
 }
@@ -35,10 +34,7 @@ pub(super) fn add(out: &mut Vec<Outgoing>, message: Message, payloads: &mut Payl
             }
         };
         let (to, is_urgent) = (part.to(), part.is_urgent());
-        match part.encode() {
-            Ok(message) => out.push(Outgoing { to, is_urgent, message, payloads }),
-            Err(e) => tracing::debug!(error = %e, "a message does not travel"),
-        }
+        out.push(Outgoing { to, is_urgent, message: part, payloads });
     }
 }
 

@@ -113,9 +113,24 @@ impl Message {
     /// hint, priority u64; reject u8; context length u32, bytes; entry count u32, and for each: index u64, term u64,
     /// data length u32, bytes; of a snapshot: length u32, its facts.
     pub fn encode(&self) -> Result<Vec<u8>, MessageError> {
+        let mut out = Vec::with_capacity(FIXED_LEN + self.0.context.len() + self.0.entries.len() * 48);
+        self.write(&mut out)?;
+        Ok(out)
+    }
+
+    /// The same behind what is there. On an error nothing is added.
+    pub fn encode_into(&self, out: &mut Vec<u8>) -> Result<(), MessageError> {
+        let start = out.len();
+        let written = self.write(out);
+        if written.is_err() {
+            out.truncate(start);
+        }
+        written
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), MessageError> {
         let m = &self.0;
         let kind = KINDS.iter().find(|(_, t)| *t == m.msg_type).ok_or(MessageError::Local)?.0;
-        let mut out = Vec::with_capacity(FIXED_LEN + m.context.len() + m.entries.len() * 48);
         out.push(kind);
         let words =
             [m.to, m.from, m.term, m.log_term, m.index, m.commit, m.commit_term, m.request_snapshot, m.reject_hint];
@@ -123,18 +138,18 @@ impl Message {
             out.extend_from_slice(&word.to_be_bytes());
         }
         out.push(u8::from(m.reject));
-        put_bytes(&mut out, "context", &m.context, CONTEXT_MAX)?;
+        put_bytes(out, "context", &m.context, CONTEXT_MAX)?;
         out.extend_from_slice(&count("entries", m.entries.len(), ENTRIES_MAX)?.to_be_bytes());
         for e in &m.entries {
             out.extend_from_slice(&e.index.to_be_bytes());
             out.extend_from_slice(&e.term.to_be_bytes());
-            put_bytes(&mut out, "entry data", entry_data(e), ENTRY_DATA_MAX)?;
+            put_bytes(out, "entry data", entry_data(e), ENTRY_DATA_MAX)?;
         }
         if kind == SNAPSHOT {
             let meta = self.snapshot().ok_or(MessageError::Snapshot)?;
-            put_bytes(&mut out, "snapshot", &meta.encode(), SNAPSHOT_MAX)?;
+            put_bytes(out, "snapshot", &meta.encode(), SNAPSHOT_MAX)?;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Reads what `encode` wrote; nothing is allocated for what has not arrived.
