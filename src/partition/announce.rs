@@ -109,7 +109,7 @@ fn tell(shared: &Shared) {
 
 fn others(shared: &Shared) -> HashSet<NodeId> {
     let peers = shared.peers.load();
-    peers.values().copied().filter(|node| *node != shared.identity.node).collect()
+    peers.nodes().filter(|node| *node != shared.identity.node).collect()
 }
 
 fn frames(told: &[(PartitionId, LeaderInfo)]) -> Vec<Bytes> {

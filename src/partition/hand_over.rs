@@ -3,7 +3,6 @@
 use millstream_core::types::{NodeId, PartitionId, PeerId};
 
 use super::append::answer;
-use super::in_sync::is_latest;
 use super::registry::Shared;
 use super::shard::{Owned, Shard};
 
@@ -66,7 +65,7 @@ impl Owned {
         let mut heirs: Vec<_> = group
             .replica()
             .progress()
-            .filter(|(peer, p)| p.is_voter && *peer != shared.identity.peer && is_latest(&peers, *peer))
+            .filter(|(peer, p)| p.is_voter && *peer != shared.identity.peer && peers.is_latest(*peer))
             .filter_map(|(peer, p)| Some((p.matched, peer, *peers.get(&peer)?)))
             .filter(|(_, _, node)| !dead.contains(node) && self.in_sync.nodes().contains(node))
             .collect();

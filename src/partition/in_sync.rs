@@ -7,6 +7,8 @@ use millstream_core::replica::Progress;
 use millstream_core::types::{NodeId, PeerId, RaftIndex};
 use tokio::time::Instant;
 
+use super::peers::Peers;
+
 /// A leader's view of its followers. In sync is whose node is alive and who has had, within the allowed time, all that
 /// was the leader's end.
 #[derive(Default)]
@@ -39,7 +41,7 @@ impl InSync {
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (peer, Progress { matched, is_voter, .. }) in progress {
-            let Some(node) = seen.peers.get(&peer).filter(|_| is_voter && is_latest(seen.peers, peer)) else {
+            let Some(node) = seen.peers.get(&peer).filter(|_| is_voter && seen.peers.is_latest(peer)) else {
                 continue;
             };
             let caught_up_at = self.caught_up_at.entry(peer).or_insert(Some(now));
@@ -63,16 +65,10 @@ impl InSync {
     }
 }
 
-/// Whether no later disk has taken the place of this one: it is gone, though its node is there.
-pub(super) fn is_latest(peers: &HashMap<PeerId, NodeId>, peer: PeerId) -> bool {
-    let node = peers.get(&peer);
-    !peers.iter().any(|(other, of)| *other > peer && Some(of) == node)
-}
-
 /// What a node sees of the others.
 pub(super) struct Seen<'a> {
     pub own: NodeId,
-    pub peers: &'a HashMap<PeerId, NodeId>,
+    pub peers: &'a Peers,
     /// Silent nodes.
     pub dead: &'a HashSet<NodeId>,
     pub lag_max: Duration,
@@ -84,7 +80,7 @@ mod tests {
 
     #[test]
     fn who_lags_for_too_long_or_is_dead_is_not_in_sync() {
-        let peers = (1..=3).map(|n| (PeerId(n), NodeId(n as i32 * 10))).collect();
+        let peers = (1..=3).map(|n| (PeerId(n), NodeId(n as i32 * 10))).collect::<HashMap<_, _>>().into();
         let (none, third) = (HashSet::new(), HashSet::from([NodeId(30)]));
         let seen = |dead| Seen { own: NodeId(10), peers: &peers, dead, lag_max: Duration::from_secs(30) };
         let progress = |matched: [u64; 3]| {
@@ -120,8 +116,8 @@ mod tests {
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&none), at(33)));
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&third), at(33)));
         // The second node has another disk by now.
-        let peers: HashMap<PeerId, NodeId> =
-            peers.iter().map(|(p, n)| (*p, *n)).chain([(PeerId(4), NodeId(20))]).collect();
+        let peers = (1..=3).map(|n| (n, n as i32 * 10)).chain([(4, 20)]);
+        let peers = peers.map(|(peer, node)| (PeerId(peer), NodeId(node))).collect::<HashMap<_, _>>().into();
         let seen = Seen { peers: &peers, ..seen(&none) };
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen, at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(30)]);

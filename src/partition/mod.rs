@@ -17,6 +17,7 @@ mod log_config;
 mod members;
 mod open;
 mod others;
+mod peers;
 mod progress;
 mod quiet;
 mod read;

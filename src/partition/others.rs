@@ -26,7 +26,7 @@ impl Partitions {
 
     /// The node of each disk there ever was: to be told before a partition with such replicas is opened.
     pub fn set_peers(&self, peers: HashMap<PeerId, NodeId>) {
-        self.shared.peers.store(Arc::new(peers));
+        self.shared.peers.store(Arc::new(peers.into()));
     }
 
     /// The node of a disk.
@@ -37,7 +37,7 @@ impl Partitions {
     /// The other nodes of the cluster.
     pub fn nodes(&self) -> HashSet<NodeId> {
         let peers = self.shared.peers.load();
-        peers.values().copied().filter(|node| *node != self.shared.identity.node).collect()
+        peers.nodes().filter(|node| *node != self.shared.identity.node).collect()
     }
 
     /// Which nodes are silent. One that was and is no more is told who leads what.

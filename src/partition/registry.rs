@@ -21,6 +21,7 @@ use super::leaders::Leaders;
 use super::log_config::log_config;
 use super::members::Members;
 use super::open::{Opening, Removed, Replica};
+use super::peers::Peers;
 use super::shard::{Shard, system_clock};
 use super::snapshot::{Caller, Snapshots};
 use super::throttle::Throttles;
@@ -86,8 +87,7 @@ pub(super) struct Shared {
     pub caller: Option<Caller>,
     pub snapshots: Arc<Snapshots>,
     pub throttles: Throttles,
-    /// The node of each disk there ever was.
-    pub peers: ArcSwap<HashMap<PeerId, NodeId>>,
+    pub peers: ArcSwap<Peers>,
     /// Nodes that are silent.
     pub dead: ArcSwap<HashSet<NodeId>>,
     /// Those, and nodes that were not heard of for a moment.
@@ -223,7 +223,7 @@ impl Partitions {
         config: PartitionsConfig,
     ) -> Arc<Self> {
         let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
-        let peers = ArcSwap::from_pointee(HashMap::from([(identity.peer, identity.node)]));
+        let peers = ArcSwap::from_pointee(HashMap::from([(identity.peer, identity.node)]).into());
         let (outlet, caller) = links.map(|links| (links.outlet, links.caller)).unzip();
         let shared = Arc::new(Shared {
             dir,
