@@ -80,13 +80,13 @@ impl Service for Dispatcher {
             false if api.key == ApiKey::ApiVersions => versions::handle_unsupported,
             false => return Err(Refused::UnsupportedVersion { api: api.key, version: header.version }),
         };
-        if session.is_forwarded && api.forwarded.is_none() {
+        if session.is_forwarded() && api.forwarded.is_none() {
             return Err(Refused::NotForwarded(api.key));
         }
         let is_large = body.len() >= LARGE_BYTES && api.key != ApiKey::Produce;
         let request = Request { header, body };
         let outcome: BoxFuture<'a, Outcome> = match is_large {
-            _ if api.forwarded.is_some() && !session.is_forwarded => {
+            _ if api.forwarded.is_some() && !session.is_forwarded() => {
                 let here = Here { handler, is_large, is_for_controller: api.forwarded };
                 Box::pin(forward(here, &self.context, session, frame, request))
             }

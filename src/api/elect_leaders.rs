@@ -75,12 +75,14 @@ async fn elect(
     for one in partitions(asked, &now.image) {
         match find(&now.image, &one) {
             Err(unknown) => drop(verdicts.insert(one, Some((ResponseError::UnknownTopicOrPartition, unknown)))),
-            Ok((id, partition)) => match step(&context.lead(id), partition, kind, &|node| context.is_alive(node)) {
-                Step::Transfer { from, to } => to_elect.push((one, id, from, to)),
-                // Who asks for all of them is told of those that were elected.
-                Step::Told(ResponseError::ElectionNotNeeded) if all => {}
-                Step::Told(error) => drop(verdicts.insert(one, Some((error, errors::words(error))))),
-            },
+            Ok((id, partition)) => {
+                match step(&context.lead(id), partition, kind, &now.image, &|node| context.is_alive(node)) {
+                    Step::Transfer { from, to } => to_elect.push((one, id, from, to)),
+                    // Who asks for all of them is told of those that were elected.
+                    Step::Told(ResponseError::ElectionNotNeeded) if all => {}
+                    Step::Told(error) => drop(verdicts.insert(one, Some((error, errors::words(error))))),
+                }
+            }
         }
     }
     let mut by_leader: HashMap<NodeId, Vec<(PartitionId, NodeId)>> = HashMap::new();
@@ -141,14 +143,16 @@ enum Step {
     Told(ResponseError),
 }
 
-fn step(lead: &Lead, partition: &Partition, kind: i8, is_alive: &dyn Fn(NodeId) -> bool) -> Step {
+fn step(lead: &Lead, partition: &Partition, kind: i8, image: &Image, is_alive: &dyn Fn(NodeId) -> bool) -> Step {
     let leader = lead.leader.filter(|leader| is_alive(*leader));
     let preferred = partition.replicas.first().copied();
     match (kind, leader, preferred) {
         (election_type::UNCLEAN, Some(_), _) => Step::Told(ResponseError::ElectionNotNeeded),
         (election_type::UNCLEAN, None, _) => Step::Told(ResponseError::EligibleLeadersNotAvailable),
         (_, Some(from), Some(to)) if from == to => Step::Told(ResponseError::ElectionNotNeeded),
-        (_, Some(from), Some(to)) if is_alive(to) && lead.isr.contains(&to) => Step::Transfer { from, to },
+        (_, Some(from), Some(to)) if is_alive(to) && lead.isr.contains(&to) && !image.is_drained(to) => {
+            Step::Transfer { from, to }
+        }
         _ => Step::Told(ResponseError::PreferredLeaderNotAvailable),
     }
 }
@@ -215,7 +219,7 @@ mod tests {
     fn steps(lead: &Lead, alive: &[i32]) -> (Step, Step) {
         let partition = Partition { replicas: [1, 2, 3].map(NodeId).to_vec(), ..Partition::default() };
         let is_alive = |node: NodeId| alive.contains(&node.0);
-        let step = |kind| step(lead, &partition, kind, &is_alive);
+        let step = |kind| step(lead, &partition, kind, &Image::default(), &is_alive);
         (step(election_type::PREFERRED), step(election_type::UNCLEAN))
     }
 

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiKey, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     ElectLeadersRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest,
 };
+use millstream_core::types::NodeId;
 use tokio::time::Instant;
 
 use super::dispatch::Here;
@@ -104,7 +105,7 @@ impl Dispatcher {
         }
         let result = match envelope {
             Envelope::Request { listener, client, principal, frame } => {
-                let session = self.session(&listener, &client, principal);
+                let session = self.session(inbound.from, &listener, &client, principal);
                 match self.respond(session, frame).await {
                     Ok(response) => Ok(response),
                     Err(reason) => return Answer::Close(reason),
@@ -140,13 +141,13 @@ impl Dispatcher {
     }
 
     /// A client of another node, as if it had come here.
-    fn session(&self, listener: &str, client: &str, principal: String) -> Session {
+    fn session(&self, from: NodeId, listener: &str, client: &str, principal: String) -> Session {
         let listeners = &self.context().listeners;
         let by_name = listeners.iter().find(|known| known.name == listener).or(listeners.first());
         let listener = Arc::clone(by_name.expect("a node listens somewhere"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = client.parse().unwrap_or(unknown);
-        Session { principal, is_forwarded: true, ..Session::new(0, listener, unknown, peer) }
+        Session { principal, forwarded_by: Some(from), ..Session::new(0, listener, unknown, peer) }
     }
 
     /// The whole frame of the response, or why the client's connection is to be closed.

@@ -53,7 +53,7 @@ fn describe(context: &Context, request: &Request) -> Outcome {
         topics: topics.collect(),
         total_bytes,
         usable_bytes,
-        is_cordoned: false,
+        is_cordoned: context.controller.look(|now| now.image.is_cordoned(context.node_id())),
     };
     let body = DescribeLogDirsResponse { throttle_time_ms: 0, error_code: 0, log_dirs: vec![dir] };
     Outcome::reply(&request.header, &body)

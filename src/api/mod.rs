@@ -22,6 +22,7 @@ pub mod produce;
 pub mod reassign;
 pub mod sasl;
 pub mod topics;
+pub mod unregister_broker;
 pub mod versions;
 
 mod compute;
@@ -97,6 +98,7 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle).forwarded(),
     Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
+    Api::new(ApiKey::UnregisterBroker, 0..=0, unregister_broker::handle).forwarded(),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

@@ -1,7 +1,5 @@
 //! The nodes of the cluster, as clients of one listener are told of them, and as new partitions are placed on them.
 
-use std::sync::Arc;
-
 use millstream_core::controller::{Image, Node, UsableNode};
 use millstream_core::types::NodeId;
 
@@ -61,7 +59,7 @@ impl Context {
     /// The nodes that partitions may be placed on, as they are now.
     pub(super) fn usable_nodes(&self) -> impl Fn(&Image) -> Vec<UsableNode> + Send + use<> {
         let alive = self.alive.clone();
-        move |image| usable(image, &*alive)
+        move |image| image.usable_nodes(&*alive)
     }
 
     /// The node that clients are told is the controller: the one that decides, or any that lives, for every node takes
@@ -93,11 +91,6 @@ fn reachable(node: &Node, own: NodeId, listener: &Listener) -> Option<ReachableN
 
 fn has(node: &Node, own: NodeId, listener: &Listener) -> bool {
     node.id == own || node.endpoints.iter().any(|endpoint| endpoint.listener == listener.name)
-}
-
-fn usable(image: &Image, is_alive: &(dyn Fn(NodeId) -> bool + Send + Sync)) -> Vec<UsableNode> {
-    let usable = |node: &Arc<Node>| UsableNode { id: node.id, rack: node.rack.clone(), alive: is_alive(node.id) };
-    image.nodes().map(usable).collect()
 }
 
 #[cfg(test)]
@@ -155,7 +148,8 @@ pub(super) mod tests {
         let mut image = Image::default();
         register(&mut image, 1, &[]);
         register(&mut image, 2, &[]);
-        let alive: Vec<_> = usable(&image, &|node| node == NodeId(2)).into_iter().map(|n| (n.id.0, n.alive)).collect();
+        let alive: Vec<_> =
+            image.usable_nodes(|node| node == NodeId(2)).into_iter().map(|n| (n.id.0, n.alive)).collect();
         assert_eq!(alive, [(1, false), (2, true)]);
     }
 }

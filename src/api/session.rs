@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use millstream_core::types::NodeId;
+
 use crate::config::Listener;
 
 /// State of one connection. Handlers of one connection run one after the other, so each may change it.
@@ -19,8 +21,8 @@ pub struct Session {
     pub software: Option<ClientSoftware>,
     /// Who it is, as Kafka writes it (`User:ANONYMOUS` without authentication).
     pub principal: String,
-    /// The client is another node's, which sent its request here because this one decides.
-    pub is_forwarded: bool,
+    /// The client is this other node's, which sent its request here because this one decides.
+    pub forwarded_by: Option<NodeId>,
 }
 
 /// Name and version of a client library (KIP-511), checked to hold `[a-zA-Z0-9.-]` only.
@@ -40,7 +42,11 @@ impl Session {
             client_id: String::new(),
             software: None,
             principal: "User:ANONYMOUS".to_owned(),
-            is_forwarded: false,
+            forwarded_by: None,
         }
+    }
+
+    pub fn is_forwarded(&self) -> bool {
+        self.forwarded_by.is_some()
     }
 }

@@ -284,7 +284,7 @@ pub struct GroupDelete {
     pub groups: Vec<String>,
 }
 
-/// Describe the cluster
+/// Describe the cluster, and take brokers out of it
 #[derive(Debug, Args)]
 pub struct ClusterCommand {
     #[command(flatten)]
@@ -297,6 +297,33 @@ pub struct ClusterCommand {
 pub enum ClusterAction {
     /// Show brokers, controller and features
     Describe(ClusterDescribe),
+    /// Move everything off a broker and take it out of the cluster; can be interrupted and run again
+    Decommission(ClusterDecommission),
+    /// Move leaderships off a broker, and keep them off until --undo
+    Drain(ClusterDrain),
+}
+
+#[derive(Debug, Args)]
+pub struct ClusterDecommission {
+    /// Its node.id
+    #[arg(value_name = "BROKER")]
+    pub broker: i32,
+    /// Partitions that move at a time
+    #[arg(long, value_name = "COUNT", default_value = "50", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub at_once: u16,
+    /// Only show what would move
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ClusterDrain {
+    /// Its node.id
+    #[arg(value_name = "BROKER")]
+    pub broker: i32,
+    /// Let it lead again, also one that was to be decommissioned
+    #[arg(long)]
+    pub undo: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,9 @@
-//! `millstream cluster describe`
+//! `millstream cluster`: what it consists of, and how brokers leave it.
+
+mod decommission;
+mod drain;
+mod plan;
+mod reassign;
 
 use std::collections::BTreeMap;
 
@@ -32,15 +37,20 @@ struct Described {
 }
 
 pub async fn run(command: ClusterCommand) -> Result<(), Stop> {
-    let ClusterAction::Describe(args) = &command.action;
     let client = super::connect(&command.connect).await?;
+    let format = command.connect.format;
+    let args = match &command.action {
+        ClusterAction::Describe(args) => args,
+        ClusterAction::Decommission(args) => return decommission::run(&client, format, args).await,
+        ClusterAction::Drain(args) => return drain::run(&client, format, args).await,
+    };
     let described = describe(&client).await.doing("cannot describe the cluster")?;
     let api_versions = client.api_versions().await.doing("cannot describe the cluster")?;
     let mut document = document(&described, &api_versions);
     if args.apis {
         document["apis"] = apis(&api_versions);
     }
-    show(command.connect.format, &document, || {
+    show(format, &document, || {
         let mut text = table(&described, &api_versions);
         if args.apis {
             text.push_str(&api_table(&api_versions));

@@ -62,10 +62,9 @@ fn misplaced(
     in_sync: &HashMap<PartitionId, Vec<NodeId>>,
     is_alive: &dyn Fn(NodeId) -> bool,
 ) -> Vec<(PartitionId, NodeId)> {
-    let preferred = |id: &PartitionId| {
-        let topic = image.topic(id.topic)?;
-        topic.partitions.get(usize::try_from(id.partition).ok()?)?.replicas.first().copied()
-    };
+    // The first that may lead: the others of a drained one take its place until it is back.
+    let preferred =
+        |id: &PartitionId| image.partition(*id)?.replicas.iter().copied().find(|node| !image.is_drained(*node));
     let mut misplaced: Vec<_> = in_sync
         .iter()
         .filter_map(|(id, in_sync)| {

@@ -5,6 +5,7 @@
 mod ask;
 mod balance;
 mod deleted;
+mod drain;
 mod envelope;
 mod fold;
 mod load;

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use millstream_core::controller::{Decision, Image, UsableNode, raise_internal_topics};
+use millstream_core::controller::{Decision, raise_internal_topics};
 
 use super::Controller;
 
@@ -35,7 +35,8 @@ impl Controller {
         if self.leader() != Some(self.partitions.identity().node) {
             return;
         }
-        let nodes = self.look(|now| self.usable_nodes(&now.image));
+        let is_alive = |node| self.rpc.as_ref().is_some_and(|rpc| rpc.is_alive(node));
+        let nodes = self.look(|now| now.image.usable_nodes(is_alive));
         let settings = self.published().settings.clone();
         if self.look(|now| raise_internal_topics(&now.image, &settings, &nodes)).commands.is_empty() {
             return;
@@ -48,12 +49,5 @@ impl Controller {
             Ok(topics) => tracing::info!(topics, "internal topics get more replicas"),
             Err(error) => tracing::warn!(%error, "internal topics could not get more replicas"),
         }
-    }
-
-    fn usable_nodes(&self, image: &Image) -> Vec<UsableNode> {
-        let is_alive = |node| self.rpc.as_ref().is_some_and(|rpc| rpc.is_alive(node));
-        let usable =
-            image.nodes().map(|node| UsableNode { id: node.id, rack: node.rack.clone(), alive: is_alive(node.id) });
-        usable.collect()
     }
 }

@@ -17,7 +17,7 @@ use super::fold::{FoldError, fold, put_changes};
 use super::load::{self, LoadError, Loaded, peers_of};
 use super::reconcile::Reconciler;
 use super::{
-    ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, leader, moves, raise,
+    ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, drain, leader, moves, raise,
 };
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::rpc::Rpc;
@@ -79,6 +79,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
     if controller.rpc.is_some() {
         tokio::spawn(catch_up(controller.clone()));
         tokio::spawn(balance::run(Arc::downgrade(&controller)));
+        tokio::spawn(drain::run(Arc::downgrade(&controller)));
         tokio::spawn(raise::run(Arc::downgrade(&controller)));
         tokio::spawn(moves::run(Arc::downgrade(&controller)));
     }

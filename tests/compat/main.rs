@@ -18,6 +18,7 @@ mod groups;
 mod harness;
 mod hostile;
 mod leadership;
+mod leaving;
 mod limits;
 mod list_offsets;
 mod metadata;

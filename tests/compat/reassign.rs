@@ -20,7 +20,7 @@ const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 
 /// A topic with so many replicas of each partition.
-fn create(wire: &mut Wire, partitions: i32, replicas: i16) -> String {
+pub fn create(wire: &mut Wire, partitions: i32, replicas: i16) -> String {
     let topic = unique("moved");
     let wanted = creatable(&topic, partitions, &[]).with_replication_factor(replicas);
     let created = wire.call(7, &CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]));
@@ -52,17 +52,17 @@ fn alter(wire: &mut Wire, version: i16, request: &AlterPartitionReassignmentsReq
 
 /// Moves every partition of the topic, or goes back where there are no replicas.
 #[track_caller]
-fn move_all(wire: &mut Wire, topic: &str, partitions: i32, replicas: Option<&[i32]>) {
+pub fn move_all(wire: &mut Wire, topic: &str, partitions: i32, replicas: Option<&[i32]>) {
     let all: Vec<i32> = (0..partitions).collect();
     let told = alter(wire, 1, &request(topic, &all, replicas).with_allow_replication_factor_change(true));
     assert!(told.iter().all(|(code, _)| *code == 0), "{told:?}");
 }
 
 /// Partition, replicas, adding, removing.
-type Row = (i32, Vec<i32>, Vec<i32>, Vec<i32>);
+pub type Row = (i32, Vec<i32>, Vec<i32>, Vec<i32>);
 
 /// The moves of a topic, or of all.
-fn ongoing(wire: &mut Wire, asked: Option<(&str, &[i32])>) -> Vec<Row> {
+pub fn ongoing(wire: &mut Wire, asked: Option<(&str, &[i32])>) -> Vec<Row> {
     let asked = asked.map(|(topic, partitions)| {
         let topic = ListPartitionReassignmentsTopics::default().with_name(name(topic));
         vec![topic.with_partition_indexes(partitions.to_vec())]
@@ -76,7 +76,7 @@ fn ongoing(wire: &mut Wire, asked: Option<(&str, &[i32])>) -> Vec<Row> {
 }
 
 /// Replicas of each partition; in-sync replicas sorted.
-fn replicas(wire: &mut Wire, topic: &str) -> Vec<(Vec<i32>, Vec<i32>)> {
+pub fn replicas(wire: &mut Wire, topic: &str) -> Vec<(Vec<i32>, Vec<i32>)> {
     let told = topics::metadata(wire, &[topic]);
     let ids = |nodes: &[BrokerId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
     let mut rows: Vec<_> = told.topics[0].partitions.iter().collect();
@@ -103,7 +103,7 @@ fn await_on(nodes: &Nodes, asked: usize, topic: &str, on: &[i32]) {
 
 /// Waits until a node has files of a topic, or none.
 #[track_caller]
-fn await_files(nodes: &Nodes, wire: &mut Wire, topic: &str, node: usize, has: bool) {
+pub fn await_files(nodes: &Nodes, wire: &mut Wire, topic: &str, node: usize, has: bool) {
     let dir = nodes.data_dir(node).join("log").join(topics::topic_id(wire, topic).to_string());
     eventually("the files are there, or gone", || {
         let count = std::fs::read_dir(&dir).map_or(0, |entries| entries.count());

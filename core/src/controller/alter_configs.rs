@@ -86,24 +86,27 @@ pub enum AlterConfigError {
 
 type Reply = Vec<Result<(), AlterConfigError>>;
 
-/// Changes settings one by one. `broker`: what is in force at the node that decides. One result for each resource.
+/// Changes settings one by one. `broker`: what is in force at the node that decides; `asked`: the one that was asked, which
+/// takes changes of its own settings only. One result for each resource.
 pub fn incremental_alter_configs(
     image: &Image,
     broker: &BrokerConfig,
+    asked: NodeId,
     request: &[Alteration],
     validate_only: bool,
 ) -> Decision<Reply> {
-    decide(image, broker, request, validate_only, &incremental_change)
+    decide(image, broker, asked, request, validate_only, &incremental_change)
 }
 
 /// Replaces all settings of the resources. One result for each.
 pub fn alter_configs(
     image: &Image,
     broker: &BrokerConfig,
+    asked: NodeId,
     request: &[Alteration],
     validate_only: bool,
 ) -> Decision<Reply> {
-    decide(image, broker, request, validate_only, &|_, alteration, _| {
+    decide(image, broker, asked, request, validate_only, &|_, alteration, _| {
         let pairs =
             alteration.changes.iter().map(|change| (change.name.clone(), change.value.clone().unwrap_or_default()));
         Ok(pairs.collect())
@@ -116,6 +119,7 @@ type Change = dyn Fn(&Resource, &Alteration, &ConfigMap) -> Result<ConfigMap, Al
 fn decide(
     image: &Image,
     broker: &BrokerConfig,
+    asked: NodeId,
     request: &[Alteration],
     validate_only: bool,
     change: &Change,
@@ -130,7 +134,7 @@ fn decide(
         let is_twice = times.get(&(alteration.resource_type, alteration.resource_name.as_str())) > Some(&1);
         let result = match is_twice {
             true => Err(AlterConfigError::DuplicateResource),
-            false => alter(image, broker, alteration, change),
+            false => alter(image, broker, asked, alteration, change),
         };
         reply.push(result.map(|command| commands.extend(command)));
     }
@@ -143,11 +147,12 @@ fn decide(
 fn alter(
     image: &Image,
     broker: &BrokerConfig,
+    asked: NodeId,
     alteration: &Alteration,
     change: &Change,
 ) -> Result<Option<Command>, AlterConfigError> {
     check_form(alteration)?;
-    let resource = Resource::find(image, broker, alteration)?;
+    let resource = Resource::find(image, asked, alteration)?;
     let current = resource.owner().map(|owner| image.configs(&owner)).unwrap_or_default();
     let wanted = change(&resource, alteration, &current)?;
     let changed = |(name, value): &(&String, &String)| current.get(*name) != Some(*value);
@@ -195,7 +200,7 @@ enum Resource {
 }
 
 impl Resource {
-    fn find(image: &Image, broker: &BrokerConfig, alteration: &Alteration) -> Result<Self, AlterConfigError> {
+    fn find(image: &Image, expected: NodeId, alteration: &Alteration) -> Result<Self, AlterConfigError> {
         let name = alteration.resource_name.clone();
         Ok(match alteration.resource_type {
             resource_type::TOPIC => {
@@ -205,7 +210,6 @@ impl Resource {
             resource_type::BROKER if name.is_empty() => Self::AllBrokers,
             resource_type::BROKER => {
                 let got: i32 = name.parse().map_err(|_| AlterConfigError::NodeIdNotANumber(name.clone()))?;
-                let expected = broker.node_id();
                 if NodeId(got) != expected {
                     return Err(AlterConfigError::OtherNode { expected, got: name });
                 }

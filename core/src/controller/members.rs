@@ -30,8 +30,8 @@ impl Image {
         all
     }
 
-    /// The members of the metadata log. Its voters are among the nodes that came first; one that is gone keeps its vote
-    /// until another node can have it. All others learn.
+    /// The members of the metadata log. Its voters are among the nodes that came first and are not about to leave; one
+    /// that is gone keeps its vote until another node can have it. All others learn.
     pub fn metadata_members(&self, founders: &[Peer]) -> GroupMembers {
         let mut came: BTreeMap<NodeId, PeerId> = BTreeMap::new();
         for peer in self.peers.values() {
@@ -41,14 +41,24 @@ impl Image {
         let mut here: Vec<NodeId> = self.nodes.keys().copied().filter(|node| came.contains_key(node)).collect();
         here.sort_by_key(|node| came.get(node));
         let absent = founders.iter().map(|peer| peer.node).filter(|node| !self.nodes.contains_key(node));
-        let candidates: Vec<NodeId> = here.iter().copied().chain(absent).collect();
+        let (leaving, mut candidates): (Vec<NodeId>, Vec<NodeId>) =
+            here.iter().copied().chain(absent).partition(|node| self.is_leaving(*node));
+        // Not all of them can.
+        let has_to_stay = candidates.is_empty();
+        let others = if has_to_stay {
+            candidates.clone_from(&leaving);
+            Vec::new()
+        } else {
+            leaving
+        };
         let wanted = founders.len().clamp(METADATA_VOTERS, METADATA_VOTERS_MAX).min(candidates.len());
         // An even number survives no more than the odd one below it, unless it formed the cluster: then each has a copy.
         let is_odd_better = wanted.is_multiple_of(2) && wanted > founders.len();
         let count = if is_odd_better { wanted.saturating_sub(1) } else { wanted };
         let peers = |nodes: &[NodeId]| nodes.iter().filter_map(|node| now.get(node).copied()).collect::<Vec<_>>();
-        let (voters, others) = candidates.split_at(count);
-        let learners: Vec<NodeId> = others.iter().copied().filter(|node| self.nodes.contains_key(node)).collect();
+        let (voters, rest) = candidates.split_at(count);
+        let rest = rest.iter().chain(&others).copied();
+        let learners: Vec<NodeId> = rest.filter(|node| self.nodes.contains_key(node)).collect();
         GroupMembers { voters: peers(voters), learners: peers(&learners) }
     }
 }

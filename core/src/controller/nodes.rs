@@ -1,16 +1,57 @@
 //! Nodes come and go.
 
-use super::{Command, Decision, Image, Node, Peer};
+use super::{Command, ConfigOwner, Decision, Image, Node, Peer, UsableNode};
 use crate::types::{NodeId, PeerId};
+
+/// What an operator wants of a broker.
+const STATE: &str = "broker.state";
+/// Which of its directories take no new partitions (KIP-1066). There is but one.
+const CORDONED: &str = "cordoned.log.dirs";
+
+impl Image {
+    /// The node shall lead nothing that another can lead.
+    pub fn is_drained(&self, node: NodeId) -> bool {
+        self.node_setting(node, STATE).is_some_and(|state| state != "active")
+    }
+
+    /// The node is to be without partitions and without a vote.
+    pub fn is_leaving(&self, node: NodeId) -> bool {
+        self.node_setting(node, STATE).is_some_and(|state| state == "leaving")
+    }
+
+    /// The node's directory takes no new partitions.
+    pub fn is_cordoned(&self, node: NodeId) -> bool {
+        self.is_leaving(node) || self.node_setting(node, CORDONED).is_some_and(|list| !list.trim().is_empty())
+    }
+
+    /// The nodes that new partitions may be placed on.
+    pub fn usable_nodes(&self, is_alive: impl Fn(NodeId) -> bool) -> Vec<UsableNode> {
+        let open = self.nodes().filter(|node| !self.is_cordoned(node.id));
+        open.map(|node| UsableNode { id: node.id, rack: node.rack.clone(), alive: is_alive(node.id) }).collect()
+    }
+
+    /// One that was set while the node ran.
+    fn node_setting(&self, node: NodeId, name: &str) -> Option<String> {
+        self.configs(&ConfigOwner::Broker(node)).get(name).cloned()
+    }
+}
 
 /// Nobody registered under this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Broker ID {0} is not currently registered")]
 pub struct NodeNotRegistered(pub NodeId);
 
-/// A node starts. The reply is its disk's identity in raft: the one it had, or a new one for a disk never seen.
+/// A node starts. The reply is its disk's identity in raft: the one it had, or a new one for a disk never seen. One that
+/// was gone begins anew: it is not to leave any more.
 pub fn register_node(image: &Image, node: Node) -> Decision<PeerId> {
     let mut commands = Vec::new();
+    if image.node(node.id).is_none() {
+        let set = [STATE, CORDONED].into_iter().filter(|name| image.node_setting(node.id, name).is_some());
+        let changes: Vec<_> = set.map(|name| (name.to_owned(), None)).collect();
+        if !changes.is_empty() {
+            commands.push(Command::ChangeConfigs { owner: ConfigOwner::Broker(node.id), changes });
+        }
+    }
     let peer = image.peer_of(node.id, node.directory).unwrap_or_else(|| {
         let id = next_peer_id(image);
         commands.push(Command::AssignPeer(Peer { id, node: node.id, directory: node.directory }));
@@ -27,7 +68,8 @@ fn next_peer_id(image: &Image) -> PeerId {
     PeerId(image.peers.last_key_value().map_or(1, |(last, _)| last.0 + 1))
 }
 
-/// A node is gone for good. Its replicas stay named in their partitions until they are moved.
+/// A node is gone for good. Its replicas stay named in their partitions until they are moved. That it was leaving is known
+/// until it comes again: else a founder that is gone would get its vote back.
 pub fn remove_node(image: &Image, node: NodeId) -> Decision<Result<(), NodeNotRegistered>> {
     match image.node(node) {
         Some(_) => Decision { commands: vec![Command::RemoveNode { node }], reply: Ok(()) },

@@ -16,6 +16,7 @@ use millstream_core::controller::{
     resource_type,
 };
 
+use millstream_core::types::NodeId;
 use tokio::time::Instant;
 
 use super::loggers::{self, LoggersError};
@@ -59,12 +60,12 @@ impl AlterError {
 }
 
 type Results = Vec<Result<(), AlterError>>;
-type Decide = fn(&Image, &BrokerConfig, &[Alteration], bool) -> Decision<Vec<Result<(), AlterConfigError>>>;
+type Decide = fn(&Image, &BrokerConfig, NodeId, &[Alteration], bool) -> Decision<Vec<Result<(), AlterConfigError>>>;
 
 /// AlterConfigs: all settings of the resources are replaced.
 pub fn handle_alter<'a>(
     context: &'a Arc<Context>,
-    _session: &'a mut Session,
+    session: &'a mut Session,
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -85,7 +86,7 @@ pub fn handle_alter<'a>(
             return Outcome::reply(&request.header, &body);
         }
         let alterations: Arc<[Alteration]> = asked.resources.iter().map(replacement).collect();
-        let results = decide(context, &alterations, asked.validate_only, alter_configs).await;
+        let results = decide(context, session, &alterations, asked.validate_only, alter_configs).await;
         let responses = alterations.iter().zip(results).map(|(of, result)| {
             let (code, message) = told(&result);
             AlterConfigsResourceResponse::default()
@@ -136,7 +137,7 @@ pub fn handle_incremental<'a>(
         let (levels, settings): (Vec<_>, Vec<_>) =
             asked.resources.into_iter().partition(|of| is_levels(of.resource_type));
         let mut levels_told = alter_levels(context, &levels, validate_only).into_iter();
-        let elsewhere = match levels.is_empty() || settings.is_empty() || session.is_forwarded {
+        let elsewhere = match levels.is_empty() || settings.is_empty() || session.is_forwarded() {
             true => None,
             // The request was kept here for its levels.
             false => alter_elsewhere(context, session, request.header.version, &settings, validate_only).await,
@@ -146,7 +147,7 @@ pub fn handle_incremental<'a>(
             None if settings.is_empty() => Vec::new(),
             None => {
                 let alterations: Arc<[Alteration]> = settings.iter().map(alteration).collect();
-                let results = decide(context, &alterations, validate_only, incremental_alter_configs).await;
+                let results = decide(context, session, &alterations, validate_only, incremental_alter_configs).await;
                 results.iter().map(told).collect()
             }
         };
@@ -174,7 +175,7 @@ fn alter_levels(context: &Context, levels: &[WantedSettings], validate_only: boo
     const LOGGERS: AlterConfigError = AlterConfigError::UnknownResourceType(resource_type::BROKER_LOGGER);
     let alterations: Vec<Alteration> = levels.iter().map(alteration).collect();
     let now = context.controller.published();
-    let checked = incremental_alter_configs(&now.image, &now.settings, &alterations, true).reply;
+    let checked = incremental_alter_configs(&now.image, &now.settings, context.node_id(), &alterations, true).reply;
     let result = |(result, wanted): (Result<(), AlterConfigError>, &Alteration)| match result {
         Err(LOGGERS) => loggers::alter(context, wanted, validate_only).map_err(AlterError::from),
         result => result.map_err(AlterError::from),
@@ -215,10 +216,18 @@ fn is_too_much(changes: impl ExactSizeIterator<Item = usize>) -> bool {
 }
 
 /// One result for each alteration. What is changed is in force on this node when this returns.
-async fn decide(context: &Context, wanted: &Arc<[Alteration]>, validate_only: bool, decide: Decide) -> Results {
+async fn decide(
+    context: &Context,
+    session: &Session,
+    wanted: &Arc<[Alteration]>,
+    validate_only: bool,
+    decide: Decide,
+) -> Results {
+    let asked = session.forwarded_by.unwrap_or_else(|| context.node_id());
     let settings = Arc::clone(&context.controller.published().settings);
     let request = Arc::clone(wanted);
-    let decided = context.controller.change(move |image| decide(image, &settings, &request, validate_only)).await;
+    let decided =
+        context.controller.change(move |image| decide(image, &settings, asked, &request, validate_only)).await;
     match decided {
         Ok(results) => results.into_iter().map(|result| result.map_err(AlterError::from)).collect(),
         Err(error) => wanted.iter().map(|_| Err(AlterError::from(error))).collect(),

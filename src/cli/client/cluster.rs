@@ -149,6 +149,11 @@ impl Client {
         }
     }
 
+    /// All topics, as the controller knows them: it is never behind what it has decided.
+    pub async fn cluster_of_controller(&self) -> Result<Cluster, ClientError> {
+        Ok(Cluster::of(self.controller(|_| metadata_request(None), |_| 0).await?))
+    }
+
     /// Asks the controller. `code_of` picks the error code that says whether the broker asked was one; only then, or
     /// when no connection came about, is the request sent again.
     pub async fn controller<R>(

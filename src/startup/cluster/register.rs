@@ -25,6 +25,8 @@ const ELSEWHERE: u8 = 1;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Nodes that are asked in one round.
 const ASKED_MAX: usize = 8;
+/// How often a node that hears of no leader asks the others for one.
+const ASK_AROUND_EVERY: Duration = Duration::from_secs(1);
 /// Between attempts of a node that nobody leads.
 const AGAIN_AFTER: Duration = Duration::from_millis(25);
 
@@ -68,10 +70,12 @@ pub(super) async fn ask_in(
     Err(reason)
 }
 
-/// Registers the node, which has its place, with whoever leads the metadata, and returns when this node has read that.
+/// Registers the node, which has its place, with whoever leads the metadata, and returns when this node has read that. One
+/// that was unregistered is told by nobody who leads: it asks those whom it knew, as one that comes anew.
 pub(super) async fn make_known(rpc: Option<&Arc<Rpc>>, controller: &Controller, registration: Node) {
     let started = Instant::now();
     let mut warned = None;
+    let mut asked_around = started;
     let mut changes = controller.changes();
     loop {
         let node = registration.clone();
@@ -87,6 +91,17 @@ pub(super) async fn make_known(rpc: Option<&Arc<Rpc>>, controller: &Controller, 
                     Err(e) => format!("node {leader}, which leads the metadata: {e}"),
                 }
             }
+            Err(ControllerError::NotController { leader: None }) if asked_around.elapsed() >= ASK_AROUND_EVERY => {
+                let asked = match rpc {
+                    Some(rpc) => ask_around(rpc, controller, &registration).await,
+                    None => Err(ControllerError::NotAvailable.to_string()),
+                };
+                asked_around = Instant::now();
+                match asked {
+                    Ok(taken) => return read_up_to(controller, taken.version).await,
+                    Err(problem) => problem,
+                }
+            }
             Err(e) => e.to_string(),
         };
         let is_due = warned.map_or(started.elapsed() >= FIRST_WARNING, |at: Instant| at.elapsed() >= WARN_EVERY);
@@ -100,6 +115,15 @@ pub(super) async fn make_known(rpc: Option<&Arc<Rpc>>, controller: &Controller, 
             _ = changes.changed() => {}
         }
     }
+}
+
+async fn ask_around(rpc: &Rpc, controller: &Controller, registration: &Node) -> Result<Taken, String> {
+    let known: VecDeque<HostPort> = controller.look(|now| {
+        let others = now.image.nodes().filter(|node| node.id != registration.id);
+        others.filter_map(|node| HostPort::parse(&node.rpc_address)).collect()
+    });
+    let cluster_id = rpc.cluster_id().unwrap_or_default();
+    ask_in(rpc, known, &cluster_id, registration).await.map_err(|e| e.to_string())
 }
 
 async fn read_up_to(controller: &Controller, version: u64) {

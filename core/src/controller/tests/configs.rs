@@ -24,7 +24,7 @@ fn with_topic() -> Controller {
 impl Controller {
     fn incremental(&mut self, resource_type: i8, name: &str, changes: &[ConfigChange]) -> Result<(), String> {
         let request = [alteration(resource_type, name, changes)];
-        let decision = incremental_alter_configs(&self.image, &self.broker, &request, false);
+        let decision = incremental_alter_configs(&self.image, &self.broker, self.broker.node_id(), &request, false);
         self.apply(&decision.commands);
         decision.reply[0].clone().map_err(|e| e.to_string())
     }
@@ -133,11 +133,13 @@ fn a_resource_twice_in_a_request_is_refused_both_times() {
         alteration(resource_type::GROUP, "t", &[set("consumer.session.timeout.ms", "50000")]),
         alteration(resource_type::TOPIC, "t", &[set("segment.ms", "5")]),
     ];
-    let decision = incremental_alter_configs(&controller.image, &controller.broker, &request, false);
+    let decision =
+        incremental_alter_configs(&controller.image, &controller.broker, controller.broker.node_id(), &request, false);
     let twice = Err(AlterConfigError::DuplicateResource);
     assert_eq!(decision.reply, [twice.clone(), Ok(()), twice]);
     assert_eq!(decision.commands.len(), 1);
-    let decision = incremental_alter_configs(&controller.image, &controller.broker, &request, true);
+    let decision =
+        incremental_alter_configs(&controller.image, &controller.broker, controller.broker.node_id(), &request, true);
     assert_eq!((decision.reply.len(), decision.commands.len()), (3, 0));
 }
 
@@ -187,7 +189,7 @@ fn the_older_request_replaces_all_settings() {
     let mut controller = with_topic();
     controller.on_topic(set("retention.ms", "5")).expect("set");
     let request = [alteration(resource_type::TOPIC, "t", &[set("segment.ms", "6"), set("flush.ms", "7")])];
-    let decision = alter_configs(&controller.image, &controller.broker, &request, false);
+    let decision = alter_configs(&controller.image, &controller.broker, controller.broker.node_id(), &request, false);
     assert_eq!(decision.reply, [Ok(())]);
     controller.apply(&decision.commands);
     assert_eq!(
@@ -195,7 +197,7 @@ fn the_older_request_replaces_all_settings() {
         map(&[("flush.ms", "7"), ("segment.ms", "6")])
     );
     let request = [alteration(resource_type::TOPIC, "t", &[change(operation::SET, "segment.ms", None)])];
-    let decision = alter_configs(&controller.image, &controller.broker, &request, false);
+    let decision = alter_configs(&controller.image, &controller.broker, controller.broker.node_id(), &request, false);
     assert_eq!(decision.reply, [Err(AlterConfigError::NullValues(vec!["segment.ms".into()]))]);
 }
 

@@ -248,7 +248,8 @@ fn decide(controller: &Controller, request: &Request, fresh: u128) -> Vec<Comman
             create_partitions(image, &nodes, &mut |_| 0, &[more], false).commands
         }
         Request::Set(owner, op, key, value) => {
-            incremental_alter_configs(image, broker, &[set_request(owner, op, key, value)], false).commands
+            incremental_alter_configs(image, broker, broker.node_id(), &[set_request(owner, op, key, value)], false)
+                .commands
         }
         Request::Register(id, directory) => {
             let directory = DirectoryId(Uuid::from_u128(u128::from(directory)));

@@ -53,6 +53,48 @@ fn later_nodes_learn_and_take_the_vote_of_one_that_is_gone() {
     assert_eq!(metadata(&image, &founders), (vec![1, 3, 2], vec![]), "nobody else could have it");
 }
 
+/// What the operator wants of a node.
+fn state(image: &mut Image, node: i32, value: Option<&str>) {
+    let changes = vec![("broker.state".to_owned(), value.map(str::to_owned))];
+    image.apply(&Command::ChangeConfigs { owner: ConfigOwner::Broker(NodeId(node)), changes });
+}
+
+#[test]
+fn a_node_that_leaves_gives_its_vote_away_and_gets_no_partitions() {
+    let (mut image, founders) = formed(3);
+    (1..=4).for_each(|id| register(&mut image, node(id)));
+    state(&mut image, 2, Some("drained"));
+    assert_eq!(metadata(&image, &founders), (vec![1, 2, 3], vec![4]));
+    assert!(image.is_drained(NodeId(2)) && !image.is_leaving(NodeId(2)));
+    assert_eq!(image.usable_nodes(|_| true).len(), 4);
+    state(&mut image, 2, Some("leaving"));
+    assert_eq!(metadata(&image, &founders), (vec![1, 3, 4], vec![2]));
+    assert!(image.usable_nodes(|_| true).iter().all(|usable| usable.id != NodeId(2)));
+    remove_node(&image, NodeId(2)).commands.iter().for_each(|command| image.apply(command));
+    remove_node(&image, NodeId(4)).commands.iter().for_each(|command| image.apply(command));
+    assert_eq!(metadata(&image, &founders), (vec![1, 3], vec![]), "it has left for good");
+    // It comes again, and is as any other.
+    register(&mut image, node(2));
+    assert!(!image.is_drained(NodeId(2)));
+    assert_eq!(metadata(&image, &founders), (vec![1, 2, 3], vec![]));
+    (1..=3).for_each(|id| state(&mut image, id, Some("leaving")));
+    assert_eq!(metadata(&image, &founders), (vec![1, 2, 3], vec![]), "somebody has to stay");
+}
+
+#[test]
+fn a_node_whose_directory_is_cordoned_gets_no_partitions() {
+    let (mut image, _) = formed(1);
+    [1, 2].into_iter().for_each(|id| register(&mut image, node(id)));
+    let cordon = |value: &str| Command::ChangeConfigs {
+        owner: ConfigOwner::Broker(NodeId(2)),
+        changes: vec![("cordoned.log.dirs".to_owned(), Some(value.to_owned()))],
+    };
+    image.apply(&cordon("*"));
+    assert_eq!(image.usable_nodes(|_| true).len(), 1);
+    image.apply(&cordon(""));
+    assert_eq!(image.usable_nodes(|_| true).len(), 2);
+}
+
 #[test]
 fn one_node_that_others_join_votes_alone_until_there_are_three() {
     let (mut image, founders) = formed(1);
