@@ -77,6 +77,17 @@ impl Client {
         Retry::new(Instant::now(), self.timeouts.request)
     }
 
+    /// Does something that may be done twice, again as long as it may still succeed: who decides may have just changed.
+    pub async fn again<T>(&self, attempt: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+        let mut retry = self.retry();
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => retry.after(error).await?,
+            }
+        }
+    }
+
     /// Asks any broker.
     pub async fn any<R>(&self, build: impl Fn(i16) -> R + Send + Sync) -> Result<R::Response, ClientError>
     where

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use kafka_protocol::messages::{
     BrokerId, DescribeQuorumRequest, DescribeQuorumResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
@@ -30,13 +31,13 @@ const METADATA_TOPIC: &str = "__cluster_metadata";
 
 pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) -> Result<(), Stop> {
     let (broker, what) = (args.broker, format!("cannot decommission broker {}", args.broker));
-    let described = describe(client).await.doing(&what)?;
+    let described = client.again(async || describe(client).await).await.doing(&what)?;
     let Some(row) = described.brokers.get(&broker) else {
         return Err(Failure::new(what, "no such broker is registered").into());
     };
     let is_up = !row.is_fenced;
     let brokers = others(&described, broker);
-    let work = Work::look(client, broker).await.doing(&what)?;
+    let work = client.again(async || Work::look(client, broker).await).await.doing(&what)?;
     let plan = work.plan(broker, &brokers).map_err(|why| refusal(&what, &why))?;
     if !is_up {
         work.check_leaders(broker).map_err(|why| refusal(&what, &why))?;
@@ -46,7 +47,7 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) ->
     }
     // One that is down can be told nothing, and is the last choice for new partitions anyway.
     if is_up {
-        set_state(client, broker, Some("leaving")).await.doing(&what)?;
+        client.again(async || set_state(client, broker, Some("leaving")).await).await.doing(&what)?;
     }
     let moved = empty(client, args, &what).await?;
     if is_up {
@@ -158,8 +159,8 @@ async fn empty(client: &Client, args: &ClusterDecommission, what: &str) -> Resul
     let mut begun = 0;
     let (mut progress, mut left_before, mut changed) = (None, usize::MAX, Instant::now());
     loop {
-        let work = Work::look(client, args.broker).await.doing(what)?;
-        let described = describe(client).await.doing(what)?;
+        let work = client.again(async || Work::look(client, args.broker).await).await.doing(what)?;
+        let described = client.again(async || describe(client).await).await.doing(what)?;
         let brokers = others(&described, args.broker);
         let plan = work.plan(args.broker, &brokers).map_err(|why| refusal(what, &why))?;
         let left = plan.len() + work.moving.len();
@@ -172,7 +173,10 @@ async fn empty(client: &Client, args: &ClusterDecommission, what: &str) -> Resul
         let (progress, total) = progress.get_or_insert_with(|| (Progress::new("moving partitions", left), left));
         progress.at(total.saturating_sub(left));
         let room = at_once.saturating_sub(work.moving.len()).min(plan.len());
-        let refused = if room > 0 { client.move_replicas(&plan[..room]).await.doing(what)? } else { Vec::new() };
+        let refused = match room {
+            0 => Vec::new(),
+            _ => client.again(async || client.move_replicas(&plan[..room]).await).await.doing(what)?,
+        };
         begun += room - refused.len();
         if let Some((placed, error)) = refused.first().filter(|_| refused.len() == room && room > 0) {
             return Err(Failure::of(format!("{what}: {}-{}", placed.topic, placed.partition), error).into());
@@ -205,7 +209,7 @@ async fn await_no_vote(client: &Client, broker: i32) -> Result<(), ClientError> 
             (Some(error), _) => error,
             (None, Some(row)) if row.current_voters.iter().any(|voter| voter.replica_id.0 == broker) => {
                 ClientError::Response {
-                    error: kafka_protocol::error::ResponseError::RequestTimedOut,
+                    error: ResponseError::RequestTimedOut,
                     message: Some("the broker still has a vote in the metadata".to_owned()),
                 }
             }
@@ -216,7 +220,15 @@ async fn await_no_vote(client: &Client, broker: i32) -> Result<(), ClientError> 
 }
 
 async fn unregister(client: &Client, broker: i32) -> Result<(), ClientError> {
-    let build = |_| UnregisterBrokerRequest::default().with_broker_id(BrokerId(broker));
-    let response = client.controller(build, |response: &UnregisterBrokerResponse| response.error_code).await?;
-    ClientError::of_code(response.error_code, response.error_message.as_deref()).map_or(Ok(()), Err)
+    let attempt = async || {
+        let build = |_| UnregisterBrokerRequest::default().with_broker_id(BrokerId(broker));
+        let response = client.controller(build, |response: &UnregisterBrokerResponse| response.error_code).await?;
+        match ClientError::of_code(response.error_code, response.error_message.as_deref()) {
+            // It was registered a moment ago: an attempt before this one has done it.
+            Some(error) if error.response() == Some(ResponseError::BrokerIdNotRegistered) => Ok(()),
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    };
+    client.again(attempt).await
 }

@@ -40,13 +40,14 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDrain) -> Result
         return Err(Failure::new(what, "no such broker is up").advise("a broker that is down leads nothing").into());
     }
     if args.undo {
-        set_state(client, args.broker, None).await.doing(&what)?;
-        let returned = elect_preferred(client, args.broker, &cluster).await.doing(&what)?;
+        client.again(async || set_state(client, args.broker, None).await).await.doing(&what)?;
+        let elect = async || elect_preferred(client, args.broker, &cluster).await;
+        let returned = client.again(elect).await.doing(&what)?;
         let document = json!({ "broker": args.broker, "status": "active", "returning": returned });
         let words = || format!("broker {} may lead again: {returned} leaderships go back to it\n", args.broker);
         return Ok(show(format, &document, words)?);
     }
-    set_state(client, args.broker, Some("drained")).await.doing(&what)?;
+    client.again(async || set_state(client, args.broker, Some("drained")).await).await.doing(&what)?;
     let first = led(&cluster, args.broker);
     let total = first.movable;
     let mut progress = Progress::new("leaderships moved", total);
