@@ -40,7 +40,7 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) ->
     let work = client.again(async || Work::look(client, broker).await).await.doing(&what)?;
     let plan = work.plan(broker, &brokers).map_err(|why| refusal(&what, &why))?;
     if !is_up {
-        work.check_leaders(broker).map_err(|why| refusal(&what, &why))?;
+        await_leaders(client, work, broker, &what).await?;
     }
     if args.dry_run {
         return show_plan(format, broker, &plan);
@@ -58,6 +58,20 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) ->
         let stop = if is_up { "; stop it now" } else { "" };
         format!("broker {broker} is decommissioned, {moved} replicas were moved{stop}\n")
     })?;
+    Ok(())
+}
+
+/// Of a broker that died a moment ago the partitions may not have other leaders yet.
+async fn await_leaders(client: &Client, mut work: Work, broker: i32, what: &str) -> Result<(), Stop> {
+    let mut retry = client.retry();
+    while let Err(why) = work.check_leaders(broker) {
+        if !retry.pause().await {
+            return Err(Failure::new(what, why)
+                .advise("start it again, and let its partitions be copied first")
+                .into());
+        }
+        work = client.again(async || Work::look(client, broker).await).await.doing(what)?;
+    }
     Ok(())
 }
 
