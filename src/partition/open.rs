@@ -184,6 +184,7 @@ impl Owned {
             leads_in: None,
             in_sync: InSync::default(),
             confirms: Confirms::default(),
+            throttled: Vec::new(),
             wanted: None,
             calm_ticks: 0,
             members_are_due: true,

@@ -79,7 +79,7 @@ impl Shard {
 
     /// Lets raft's time go on where there is more than one replica, and something to do.
     pub(super) fn tick_raft(&mut self, now: Instant) {
-        let (mut ticked, mut asleep, mut calm) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ticked, mut asleep, mut calm, mut freed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for id in &self.awake {
             let Some(owned) = self.owned.get_mut(id) else { continue };
             if !owned.group.as_ref().is_some_and(Group::has_others) {
@@ -109,8 +109,12 @@ impl Shard {
             if owned.look_at_followers(&self.shared, now) {
                 owned.announce(&self.shared);
             }
+            if !owned.throttled.is_empty() {
+                freed.push((*id, owned.freed_reads(&self.shared)));
+            }
             ticked.push(*id);
         }
+        freed.into_iter().for_each(|(id, fetches)| self.read_for_followers(id, fetches));
         for id in asleep {
             self.awake.remove(&id);
         }
@@ -175,13 +179,14 @@ impl Shard {
 
     /// Reads what a follower lacks, off the loop.
     pub(super) fn read_for_followers(&mut self, id: PartitionId, fetches: Vec<Fetch>) {
-        let Some(owned) = self.owned.get(&id) else { return };
-        let Some(group) = &owned.group else { return };
+        let Some(owned) = self.owned.get_mut(&id) else { return };
         for fetch in fetches {
+            let Some(group) = &owned.group else { return };
             let (view, incarnation, to) = (group.view(), owned.incarnation, self.told_to.clone());
             let name = owned.shared.name.clone();
-            let limits = owned.limits_of(fetch.low, &self.shared);
+            let limits = owned.limits_of(&owned.waiting_at(fetch.low, &self.shared), &self.shared);
             let bytes_max = if limits.is_some() { THROTTLED_BYTES } else { FETCH_BYTES };
+            owned.throttled.extend(limits.map(|_| fetch));
             let read = move || {
                 read(&view, fetch, bytes_max).unwrap_or_else(|e| {
                     tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read");
@@ -206,7 +211,9 @@ impl Shard {
     pub(super) fn fetched(&mut self, fetched: Fetched) {
         let Fetched { id, incarnation, low, entries, batches } = fetched;
         let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
-        if let Some(group) = owned.and_then(|o| o.group.as_mut()) {
+        let Some(owned) = owned else { return };
+        owned.throttled.retain(|fetch| fetch.low != low);
+        if let Some(group) = &mut owned.group {
             group.fetched(low, &entries, batches);
             self.touch(id);
         }
@@ -237,14 +244,30 @@ fn read(view: &LogView, fetch: Fetch, bytes_max: usize) -> Result<(Vec<Entry>, V
 }
 
 impl Owned {
-    /// What limits the reading of entries from `low` on, for those who wait for them. None where somebody does who is
-    /// in sync, or not throttled.
-    fn limits_of(&self, low: RaftIndex, shared: &Shared) -> Option<Limits> {
-        let (peers, replica) = (shared.peers.load(), self.group.as_ref()?.replica());
+    /// The nodes whose replicas wait for entries from `low` on.
+    fn waiting_at(&self, low: RaftIndex, shared: &Shared) -> Vec<NodeId> {
+        let (peers, Some(group)) = (shared.peers.load(), &self.group) else { return Vec::new() };
+        let replica = group.replica();
         let waiting = replica.progress().filter(|(peer, progress)| *peer != replica.peer() && progress.next == low);
-        let nodes: Vec<NodeId> = waiting.filter_map(|(peer, _)| peers.get(&peer).copied()).collect();
-        let is_in_sync = nodes.iter().any(|node| self.in_sync.nodes().contains(node));
-        if is_in_sync { None } else { Limits::of(&self.shared, shared.identity.node, &nodes) }
+        waiting.filter_map(|(peer, _)| peers.get(&peer).copied()).collect()
+    }
+
+    /// What limits the reading for these nodes. None where one of them is in sync, or not throttled.
+    fn limits_of(&self, waiting: &[NodeId], shared: &Shared) -> Option<Limits> {
+        let is_in_sync = waiting.iter().any(|node| self.in_sync.nodes().contains(node));
+        if is_in_sync { None } else { Limits::of(&self.shared, shared.identity.node, waiting) }
+    }
+
+    /// Throttled reads that nothing limits any more: the topic's lists are others, or somebody waits for the same who is
+    /// not throttled. They are done at once; what comes of the throttled ones later is passed over.
+    fn freed_reads(&mut self, shared: &Shared) -> Vec<Fetch> {
+        let throttled = std::mem::take(&mut self.throttled);
+        let (held, freed) = throttled.into_iter().partition(|fetch| {
+            let waiting = self.waiting_at(fetch.low, shared);
+            waiting.is_empty() || self.limits_of(&waiting, shared).is_some()
+        });
+        self.throttled = held;
+        freed
     }
 
     /// A newborn group's preferred leader stands at once, and again until it is heard.

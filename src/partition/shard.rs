@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use millstream_core::partition::Producers;
-use millstream_core::replica::HardState;
+use millstream_core::replica::{Fetch, HardState};
 use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -69,6 +69,8 @@ pub(super) struct Owned {
     pub leads_in: Option<RaftTerm>,
     pub in_sync: InSync,
     pub confirms: Confirms,
+    /// Reads for followers that wait for room within a limit.
+    pub throttled: Vec<Fetch>,
     /// Who shall belong to the group, as the metadata says.
     pub wanted: Option<Members>,
     /// Ticks in a row that this leader had nothing to do.
