@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::leaders::LeaderInfo;
-use super::registry::{Post, Shared};
+use super::shared::{Post, Shared};
 use super::wire::encode_leaders;
 
 /// What changes within this time is told at once.

@@ -3,8 +3,8 @@
 use millstream_core::types::{NodeId, PartitionId, PeerId};
 
 use super::append::answer;
-use super::registry::Shared;
 use super::shard::{Owned, Shard};
+use super::shared::Shared;
 
 impl Shard {
     /// Begins to hand a leadership over. False: this replica does not lead, or the other cannot take it now.

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::cleaner::is_compacting;
 use super::handle::Leadership;
-use super::registry::Shared;
 use super::shard::{Owned, Shard};
+use super::shared::Shared;
 use crate::log::LogEvent;
 use crate::store::{self, Durability, SyncedEnd};
 

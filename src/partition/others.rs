@@ -11,7 +11,8 @@ use super::ask::Ask;
 use super::leaders::Leaders;
 use super::members::Members;
 use super::quiet::{self, Sleep};
-use super::registry::{Identity, Partitions, Post};
+use super::registry::Partitions;
+use super::shared::{Identity, Post};
 use super::wire::{Incoming, WireError, decode_leaders, decode_raft};
 
 impl Partitions {

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use millstream_core::types::{NodeId, PartitionId, RaftIndex, RaftTerm};
 
-use super::registry::{Post, Shared};
 use super::shard::{Owned, Shard};
+use super::shared::{Post, Shared};
 use super::wire::{WireError, put_id, take_id};
 
 /// Ticks that a group is calm before it sleeps.

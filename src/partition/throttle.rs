@@ -10,7 +10,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::handle::Partition;
-use super::registry::{Partitions, Shared};
+use super::registry::Partitions;
+use super::shared::Shared;
 use super::snapshot::room;
 
 /// Bytes that a throttled transfer takes at a time, but for one batch: they wait in memory until there is room for them.

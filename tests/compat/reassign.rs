@@ -221,3 +221,32 @@ fn a_move_goes_on_when_every_node_was_killed_and_its_target_comes_up() {
     await_files(&nodes, &mut wire, &topic, 3, false);
     stream.check(&nodes);
 }
+
+#[test]
+fn a_node_that_was_away_while_its_replicas_moved_drops_them() {
+    let Some(mut nodes) = Nodes::started(4, &[]) else { return };
+    let topic = create(&mut nodes.wire(1), PARTITIONS, 3);
+    move_all(&mut nodes.wire(1), &topic, PARTITIONS, Some(&[1, 2, 3]));
+    await_on(&nodes, 1, &topic, &[1, 2, 3]);
+    let mut stream = Stream::start(&nodes, &topic);
+    stream.send(500);
+    // While it is away its replicas move; then those who know of it are killed, so that it must not help to elect.
+    nodes.kill(3);
+    move_all(&mut nodes.wire(1), &topic, PARTITIONS, Some(&[1, 2, 4]));
+    await_on(&nodes, 1, &topic, &[1, 2, 4]);
+    stream.send(500);
+    [1, 2, 4].into_iter().for_each(|id| nodes.kill(id));
+    (1..=4).for_each(|id| nodes.spawn(id));
+    (1..=4).for_each(|id| nodes.await_ready(id));
+    stream.send(500);
+    await_files(&nodes, &mut nodes.wire(2), &topic, 3, false);
+    // It gets them again, with nothing left of what they were.
+    move_all(&mut nodes.wire(1), &topic, PARTITIONS, Some(&[3, 2, 4]));
+    stream.send(500);
+    await_on(&nodes, 3, &topic, &[3, 2, 4]);
+    nodes.kill(2);
+    stream.send(500);
+    nodes.spawn(2);
+    nodes.await_ready(2);
+    stream.check(&nodes);
+}

@@ -9,8 +9,8 @@ use millstream_core::types::{NodeId, PartitionId, PeerId, RaftTerm};
 use uuid::Uuid;
 
 use super::super::ask::Told;
-use super::super::registry::Shared;
 use super::super::shard::{Owned, Shard};
+use super::super::shared::Shared;
 use super::wire::{Offer, Piece, start_of};
 use super::{Caller, Given, Offered};
 use crate::raft::NeededSnapshot;

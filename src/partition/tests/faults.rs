@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::ask::{Ask, MAILBOX_MAX, tell_flushed};
 use super::super::cleaner::{Cleaned, Done, Due};
-use super::super::registry::Shared;
 use super::super::shard::{Shard, system_clock};
+use super::super::shared::Shared;
 use super::*;
 use crate::log::faults::{Fault, set};
 use crate::log::{Dirty, ReadError};
