@@ -114,7 +114,8 @@ impl Work {
                     }
                     None => state.replicas.clone(),
                 };
-                placed.push(Placed { topic: topic.name.clone(), partition: state.partition, replicas });
+                let (name, is_internal) = (topic.name.clone(), topic.is_internal);
+                placed.push(Placed { topic: name, partition: state.partition, replicas, is_internal });
             }
         }
         Ok(Self { cluster, placed, moving })

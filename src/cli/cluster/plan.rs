@@ -9,6 +9,8 @@ pub struct Placed {
     pub topic: String,
     pub partition: i32,
     pub replicas: Vec<i32>,
+    /// Its topic has as many replicas as brokers allow: it may do with one less.
+    pub is_internal: bool,
 }
 
 /// A partition that finds no other broker.
@@ -26,7 +28,8 @@ struct Load {
     leads: usize,
 }
 
-/// The partitions of the broker that leaves, as they shall be without it; its place in each goes to another one.
+/// The partitions of the broker that leaves, as they shall be without it; its place in each goes to another one. Those of
+/// internal topics that find none do without.
 /// `brokers`: those that may take replicas, with their racks.
 pub fn without(leaving: i32, brokers: &BTreeMap<i32, Option<String>>, all: &[Placed]) -> Result<Vec<Placed>, NoRoom> {
     let mut loads: BTreeMap<i32, Load> = brokers.keys().map(|id| (*id, Load::default())).collect();
@@ -49,7 +52,11 @@ pub fn without(leaving: i32, brokers: &BTreeMap<i32, Option<String>>, all: &[Pla
             (same_rack, if leads { load.leads } else { 0 }, load.replicas, **id)
         });
         let Some(best) = best.map(|(id, _)| *id) else {
-            let Placed { topic, partition, replicas } = partition.clone();
+            if partition.is_internal && partition.replicas.len() > 1 {
+                moved.push(Placed { replicas: stay().collect(), ..partition.clone() });
+                continue;
+            }
+            let Placed { topic, partition, replicas, .. } = partition.clone();
             return Err(NoRoom { topic, partition, replicas: replicas.len() });
         };
         let load = loads.entry(best).or_default();
@@ -66,7 +73,12 @@ mod tests {
     use super::*;
 
     fn placed(replicas: &[&[i32]]) -> Vec<Placed> {
-        let row = |(partition, on): (i32, &&[i32])| Placed { topic: "t".to_owned(), partition, replicas: on.to_vec() };
+        let row = |(partition, on): (i32, &&[i32])| Placed {
+            topic: "t".to_owned(),
+            partition,
+            replicas: on.to_vec(),
+            is_internal: false,
+        };
         (0..).zip(replicas).map(row).collect()
     }
 
@@ -93,6 +105,17 @@ mod tests {
         let racks = [(1, "a"), (2, "b"), (4, "a"), (5, "c"), (6, "c")];
         let all: [&[i32]; 3] = [&[1, 2, 3], &[5, 3, 6], &[3, 2, 5]];
         assert_eq!(moved(3, &racks, &all), [(0, vec![1, 2, 6]), (1, vec![5, 4, 6]), (2, vec![4, 2, 5])]);
+    }
+
+    #[test]
+    fn internal_topics_do_with_fewer_replicas() {
+        let internal = |mut all: Vec<Placed>| {
+            all.iter_mut().for_each(|partition| partition.is_internal = true);
+            all
+        };
+        let moved = without(3, &brokers(&[(1, ""), (2, "")]), &internal(placed(&[&[1, 3, 2], &[3, 1]]))).expect("room");
+        assert_eq!(moved, internal(placed(&[&[1, 2], &[2, 1]])));
+        assert!(without(3, &BTreeMap::new(), &internal(placed(&[&[3]]))).is_err());
     }
 
     #[test]
