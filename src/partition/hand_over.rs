@@ -19,6 +19,23 @@ impl Shard {
         true
     }
 
+    /// The disk is full, and takes no records: whoever has room leads. Once only: all may be full.
+    pub(super) fn give_way(&mut self) {
+        if std::mem::replace(&mut self.gave_way, true) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let given: Vec<_> =
+            self.owned.iter_mut().filter_map(|(id, owned)| owned.give_away(&shared).then_some(*id)).collect();
+        if !given.is_empty() {
+            tracing::warn!(partitions = given.len(), "leaderships go to nodes that have room");
+        }
+        for id in given {
+            self.awake.insert(id);
+            self.touch(id);
+        }
+    }
+
     /// Part of a stop: hands over what it can, at each turn until nothing is left.
     pub(super) fn hand_over(&mut self) {
         if self.handing_over.is_none() {

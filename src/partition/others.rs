@@ -71,11 +71,19 @@ impl Partitions {
         self.wake(HashSet::from([node])).await;
     }
 
+    /// A disk that came after the founders' is known from the metadata; a node that joins behind one must be able to answer
+    /// it before it has read any.
+    fn meet(&self, peer: PeerId, node: NodeId) {
+        if self.shared.peers.load().get(&peer).is_none() {
+            self.shared.peers.rcu(|peers| peers.with(peer, node));
+        }
+    }
+
     /// Takes what another node's partitions say. Waits for room in the shards' mailboxes.
     ///
     /// # Errors
     /// It is not what partitions say: the connection is not to be trusted.
-    pub async fn deliver(&self, post: Post, body: Bytes) -> Result<(), WireError> {
+    pub async fn deliver(&self, from: NodeId, post: Post, body: Bytes) -> Result<(), WireError> {
         let incoming = match post {
             Post::Urgent | Post::Raft => decode_raft(body)?,
             Post::Sleep => {
@@ -93,6 +101,10 @@ impl Partitions {
                 return Ok(());
             }
         };
+        // All of it is said by one disk.
+        if let Some(said) = incoming.first() {
+            self.meet(said.message.from(), from);
+        }
         let mut by_shard: Vec<Vec<Incoming>> = self.shards().iter().map(|_| Vec::new()).collect();
         for message in incoming {
             by_shard[self.shard_of(message.id)].push(message);

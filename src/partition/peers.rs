@@ -24,6 +24,13 @@ impl From<HashMap<PeerId, NodeId>> for Peers {
 }
 
 impl Peers {
+    /// These, and one more.
+    pub fn with(&self, peer: PeerId, node: NodeId) -> Self {
+        let mut nodes = self.nodes.clone();
+        nodes.insert(peer, node);
+        nodes.into()
+    }
+
     pub fn get(&self, peer: &PeerId) -> Option<&NodeId> {
         self.nodes.get(peer)
     }
@@ -48,5 +55,7 @@ mod tests {
         let peers = Peers::from(HashMap::from([1, 2, 3, 4].map(|n| (PeerId(n), NodeId(n as i32 % 2)))));
         assert_eq!([1, 2, 3, 4, 5].map(|n| peers.is_latest(PeerId(n))), [false, false, true, true, false]);
         assert_eq!((peers.get(&PeerId(3)), peers.nodes().count()), (Some(&NodeId(1)), 4));
+        let peers = peers.with(PeerId(5), NodeId(1));
+        assert_eq!([1, 2, 3, 4, 5].map(|n| peers.is_latest(PeerId(n))), [false, false, false, true, true]);
     }
 }

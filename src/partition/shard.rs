@@ -98,6 +98,8 @@ pub(super) struct Shard {
     pub hurt: HashMap<PartitionId, Hurt>,
     /// Partitions that begin anew, or have begun, and have a damaged log aside.
     pub learning: HashSet<PartitionId>,
+    /// Since the disk is full.
+    pub gave_way: bool,
     /// Compactions under way.
     pub compacting: HashMap<PartitionId, Weak<AtomicBool>>,
     pub incarnations: u64,
@@ -132,6 +134,7 @@ impl Shard {
             halted: HashSet::new(),
             hurt: HashMap::new(),
             learning: HashSet::new(),
+            gave_way: false,
             compacting: HashMap::new(),
             incarnations: 0,
             openings: Vec::new(),

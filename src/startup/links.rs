@@ -53,7 +53,7 @@ pub(super) fn connect(rpc: &Arc<Rpc>, partitions: &Arc<Partitions>) {
 
 async fn deliver(partitions: Weak<Partitions>, post: Post, inbound: Inbound) {
     let Some(partitions) = partitions.upgrade() else { return };
-    if let Err(e) = partitions.deliver(post, inbound.body).await {
+    if let Err(e) = partitions.deliver(inbound.from, post, inbound.body).await {
         warn!(node = %inbound.from, error = %e, "what a node's partitions say is not understood");
     }
 }

@@ -22,6 +22,7 @@ mod leaving;
 mod limits;
 mod list_offsets;
 mod metadata;
+mod network;
 mod offsets;
 mod power;
 mod process;

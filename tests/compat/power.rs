@@ -10,13 +10,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 
-use crate::harness::client::{admin, consume_all, wait};
+use crate::harness::client::{admin, wait};
 use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
 use crate::harness::power::{Unsynced, ignore_syncs};
-use crate::harness::replicas::await_same_bytes;
 use crate::harness::{eventually, topics, unique};
-use crate::replication::{PARTITIONS, Stream, all_in_sync, replicated_topic};
+use crate::replication::{Stream, check_all, replicated_topic};
 
 /// Files come and go all the time.
 const SETTINGS: [&str; 2] = ["log.roll.ms=300", "offsets.topic.num.partitions=4"];
@@ -119,13 +118,9 @@ fn lose_power_again_and_again(nodes: &mut Nodes) {
         check_created(nodes, &created);
     }
     stream.send(500);
-    all_in_sync(nodes, &topic);
-    stream.check(nodes);
-    let ids: Vec<usize> = (1..=nodes.count()).collect();
-    println!("{} bytes on each replica", await_same_bytes(nodes, &ids, &topic, PARTITIONS));
-    let ends = consume_all(&nodes.bootstrap(), &topic, PARTITIONS);
-    let ends = ends.iter().map(|(p, records)| (*p, records.last().map_or(0, |last| last.offset + 1))).collect();
-    for group in &mut groups {
+    let (last, others) = groups.split_last_mut().expect("groups");
+    let ends = check_all(nodes, stream, last);
+    for group in others {
         group.await_read(&ends);
         group.check_committed(&nodes.bootstrap());
     }

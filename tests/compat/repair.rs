@@ -1,13 +1,14 @@
-//! Damaged logs on real nodes: what is lost on one disk is learnt anew from the others, and nothing that was acknowledged is
-//! missing or served wrong.
+//! Disks that fail on one of several real nodes: what is lost on one is learnt anew from the others, one that is full leads
+//! nothing, and nothing that was acknowledged is missing or served wrong.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::disk::{SmallDisk, fill};
 use crate::harness::nodes::Nodes;
 use crate::harness::replicas::await_same_bytes;
 use crate::harness::{eventually, topics};
-use crate::replication::{PARTITIONS, Stream, all_in_sync, leader_of_first, replicated_topic};
+use crate::replication::{PARTITIONS, Stream, all_in_sync, leader_of_first, leaders, replicated_topic};
 
 const ALL: [usize; 3] = [1, 2, 3];
 const METADATA: &str = "00000000-0000-0000-0000-000000000001";
@@ -147,4 +148,33 @@ fn a_damaged_log_of_the_metadata_is_learnt_anew() {
         nodes.await_ready(other);
         stream.check(&nodes);
     }
+}
+
+/// It leads some partitions and follows in others.
+#[test]
+fn a_disk_that_fills_up_leads_nothing_until_there_is_room() {
+    let Some(mut nodes) = Nodes::new(3, &[]) else { return };
+    let Some(disk) = SmallDisk::mount(128) else { return };
+    nodes.put_below(2, &disk.0);
+    nodes.start_all();
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic).padded(300);
+    for _ in 0..2 {
+        stream.send(2_000);
+        let filler = fill(&disk.0, 1);
+        eventually("another node leads every partition", || {
+            stream.send(2_000);
+            leaders(&nodes.bootstrap(), &topic)?.iter().all(|(leader, _)| [1, 3].contains(leader)).then_some(())
+        });
+        stream.send(2_000);
+        fs::remove_file(filler).expect("room again");
+        all_in_sync(&nodes, &topic);
+    }
+    nodes.kill(2);
+    stream.send(1_000);
+    nodes.spawn(2);
+    nodes.await_ready(2);
+    all_in_sync(&nodes, &topic);
+    stream.check(&nodes);
+    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
 }

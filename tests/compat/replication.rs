@@ -1,15 +1,20 @@
 //! Three real nodes under faults: what was acknowledged is there once, in order, and the rest goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::DescribeQuorumRequest;
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 
 use crate::harness::client::{Producer, admin, config, consume_all, wait};
+use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
+use crate::harness::replicas::await_same_bytes;
+use crate::harness::topics::{metadata, name};
 use crate::harness::{PATIENCE, eventually, unique};
 
 pub const PARTITIONS: i32 = 6;
@@ -57,11 +62,17 @@ pub struct Stream<'a> {
     producer: Producer,
     topic: &'a str,
     sent: usize,
+    padding: String,
 }
 
 impl<'a> Stream<'a> {
     pub fn start(nodes: &Nodes, topic: &'a str) -> Self {
-        Self { producer: Producer::new(&nodes.bootstrap(), &IDEMPOTENT), topic, sent: 0 }
+        Self { producer: Producer::new(&nodes.bootstrap(), &IDEMPOTENT), topic, sent: 0, padding: String::new() }
+    }
+
+    /// Each message has so many bytes more.
+    pub fn padded(self, size: usize) -> Self {
+        Self { padding: format!(" {}", "x".repeat(size)), ..self }
     }
 
     /// Sends until so many more are acknowledged.
@@ -75,41 +86,85 @@ impl<'a> Stream<'a> {
                 continue;
             }
             let partition = Some((self.sent % PARTITIONS as usize) as i32);
-            self.producer.send(self.sent, self.topic, partition, None, format!("value {}", self.sent).as_bytes());
+            let value = format!("value {}{}", self.sent, self.padding);
+            self.producer.send(self.sent, self.topic, partition, None, value.as_bytes());
             self.sent += 1;
         }
     }
 
-    /// All that was sent was acknowledged, and is there once, in order, at its offset.
-    pub fn check(self, nodes: &Nodes) {
+    /// All that was sent was acknowledged, and is there once, in order, at its offset. Gives where each partition ends.
+    pub fn check(self, nodes: &Nodes) -> BTreeMap<i32, i64> {
         let mut acknowledged = BTreeMap::new();
         for delivery in self.producer.flush() {
             let place = delivery.result.unwrap_or_else(|e| panic!("message {}: {e}", delivery.number));
             acknowledged.insert(delivery.number, place);
         }
         assert_eq!(acknowledged.len(), self.sent);
+        let mut ends = BTreeMap::new();
         for (partition, records) in consume_all(&nodes.bootstrap(), self.topic, PARTITIONS) {
             let numbers: Vec<usize> = records.iter().map(|r| number(&r.value)).collect();
             let expected: Vec<usize> =
                 (0..self.sent).filter(|n| (*n % PARTITIONS as usize) as i32 == partition).collect();
             assert!(numbers == expected, "partition {partition}: {} of {}", numbers.len(), expected.len());
+            ends.insert(partition, records.last().map_or(0, |last| last.offset + 1));
             for record in records {
                 // A delivery that was learnt of only by its retry has no offset.
                 let (at, offset) = acknowledged[&number(&record.value)];
                 assert!(at == partition && (offset == record.offset || offset < 0), "{at} {offset} {}", record.offset);
             }
         }
+        ends
     }
+}
+
+/// The metadata and the committed offsets are on all three nodes as well: before that another must not lose its disk.
+fn internals_in_sync(nodes: &Nodes) {
+    eventually("committed offsets are on every node", || {
+        let told = metadata(&mut nodes.wire(1), &["__consumer_offsets"]);
+        let partitions = &told.topics.first().filter(|topic| topic.error_code == 0)?.partitions;
+        partitions.iter().all(|p| p.leader_id.0 > 0 && p.isr_nodes.len() == nodes.count()).then_some(())
+    });
+    let partition = PartitionData::default().with_partition_index(0);
+    let topic = TopicData::default().with_topic_name(name("__cluster_metadata")).with_partitions(vec![partition]);
+    let ask = DescribeQuorumRequest::default().with_topics(vec![topic]);
+    eventually("every node votes on the metadata, and has all of it", || {
+        let told = nodes.wire(1).call(2, &ask);
+        let quorum = told.topics.first()?.partitions.first().filter(|quorum| quorum.error_code == 0)?;
+        let voters: BTreeSet<i32> = quorum.current_voters.iter().map(|voter| voter.replica_id.0).collect();
+        let have_all = quorum.current_voters.iter().all(|voter| voter.log_end_offset >= quorum.high_watermark);
+        let is_settled = voters.len() == nodes.count() && quorum.current_voters.len() == nodes.count();
+        (is_settled && have_all && quorum.observers.is_empty()).then_some(())
+    });
+}
+
+/// Every record is there once, in order, with the same bytes on every replica; the group has read all of it, and what it
+/// committed stands. Gives where each partition ends.
+#[track_caller]
+pub fn check_all(nodes: &Nodes, stream: Stream<'_>, group: &mut Group) -> BTreeMap<i32, i64> {
+    let topic = stream.topic.to_owned();
+    all_in_sync(nodes, &topic);
+    let ends = stream.check(nodes);
+    let ids: Vec<usize> = (1..=nodes.count()).collect();
+    await_same_bytes(nodes, &ids, &topic, PARTITIONS);
+    group.await_read(&ends);
+    group.check_committed(&nodes.bootstrap());
+    ends
 }
 
 pub fn number(value: &[u8]) -> usize {
     let text = std::str::from_utf8(value).expect("UTF-8");
-    text.strip_prefix("value ").and_then(|n| n.parse().ok()).expect("a value of ours")
+    let number = text.strip_prefix("value ").and_then(|rest| rest.split(' ').next()?.parse().ok());
+    number.expect("a value of ours")
 }
 
 pub fn all_in_sync(nodes: &Nodes, topic: &str) {
+    let mut told = Vec::new();
     eventually("all replicas are in sync", || {
         let leaders = leaders(&nodes.bootstrap(), topic)?;
+        if leaders != told {
+            println!("leaders and replicas in sync: {leaders:?}");
+            told.clone_from(&leaders);
+        }
         leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == nodes.count()).then_some(())
     });
 }
@@ -119,15 +174,18 @@ fn each_node_is_killed_in_turn_and_nothing_is_lost_or_doubled() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
+    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("turns"));
     for dies in [1, 2, 3, 1] {
         stream.send(2_000);
         nodes.kill(dies);
         stream.send(2_000);
+        group.check_committed(&nodes.bootstrap());
         nodes.spawn(dies);
         nodes.await_ready(dies);
         all_in_sync(&nodes, &topic);
+        group.check_committed(&nodes.bootstrap());
     }
-    stream.check(&nodes);
+    check_all(&nodes, stream, &mut group);
 }
 
 #[test]
@@ -135,14 +193,15 @@ fn all_nodes_are_killed_at_once_and_nothing_is_lost_or_doubled() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
+    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("at-once"));
     for _ in 0..3 {
         stream.send(2_000);
         (1..=3).for_each(|id| nodes.kill(id));
-        (1..=3).for_each(|id| nodes.spawn(id));
-        (1..=3).for_each(|id| nodes.await_ready(id));
+        nodes.start_all();
+        group.check_committed(&nodes.bootstrap());
     }
     stream.send(1_000);
-    stream.check(&nodes);
+    check_all(&nodes, stream, &mut group);
 }
 
 #[test]
@@ -184,16 +243,41 @@ fn a_node_that_is_stopped_hands_over_and_no_produce_fails() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
+    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("stops"));
     for stops in [2, 3, 1] {
         stream.send(2_000);
         let (status, log) = nodes.stop(stops);
         assert!(status.success(), "{log}");
         stream.send(2_000);
+        group.check_committed(&nodes.bootstrap());
         nodes.spawn(stops);
         nodes.await_ready(stops);
         all_in_sync(&nodes, &topic);
     }
-    stream.check(&nodes);
+    check_all(&nodes, stream, &mut group);
+}
+
+/// SIGSTOP of each node in turn, then of all at once.
+#[test]
+fn nodes_stand_still_in_turn_and_all_at_once_and_nothing_is_lost_or_doubled() {
+    let Some(nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic);
+    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("pauses"));
+    for stands in [1, 2, 3] {
+        stream.send(1_000);
+        nodes.pause(stands);
+        stream.send(1_000);
+        nodes.resume(stands);
+        all_in_sync(&nodes, &topic);
+        group.check_committed(&nodes.bootstrap());
+    }
+    (1..=3).for_each(|id| nodes.pause(id));
+    // Longer than an election takes: whoever led cannot know whether it still does.
+    std::thread::sleep(Duration::from_secs(2));
+    (1..=3).for_each(|id| nodes.resume(id));
+    stream.send(1_000);
+    check_all(&nodes, stream, &mut group);
 }
 
 #[test]
@@ -251,24 +335,34 @@ fn leaders_of_offsets(nodes: &Nodes) -> usize {
     })
 }
 
+/// The disk, or what is on it of the store, or of the logs.
 #[test]
 fn a_node_that_lost_its_disk_comes_back_as_a_new_replica() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    stream.send(3_000);
-    nodes.kill(2);
-    std::fs::remove_dir_all(nodes.data_dir(2)).expect("the disk is lost");
-    stream.send(1_000);
-    nodes.spawn(2);
-    nodes.await_ready(2);
-    stream.send(1_000);
-    all_in_sync(&nodes, &topic);
-    // Its word counts again: with it, the others may go.
-    nodes.kill(1);
-    stream.send(2_000);
-    nodes.spawn(1);
-    nodes.await_ready(1);
-    all_in_sync(&nodes, &topic);
-    stream.check(&nodes);
+    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("disks"));
+    for (hurt, lost) in [(2, ""), (3, "kv"), (1, "log")] {
+        stream.send(2_000);
+        let before = nodes.meta(hurt, "directory.id");
+        nodes.kill(hurt);
+        std::fs::remove_dir_all(nodes.data_dir(hurt).join(lost)).expect("the disk is lost");
+        stream.send(1_000);
+        nodes.spawn(hurt);
+        nodes.await_ready(hurt);
+        assert_ne!(nodes.meta(hurt, "directory.id"), before, "it is another disk");
+        stream.send(1_000);
+        all_in_sync(&nodes, &topic);
+        internals_in_sync(&nodes);
+        group.check_committed(&nodes.bootstrap());
+        // Its word counts again: with it, another may go.
+        let other = hurt % 3 + 1;
+        nodes.kill(other);
+        stream.send(1_000);
+        nodes.spawn(other);
+        nodes.await_ready(other);
+        all_in_sync(&nodes, &topic);
+        internals_in_sync(&nodes);
+    }
+    check_all(&nodes, stream, &mut group);
 }

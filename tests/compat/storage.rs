@@ -1,55 +1,17 @@
 //! Disks that fill up and files that are damaged.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use kafka_protocol::messages::DeleteRecordsRequest;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 
 use crate::harness::batch::Batch;
 use crate::harness::broker::Broker;
+use crate::harness::disk::{SmallDisk, fill};
 use crate::harness::{eventually, topics};
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
-
-/// A small file system in memory; unmounted when dropped.
-struct SmallDisk(PathBuf, Option<tempfile::TempDir>);
-
-impl SmallDisk {
-    /// None where this process may not mount.
-    fn mount(megabytes: u32) -> Option<SmallDisk> {
-        let directory = tempfile::TempDir::new().expect("temporary directory");
-        let path = directory.path().to_owned();
-        let options = format!("size={megabytes}m");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "millstream-test"]).arg(&path).output();
-        if !mounted.is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIP: a file system cannot be mounted here");
-            return None;
-        }
-        Some(SmallDisk(path, Some(directory)))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "umount");
-        drop(self.1.take());
-    }
-}
-
-/// Fills a file system but for some megabytes.
-fn fill(disk: &Path, but_megabytes: u64) -> PathBuf {
-    let file = disk.join("filler");
-    let status = nix::sys::statvfs::statvfs(disk).expect("statvfs");
-    let free = status.blocks_available() * status.fragment_size();
-    let size = free.saturating_sub(but_megabytes << 20);
-    let filler = std::fs::File::create(&file).expect("filler");
-    nix::fcntl::posix_fallocate(&filler, 0, i64::try_from(size).expect("size")).expect("fallocate");
-    file
-}
 
 #[test]
 fn a_full_disk_loses_nothing_and_the_broker_goes_on_when_there_is_room() {

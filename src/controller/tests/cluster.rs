@@ -85,7 +85,7 @@ async fn start(id: i32, bound: BoundRpc, addresses: HashMap<NodeId, HostPort>) -
         let partitions = partitions.clone();
         rpc.on_message(kind, move |inbound| {
             let partitions = partitions.clone();
-            Box::pin(async move { partitions.deliver(post, inbound.body).await.unwrap() })
+            Box::pin(async move { partitions.deliver(inbound.from, post, inbound.body).await.unwrap() })
         });
     }
     rpc.set_nodes(addresses);

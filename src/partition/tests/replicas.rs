@@ -70,7 +70,7 @@ impl Net {
             tokio::spawn(async move {
                 while let Some((post, body)) = frames.recv().await {
                     let Some(partitions) = partitions.upgrade() else { return };
-                    partitions.deliver(post, body).await.unwrap();
+                    partitions.deliver(NodeId(from), post, body).await.unwrap();
                 }
             });
         }

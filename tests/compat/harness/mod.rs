@@ -7,8 +7,10 @@
 pub mod batch;
 pub mod broker;
 pub mod client;
+pub mod disk;
 pub mod flex;
 pub mod group;
+pub mod net;
 pub mod nodes;
 pub mod power;
 pub mod replicas;

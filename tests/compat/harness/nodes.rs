@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 
 use super::broker::{BINARY, SETTINGS, free_port, metric, signal, spawn, tail, wait_ready};
+use super::net::Net;
 use super::power::{self, Unsynced};
 use super::wire::Wire;
 use super::{PATIENCE, eventually};
@@ -23,6 +24,8 @@ pub struct Nodes {
     settings: Vec<String>,
     /// Whether they run on disks that lose what was not synced.
     on_power: bool,
+    /// Where each has a network of its own.
+    net: Option<Net>,
 }
 
 struct Node {
@@ -49,13 +52,17 @@ impl Nodes {
             eprintln!("SKIP: needs processes of its own");
             return None;
         }
+        Some(Self::make(seeds, settings, None))
+    }
+
+    fn make(seeds: usize, settings: &[&str], net: Option<Net>) -> Self {
         let dir = TempDir::new().expect("temporary directory");
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut nodes = Self { dir, nodes: Vec::new(), settings, on_power: false };
+        let mut nodes = Self { dir, nodes: Vec::new(), settings, on_power: false, net };
         for _ in 0..seeds {
             nodes.add((1..=seeds).collect());
         }
-        Some(nodes)
+        nodes
     }
 
     /// As `new`, all started and ready.
@@ -73,6 +80,22 @@ impl Nodes {
         Some(nodes)
     }
 
+    /// The same, each in a network of its own. None also where such networks cannot be made.
+    pub fn started_apart(count: usize, settings: &[&str]) -> Option<Self> {
+        if std::env::var_os("MILLSTREAM_TEST_BOOTSTRAP").is_some() {
+            eprintln!("SKIP: needs processes of its own");
+            return None;
+        }
+        let mut nodes = Self::make(count, settings, Some(Net::make(count)?));
+        nodes.start_all();
+        Some(nodes)
+    }
+
+    /// The networks of `started_apart`.
+    pub fn net(&self) -> &Net {
+        self.net.as_ref().expect("networks of their own")
+    }
+
     /// Starts those that do not run, and waits until they are ready.
     pub fn start_all(&mut self) {
         let down: Vec<usize> = (1..=self.nodes.len()).filter(|id| self.node(*id).process.is_none()).collect();
@@ -83,7 +106,8 @@ impl Nodes {
     /// One more, with these seeds; gives its number.
     pub fn add(&mut self, seeds: Vec<usize>) -> usize {
         let id = self.nodes.len() + 1;
-        let address = || format!("127.0.0.1:{}", free_port());
+        let host = self.net.as_ref().map_or_else(|| "127.0.0.1".to_owned(), |net| net.address(id));
+        let address = || format!("{host}:{}", free_port());
         let data = self.dir.path().canonicalize().expect("a path").join(id.to_string());
         self.nodes.push(Node {
             data,
@@ -95,6 +119,11 @@ impl Nodes {
             process: None,
         });
         id
+    }
+
+    /// Puts the data of a node that was not started yet below another directory.
+    pub fn put_below(&mut self, id: usize, parent: &Path) {
+        self.node_mut(id).data = parent.join(id.to_string());
     }
 
     /// A setting of one node, from its next start on.
@@ -119,7 +148,15 @@ impl Nodes {
         let seeds: Vec<&str> = self.node(id).seeds.iter().map(|seed| self.node(*seed).rpc.as_str()).collect();
         let node = self.node(id);
         assert!(node.process.is_none(), "node {id} runs");
-        let mut command = Command::new(BINARY);
+        let mut command = match &self.net {
+            // It becomes the node: the process is the same.
+            Some(net) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &net.space(id), BINARY]);
+                command
+            }
+            None => Command::new(BINARY),
+        };
         command.arg("start").arg("--node-id").arg(number.to_string()).arg("--data").arg(&node.data);
         command.args(["--listen", &node.kafka, "--admin", &node.admin, "--rpc", &node.rpc]);
         if !seeds.is_empty() {
