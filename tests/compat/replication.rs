@@ -19,7 +19,7 @@ use crate::harness::{PATIENCE, eventually, unique};
 
 pub const PARTITIONS: i32 = 6;
 /// As a careful application has them.
-const IDEMPOTENT: [(&str, &str); 6] = [
+const IDEMPOTENT: [(&str, &str); 7] = [
     ("enable.idempotence", "true"),
     ("linger.ms", "2"),
     ("batch.num.messages", "100"),
@@ -27,6 +27,8 @@ const IDEMPOTENT: [(&str, &str); 6] = [
     ("retry.backoff.ms", "50"),
     // What a leader had taken when it was cut off is answered for when this is over.
     ("request.timeout.ms", "5000"),
+    // One that is connected to no other than that node would ask it alone who leads, for as long as it is cut off.
+    ("enable.sparse.connections", "false"),
 ];
 
 /// A topic with a replica of each partition on each node, of which a majority must be in sync.
@@ -77,6 +79,20 @@ impl<'a> Stream<'a> {
         Self { padding: format!(" {}", "x".repeat(size)), ..self }
     }
 
+    /// Sends so many, whatever becomes of them for now.
+    pub fn push(&mut self, more: usize) {
+        for _ in 0..more {
+            self.push_one();
+        }
+    }
+
+    fn push_one(&mut self) {
+        let partition = Some((self.sent % PARTITIONS as usize) as i32);
+        let value = format!("value {}{}", self.sent, self.padding);
+        self.producer.send(self.sent, self.topic, partition, None, value.as_bytes());
+        self.sent += 1;
+    }
+
     /// Sends until so many more are acknowledged.
     pub fn send(&mut self, more: usize) {
         let enough = self.producer.delivered() + more;
@@ -87,10 +103,7 @@ impl<'a> Stream<'a> {
                 std::thread::sleep(Duration::from_millis(1));
                 continue;
             }
-            let partition = Some((self.sent % PARTITIONS as usize) as i32);
-            let value = format!("value {}{}", self.sent, self.padding);
-            self.producer.send(self.sent, self.topic, partition, None, value.as_bytes());
-            self.sent += 1;
+            self.push_one();
         }
     }
 
