@@ -80,7 +80,7 @@ impl Lead {
     fn elsewhere(told: Option<crate::partition::LeaderInfo>, own: NodeId, known: Option<LeaderEpoch>) -> Self {
         let Some(told) = told else { return Self { epoch: known, ..Self::default() } };
         // That this node led it is old news.
-        let leader = Some(told.node).filter(|node| *node != own);
+        let leader = Some(told.node).filter(|node| told.leads && *node != own);
         Self { leader, epoch: known.max(Some(told.epoch)), isr: told.isr, offline_here: false }
     }
 }
@@ -199,6 +199,9 @@ pub(super) mod tests {
         assert_eq!((lead.leader, lead.epoch, lead.isr.len()), (None, known, 2));
         let lead = Lead::elsewhere(info(2, 5), NodeId(1), known);
         assert_eq!((lead.leader, lead.epoch), (Some(NodeId(2)), Some(LeaderEpoch(5))));
+        let ended = info(2, 5).map(|info| LeaderInfo { leads: false, ..info });
+        let lead = Lead::elsewhere(ended, NodeId(1), known);
+        assert_eq!((lead.leader, lead.epoch, lead.isr.len()), (None, Some(LeaderEpoch(5)), 2));
         assert_eq!(Lead::elsewhere(None, NodeId(1), known).epoch, known);
     }
 }

@@ -1,12 +1,11 @@
 //! The metadata as this node's disk has it at the start: the entities that are stored, then the commands of the log
 //! that are known to be committed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use millstream_core::config::TopicConfig;
 use millstream_core::controller::{Image, StoredError};
-use millstream_core::types::{LogMark, NodeId, Offset, PeerId, TopicName, TopicPartition};
+use millstream_core::types::{LogMark, Offset, PeerId, TopicName, TopicPartition};
 
 use super::fold::{FoldError, fold, put_changes};
 use super::{Founding, METADATA_PARTITION, METADATA_TOPIC};
@@ -64,7 +63,7 @@ async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partit
     let config = Arc::new(TopicConfig { retention_ms: None, ..TopicConfig::default() });
     let voters: Vec<PeerId> = founding.founders.iter().map(|peer| peer.id).collect();
     let preferred = voters.first() == Some(&partitions.identity().peer);
-    partitions.set_peers(peers_of(founding, &Image::default()));
+    tell_peers(partitions, founding, &Image::default());
     let to_open = ToOpen {
         id: METADATA_PARTITION,
         name,
@@ -81,7 +80,9 @@ async fn open(partitions: &Partitions, founding: &Founding) -> Result<Arc<Partit
     Ok(partitions.get(METADATA_PARTITION).expect("it was opened"))
 }
 
-/// The node of every disk. The founders are known before the first command says so.
-pub(super) fn peers_of(founding: &Founding, image: &Image) -> HashMap<PeerId, NodeId> {
-    founding.founders.iter().chain(image.peers()).map(|peer| (peer.id, peer.node)).collect()
+/// Tells the node of every disk, and the disk of every node. The founders are known before the first command says so.
+pub(super) fn tell_peers(partitions: &Partitions, founding: &Founding, image: &Image) {
+    let nodes = founding.founders.iter().chain(image.peers()).map(|peer| (peer.id, peer.node)).collect();
+    let founders = founding.founders.iter().map(|peer| (peer.node, peer.id));
+    partitions.set_peers(nodes, founders.chain(image.peers_by_node()));
 }

@@ -168,7 +168,8 @@ fn leader(partitions: &Partitions) -> Option<NodeId> {
         return Some(own);
     }
     // That this node led it is old news.
-    partitions.leaders().get(METADATA_PARTITION).map(|leader| leader.node).filter(|node| *node != own)
+    let told = partitions.leaders().get(METADATA_PARTITION).filter(|told| told.leads && told.node != own);
+    told.map(|told| told.node)
 }
 
 #[cfg(test)]

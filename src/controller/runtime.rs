@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::deleted::Deleted;
 use super::fold::{FoldError, fold, put_changes};
-use super::load::{self, LoadError, Loaded, peers_of};
+use super::load::{self, LoadError, Loaded, tell_peers};
 use super::reconcile::Reconciler;
 use super::{
     ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, drain, leader, moves, raise,
@@ -69,7 +69,7 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         deleted: Arc::default(),
     };
     let deleted = runtime.deleted.clone();
-    runtime.partitions.set_peers(peers_of(&runtime.founding, &runtime.image));
+    tell_peers(&runtime.partitions, &runtime.founding, &runtime.image);
     runtime.reconciler.open_all(&published.load()).await;
     // A node that is alone leads already: what comes next may rest on it.
     runtime.look_at_leadership().await;
@@ -219,8 +219,8 @@ impl Runtime {
             true => before.settings.clone(),
             false => Arc::new(self.image.broker_config(&self.settings)),
         };
-        if self.image.peers().len() != before.image.peers().len() {
-            self.partitions.set_peers(peers_of(&self.founding, &self.image));
+        if self.image.peers_by_node() != before.image.peers_by_node() {
+            tell_peers(&self.partitions, &self.founding, &self.image);
         }
         let published = Arc::new(Published { settings, image: self.image.clone() });
         // First true on this node, then told: who reads of a new topic finds its partitions.

@@ -22,7 +22,7 @@ fn partitions_config() -> PartitionsConfig {
 async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
     let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
     let data = DataDir::open(dir, FlushConfig { ballast_bytes: 1 << 20, ..FlushConfig::default() }).unwrap();
-    let identity = Identity { peer: PeerId(1), node: NodeId(1) };
+    let identity = Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() };
     let partitions = Partitions::start(data, store.clone(), identity, None, partitions_config());
     let founder = Peer { id: PeerId(1), node: NodeId(1), directory: DirectoryId(Uuid::from_u128(1)) };
     let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder] };

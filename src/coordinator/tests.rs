@@ -55,8 +55,13 @@ impl Node {
                 producer_id_expiration_ms: 86_400_000,
                 replica_lag_max: Duration::from_secs(30),
             };
-            let partitions =
-                Partitions::start(data, store.clone(), Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
+            let partitions = Partitions::start(
+                data,
+                store.clone(),
+                Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
+                None,
+                config,
+            );
             let to_open = |partition| ToOpen {
                 id: id(partition),
                 name: TopicPartition { topic: TopicName::new("__consumer_offsets").unwrap(), partition },

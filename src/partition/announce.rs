@@ -8,6 +8,7 @@ use bytes::Bytes;
 use millstream_core::types::{NodeId, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::leaders::LeaderInfo;
 use super::shared::{Post, Shared};
@@ -85,7 +86,8 @@ fn tell(shared: &Shared) {
     let others = others(shared);
     unaware.retain(|node| others.contains(node));
     let news: Vec<_> = news.into_iter().collect();
-    for frame in frames(&news) {
+    let boot = shared.identity.boot;
+    for frame in frames(boot, &news) {
         for node in &others {
             if !outlet(*node, Post::Leaders, vec![frame.clone()]) {
                 unaware.insert(*node);
@@ -95,7 +97,7 @@ fn tell(shared: &Shared) {
     let dead = shared.dead.load();
     let reachable: Vec<NodeId> = unaware.iter().copied().filter(|node| !dead.contains(node)).collect();
     if !reachable.is_empty() {
-        let all = frames(&shared.leaders.of_node(shared.identity.node));
+        let all = frames(boot, &shared.leaders.of_node(shared.identity.node));
         for node in reachable {
             if all.iter().all(|frame| outlet(node, Post::Leaders, vec![frame.clone()])) {
                 unaware.remove(&node);
@@ -112,7 +114,7 @@ fn others(shared: &Shared) -> HashSet<NodeId> {
     peers.nodes().filter(|node| *node != shared.identity.node).collect()
 }
 
-fn frames(told: &[(PartitionId, LeaderInfo)]) -> Vec<Bytes> {
-    let frame = |told: &[(PartitionId, LeaderInfo)]| encode_leaders(told.iter().map(|(id, info)| (*id, info)));
+fn frames(boot: Uuid, told: &[(PartitionId, LeaderInfo)]) -> Vec<Bytes> {
+    let frame = |told: &[(PartitionId, LeaderInfo)]| encode_leaders(boot, told.iter().map(|(id, info)| (*id, info)));
     told.chunks(FRAME_PARTITIONS).map(frame).collect()
 }

@@ -192,15 +192,16 @@ impl Shard {
             }
         };
         let reply = Reply::Produce { ticket, place, appended };
-        let committed = appended.last_offset < owned.shared.high_watermark();
         match acks {
-            Acks::All if !committed => owned.park(appended.last_offset, reply),
+            // A batch that came again may be committed by now, and the answer due.
+            Acks::All => owned.park(appended.last_offset, reply),
             // Answered when the turn has written.
             Acks::Leader if is_new => owned.on_write.push(reply),
             _ => reply.finish(Ok(()), appended.log_start),
         }
-        if is_new {
-            self.touch(id);
+        match is_new {
+            true => self.touch(id),
+            false => owned.answer_committed(),
         }
     }
 
@@ -252,7 +253,8 @@ impl Owned {
             return;
         }
         let (acked, log_start) = (self.acked_index(), self.shared.log_start());
-        let has_enough = self.has_enough_in_sync();
+        let has_enough = acked.is_some() && self.has_enough_in_sync();
+        let acked = acked.unwrap_or(RaftIndex(0));
         while let Some(parked) =
             self.parked.pop_front_if(|p| p.last_offset < high_watermark && (p.index <= acked || !has_enough))
         {
@@ -261,19 +263,23 @@ impl Owned {
         }
     }
 
-    /// The last entry that so many voters have on disk as `min.insync.replicas` wants. A commit says so of a majority.
-    fn acked_index(&self) -> RaftIndex {
-        let all = RaftIndex(u64::MAX);
-        let Some(group) = self.group.as_ref().filter(|g| g.has_others() && g.is_leader()) else { return all };
+    /// The last entry that so many voters have on disk as `min.insync.replicas` wants. A commit says so of a majority; of
+    /// more only the leader knows. None: this replica does not.
+    fn acked_index(&self) -> Option<RaftIndex> {
+        let all = Some(RaftIndex(u64::MAX));
+        let Some(group) = self.group.as_ref().filter(|g| g.has_others()) else { return all };
         let voters = group.replica().membership().voters.len();
         let wanted = self.shared.config().min_insync_replicas.min(voters);
         if wanted <= voters / 2 + 1 {
             return all;
         }
+        if !group.is_leader() {
+            return None;
+        }
         let voters = group.replica().progress().filter(|(_, p)| p.is_voter);
         let mut matched: Vec<RaftIndex> = voters.map(|(_, p)| p.matched).collect();
         matched.sort_unstable_by(|a, b| b.cmp(a));
-        matched.get(wanted - 1).copied().unwrap_or(RaftIndex(0))
+        matched.get(wanted - 1).copied()
     }
 
     /// Whether as many replicas are in sync as `min.insync.replicas` wants. It never wants more than there are (Kafka

@@ -82,7 +82,7 @@ impl Owned {
         let mut heirs: Vec<_> = group
             .replica()
             .progress()
-            .filter(|(peer, p)| p.is_voter && *peer != shared.identity.peer && peers.is_latest(*peer))
+            .filter(|(peer, p)| p.is_voter && *peer != shared.identity.peer && peers.is_present(*peer))
             .filter_map(|(peer, p)| Some((p.matched, peer, *peers.get(&peer)?)))
             .filter(|(_, _, node)| !dead.contains(node) && self.in_sync.nodes().contains(node))
             .collect();

@@ -15,16 +15,22 @@ use super::peers::Peers;
 pub(super) struct InSync {
     /// `None`: not since it was dead.
     caught_up_at: HashMap<PeerId, Option<Instant>>,
-    /// The leader's last entry at the look before.
-    end: RaftIndex,
+    /// The leader's last entry at the look before; `None`: there was none.
+    end: Option<RaftIndex>,
     /// By id; empty before the first look.
     nodes: Vec<NodeId>,
 }
 
 impl InSync {
-    /// Begins anew: a new leader takes everybody for caught up, until the time has passed.
+    /// Begins anew: a new leader takes all voters for caught up, until the time has passed. Who becomes one later has to
+    /// show it.
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+
+    /// The leader's last entry at the look before.
+    pub fn end(&self) -> Option<RaftIndex> {
+        self.end
     }
 
     pub fn nodes(&self) -> &[NodeId] {
@@ -41,11 +47,11 @@ impl InSync {
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (peer, Progress { matched, is_voter, .. }) in progress {
-            let Some(node) = seen.peers.get(&peer).filter(|_| is_voter && seen.peers.is_latest(peer)) else {
-                continue;
-            };
-            let caught_up_at = self.caught_up_at.entry(peer).or_insert(Some(now));
-            if matched >= self.end {
+            // A leader has its own log, whichever disk it is on.
+            let counts = |node: &NodeId| is_voter && (*node == seen.own || seen.peers.is_present(peer));
+            let Some(node) = seen.peers.get(&peer).filter(|node| counts(node)) else { continue };
+            let caught_up_at = self.caught_up_at.entry(peer).or_insert_with(|| self.end.is_none().then_some(now));
+            if self.end.is_some_and(|end| matched >= end) {
                 *caught_up_at = Some(now);
             }
             if *node == seen.own {
@@ -58,7 +64,8 @@ impl InSync {
             }
         }
         nodes.sort_unstable();
-        self.end = end;
+        nodes.dedup();
+        self.end = Some(end);
         let is_other = nodes != self.nodes;
         self.nodes = nodes;
         is_other
@@ -78,24 +85,32 @@ pub(super) struct Seen<'a> {
 mod tests {
     use super::*;
 
+    /// Disks and their nodes; of two the later in the row is the one that the node has now.
+    fn disks(disks: &[(u64, i32)]) -> Peers {
+        let disks = disks.iter().map(|(peer, node)| (PeerId(*peer), NodeId(*node)));
+        Peers::new(disks.clone().collect(), disks.map(|(peer, node)| (node, peer)))
+    }
+
+    /// A voter that has as much.
+    fn at_end(matched: u64) -> Progress {
+        Progress {
+            matched: RaftIndex(matched),
+            next: RaftIndex(matched + 1),
+            committed: RaftIndex(matched),
+            is_voter: true,
+            is_learner: false,
+            is_recently_active: true,
+            is_snapshot_pending: false,
+            is_paused: false,
+        }
+    }
+
     #[test]
     fn who_lags_for_too_long_or_is_dead_is_not_in_sync() {
-        let peers = (1..=3).map(|n| (PeerId(n), NodeId(n as i32 * 10))).collect::<HashMap<_, _>>().into();
+        let peers = disks(&[(1, 10), (2, 20), (3, 30)]);
         let (none, third) = (HashSet::new(), HashSet::from([NodeId(30)]));
         let seen = |dead| Seen { own: NodeId(10), peers: &peers, dead, lag_max: Duration::from_secs(30) };
-        let progress = |matched: [u64; 3]| {
-            let progress = |m| Progress {
-                matched: RaftIndex(m),
-                next: RaftIndex(m + 1),
-                committed: RaftIndex(m),
-                is_voter: true,
-                is_learner: false,
-                is_recently_active: true,
-                is_snapshot_pending: false,
-                is_paused: false,
-            };
-            (1..).map(PeerId).zip(matched.map(progress))
-        };
+        let progress = |matched: [u64; 3]| (1..).map(PeerId).zip(matched.map(at_end));
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut in_sync = InSync::default();
@@ -116,10 +131,28 @@ mod tests {
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&none), at(33)));
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen(&third), at(33)));
         // The second node has another disk by now.
-        let peers = (1..=3).map(|n| (n, n as i32 * 10)).chain([(4, 20)]);
-        let peers = peers.map(|(peer, node)| (PeerId(peer), NodeId(node))).collect::<HashMap<_, _>>().into();
+        let peers = disks(&[(1, 10), (2, 20), (3, 30), (4, 20)]);
         let seen = Seen { peers: &peers, ..seen(&none) };
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen, at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(30)]);
+        // And its old one again. The leader has its own, whatever the metadata says of it as yet.
+        let peers = disks(&[(1, 10), (4, 20), (3, 30), (2, 20), (5, 10)]);
+        let seen = Seen { peers: &peers, ..seen };
+        assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen, at(33)));
+        assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(20), NodeId(30)]);
+    }
+
+    #[test]
+    fn who_becomes_a_voter_later_is_in_sync_when_it_has_caught_up() {
+        let peers = disks(&[(1, 1), (2, 2)]);
+        let seen = Seen { own: NodeId(1), peers: &peers, dead: &HashSet::new(), lag_max: Duration::from_secs(30) };
+        let progress = |peer, matched, is_voter| (PeerId(peer), Progress { is_voter, ..at_end(matched) });
+        let now = Instant::now();
+        let mut in_sync = InSync::default();
+        assert!(in_sync.look([progress(1, 9, true), progress(2, 0, false)].into_iter(), RaftIndex(9), &seen, now));
+        assert_eq!(in_sync.nodes(), [NodeId(1)]);
+        assert!(!in_sync.look([progress(1, 9, true), progress(2, 8, true)].into_iter(), RaftIndex(9), &seen, now));
+        assert!(in_sync.look([progress(1, 9, true), progress(2, 9, true)].into_iter(), RaftIndex(9), &seen, now));
+        assert_eq!(in_sync.nodes(), [NodeId(1), NodeId(2)]);
     }
 }

@@ -5,11 +5,14 @@ use std::sync::{PoisonError, RwLock};
 
 use millstream_core::types::{LeaderEpoch, NodeId, PartitionId, PeerId, RaftIndex};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// What a leader says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderInfo {
     pub node: NodeId,
+    /// False: it led last, and does so no more.
+    pub leads: bool,
     pub epoch: LeaderEpoch,
     /// The nodes whose replicas are caught up, the leader's own included, by id. Empty as long as nobody has said so.
     pub isr: Vec<NodeId>,
@@ -24,7 +27,7 @@ pub struct LeaderInfo {
 impl LeaderInfo {
     /// Of whom nothing more is known.
     pub fn of(node: NodeId, epoch: LeaderEpoch) -> Self {
-        Self { node, epoch, isr: Vec::new(), voters: Vec::new(), members_index: RaftIndex(0), moves: 0 }
+        Self { node, leads: true, epoch, isr: Vec::new(), voters: Vec::new(), members_index: RaftIndex(0), moves: 0 }
     }
 }
 
@@ -32,8 +35,15 @@ impl LeaderInfo {
 /// never goes back.
 #[derive(Debug)]
 pub struct Leaders {
-    map: RwLock<HashMap<PartitionId, LeaderInfo>>,
+    map: RwLock<HashMap<PartitionId, Told>>,
     changes: watch::Sender<u64>,
+}
+
+/// What was said, and which start of the process it was that said so; the nil UUID where that is not known.
+#[derive(Clone, Debug)]
+struct Told {
+    info: LeaderInfo,
+    boot: Uuid,
 }
 
 impl Default for Leaders {
@@ -45,13 +55,14 @@ impl Default for Leaders {
 impl Leaders {
     /// Who leads a partition, or led it last. It may have died since.
     pub fn get(&self, id: PartitionId) -> Option<LeaderInfo> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(|told| told.info.clone())
     }
 
     /// The partitions that a node leads, or led last.
     pub(super) fn of_node(&self, node: NodeId) -> Vec<(PartitionId, LeaderInfo)> {
         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        map.iter().filter(|(_, info)| info.node == node).map(|(id, info)| (*id, info.clone())).collect()
+        let of_node = map.iter().filter(|(_, told)| told.info.node == node);
+        of_node.map(|(id, told)| (*id, told.info.clone())).collect()
     }
 
     /// A number that grows with every change.
@@ -60,14 +71,18 @@ impl Leaders {
     }
 
     /// Takes what leaders say; what is older than what is known is passed over. Gives how many were news.
-    pub(super) fn note(&self, told: impl IntoIterator<Item = (PartitionId, LeaderInfo)>) -> usize {
+    pub(super) fn note(&self, boot: Uuid, told: impl IntoIterator<Item = (PartitionId, LeaderInfo)>) -> usize {
         let mut news = 0;
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         for (id, info) in told {
-            let known = map.get(&id);
-            if known.is_none_or(|known| known.epoch < info.epoch || known.epoch == info.epoch && *known != info) {
-                map.insert(id, info);
-                news += 1;
+            let known = map.get_mut(&id);
+            match known {
+                Some(known) if known.info == info => known.boot = boot,
+                Some(known) if known.info.epoch > info.epoch => {}
+                _ => {
+                    map.insert(id, Told { info, boot });
+                    news += 1;
+                }
             }
         }
         drop(map);
@@ -87,7 +102,21 @@ impl Leaders {
             {
                 isr.insert(at, node);
             }
-            self.note([(id, LeaderInfo { isr, ..LeaderInfo::of(node, epoch) })]);
+            self.note(Uuid::nil(), [(id, LeaderInfo { isr, ..LeaderInfo::of(node, epoch) })]);
+        }
+    }
+
+    /// A node has started anew: what it led before it leads no more, until it says so again.
+    pub(super) fn note_start(&self, node: NodeId, boot: Uuid) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let mut news = 0;
+        for told in map.values_mut().filter(|told| told.info.node == node && told.info.leads && told.boot != boot) {
+            told.info.leads = false;
+            news += 1;
+        }
+        drop(map);
+        if news > 0 {
+            self.changes.send_modify(|version| *version += news);
         }
     }
 
@@ -100,22 +129,21 @@ impl Leaders {
 #[cfg(test)]
 mod tests {
     use millstream_core::types::TopicId;
-    use uuid::Uuid;
 
     use super::*;
 
     #[test]
     fn the_higher_epoch_wins_and_the_same_may_change_its_followers() {
-        let leaders = Leaders::default();
+        let (leaders, boot) = (Leaders::default(), Uuid::from_u128(1));
         let changes = leaders.changes();
         let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
         let info = |node, epoch, isr: &[i32]| LeaderInfo {
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
             ..LeaderInfo::of(NodeId(node), LeaderEpoch(epoch))
         };
-        assert_eq!(leaders.note([(id, info(1, 5, &[1]))]), 1);
-        assert_eq!(leaders.note([(id, info(1, 5, &[1, 2]))]), 1);
-        assert_eq!(leaders.note([(id, info(1, 5, &[1, 2])), (id, info(2, 4, &[2]))]), 0);
+        assert_eq!(leaders.note(boot, [(id, info(1, 5, &[1]))]), 1);
+        assert_eq!(leaders.note(boot, [(id, info(1, 5, &[1, 2]))]), 1);
+        assert_eq!(leaders.note(boot, [(id, info(1, 5, &[1, 2])), (id, info(2, 4, &[2]))]), 0);
         assert_eq!(leaders.get(id), Some(info(1, 5, &[1, 2])));
         assert_eq!(*changes.borrow(), 2);
         leaders.note_early(id, NodeId(2), LeaderEpoch(5));
@@ -124,6 +152,17 @@ mod tests {
         assert_eq!(leaders.get(id), Some(info(2, 6, &[1, 2])));
         leaders.note_early(id, NodeId(3), LeaderEpoch(7));
         assert_eq!(leaders.get(id), Some(info(3, 7, &[1, 2, 3])));
+        leaders.note_start(NodeId(3), boot);
+        assert_eq!(
+            leaders.get(id),
+            Some(LeaderInfo { leads: false, ..info(3, 7, &[1, 2, 3]) }),
+            "nobody knows who said so"
+        );
+        assert_eq!(leaders.note(boot, [(id, info(3, 7, &[3]))]), 1, "it was only just elected");
+        leaders.note_start(NodeId(3), boot);
+        assert_eq!(leaders.get(id), Some(info(3, 7, &[3])));
+        leaders.note_start(NodeId(3), Uuid::from_u128(2));
+        assert_eq!(leaders.get(id), Some(LeaderInfo { leads: false, ..info(3, 7, &[3]) }));
         leaders.forget(id);
         assert_eq!(leaders.get(id), None);
         leaders.note_early(id, NodeId(3), LeaderEpoch(7));

@@ -1,15 +1,12 @@
 //! Brings the members of a group to what the metadata says: the leader alone does, one change after the other.
 //!
-//! A newcomer first learns, without a vote; when it is near the end of the log, all voters change at once through a joint
-//! membership. Who is no member any more deletes its replica when the metadata no longer names it.
+//! A newcomer first learns, without a vote; when it has all that was the end of the log a moment ago, all voters change at
+//! once through a joint membership. Who is no member any more deletes its replica when the metadata no longer names it.
 
 use millstream_core::replica::{ConfChange, Membership, PeerChange, Progress};
 use millstream_core::types::{PartitionId, PeerId, RaftIndex};
 
 use super::shard::{Owned, Shard};
-
-/// Entries that a learner may lack to be near the end.
-const NEAR_ENTRIES: u64 = 64;
 
 /// Who shall belong to a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,9 +36,7 @@ impl Members {
 fn next_change(
     actual: &Membership,
     wanted: &Members,
-    // Of those that have something and were heard of.
-    matched: impl Fn(PeerId) -> Option<RaftIndex>,
-    last: RaftIndex,
+    has_caught_up: impl Fn(PeerId) -> bool,
     own: PeerId,
 ) -> Option<ConfChange> {
     if actual.is_joint() || !actual.is_settled || wanted.voters.is_empty() {
@@ -55,7 +50,7 @@ fn next_change(
         return Some(ConfChange::One(PeerChange::AddLearner(*peer)));
     }
     let coming: Vec<PeerId> = wanted.voters.iter().copied().filter(|peer| !actual.is_voter(*peer)).collect();
-    if !coming.iter().all(|peer| matched(*peer).is_some_and(|at| at.0 + NEAR_ENTRIES >= last.0)) {
+    if !coming.iter().all(|peer| has_caught_up(*peer)) {
         return None;
     }
     let going = actual.voters.iter().filter(|peer| !wanted.voters.contains(peer)).map(|peer| {
@@ -98,9 +93,11 @@ impl Owned {
         let progress: Vec<(PeerId, Progress)> = replica.progress().collect();
         // Raft takes a newcomer for active before it has said anything.
         let is_there = |p: &Progress| p.is_recently_active && p.matched > RaftIndex(0);
-        let matched = |peer| progress.iter().find(|(p, at)| *p == peer && is_there(at)).map(|(_, p)| p.matched);
-        let (last, own) = (replica.last_index(), replica.peer());
-        let Some(change) = next_change(replica.membership(), wanted, matched, last, own) else { return false };
+        let end = self.in_sync.end();
+        let has_all = |p: &Progress| end.is_some_and(|end| p.matched >= end);
+        let has_caught_up = |peer| progress.iter().any(|(p, at)| *p == peer && is_there(at) && has_all(at));
+        let change = next_change(replica.membership(), wanted, has_caught_up, replica.peer());
+        let Some(change) = change else { return false };
         match group.propose_conf_change(&change) {
             Ok(()) => {
                 tracing::info!(partition = %self.shared.name, ?change, "members change");
@@ -131,8 +128,7 @@ mod tests {
     }
 
     fn next(actual: &Membership, wanted: &Members, caught_up: &[u64]) -> Option<ConfChange> {
-        let matched = |peer: PeerId| Some(RaftIndex(if caught_up.contains(&peer.0) { 990 } else { 3 }));
-        next_change(actual, wanted, matched, RaftIndex(1000), PeerId(1))
+        next_change(actual, wanted, |peer| caught_up.contains(&peer.0), PeerId(1))
     }
 
     #[test]
@@ -140,7 +136,7 @@ mod tests {
         let one = |change| Some(ConfChange::One(change));
         let to = wanted(&[1, 2, 4], &[]);
         assert_eq!(next(&actual(&[1, 2, 3], &[]), &to, &[]), one(PeerChange::AddLearner(PeerId(4))));
-        assert_eq!(next(&actual(&[1, 2, 3], &[4]), &to, &[]), None, "not near the end");
+        assert_eq!(next(&actual(&[1, 2, 3], &[4]), &to, &[]), None, "it has not caught up");
         let swap = vec![PeerChange::AddVoter(PeerId(4)), PeerChange::Remove(PeerId(3))];
         assert_eq!(next(&actual(&[1, 2, 3], &[4]), &to, &[4]), Some(ConfChange::Enter(swap)));
         assert_eq!(next(&actual(&[1, 2, 4], &[]), &to, &[]), None);

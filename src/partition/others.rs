@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_core::types::{NodeId, PartitionId, PeerId};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::ask::Ask;
 use super::leaders::Leaders;
 use super::members::Members;
+use super::peers::Peers;
 use super::quiet::{self, Sleep};
 use super::registry::Partitions;
 use super::shared::{Identity, Post};
@@ -26,8 +28,9 @@ impl Partitions {
     }
 
     /// The node of each disk there ever was: to be told before a partition with such replicas is opened.
-    pub fn set_peers(&self, peers: HashMap<PeerId, NodeId>) {
-        self.shared.peers.store(Arc::new(peers.into()));
+    /// `present`: the one that each node has now.
+    pub fn set_peers(&self, peers: HashMap<PeerId, NodeId>, present: impl IntoIterator<Item = (NodeId, PeerId)>) {
+        self.shared.peers.store(Arc::new(Peers::new(peers, present)));
     }
 
     /// The node of a disk.
@@ -64,8 +67,9 @@ impl Partitions {
         }
     }
 
-    /// A node has started: it knows nothing of who leads what.
-    pub async fn greet(&self, node: NodeId) {
+    /// A node has started: it knows nothing of who leads what, and leads nothing of what it did.
+    pub async fn greet(&self, node: NodeId, boot: Uuid) {
+        self.shared.leaders.note_start(node, boot);
         self.shared.announcements.tell_everything_to(node);
         // A leader that starts faster than an election takes would otherwise leave its groups asleep without one.
         self.wake(HashSet::from([node])).await;
@@ -97,7 +101,8 @@ impl Partitions {
                 return Ok(());
             }
             Post::Leaders => {
-                self.shared.leaders.note(decode_leaders(body)?);
+                let (boot, told) = decode_leaders(body)?;
+                self.shared.leaders.note(boot, told);
                 return Ok(());
             }
         };

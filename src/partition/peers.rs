@@ -8,27 +8,22 @@ use millstream_core::types::{NodeId, PeerId};
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     nodes: HashMap<PeerId, NodeId>,
-    /// The disk that each node has now: the last it was given.
-    latest: HashMap<NodeId, PeerId>,
-}
-
-impl From<HashMap<PeerId, NodeId>> for Peers {
-    fn from(nodes: HashMap<PeerId, NodeId>) -> Self {
-        let mut latest: HashMap<NodeId, PeerId> = HashMap::new();
-        for (peer, node) in &nodes {
-            let last = latest.entry(*node).or_insert(*peer);
-            *last = (*last).max(*peer);
-        }
-        Self { nodes, latest }
-    }
+    /// The disk that each node has now, as far as is known.
+    present: HashMap<NodeId, PeerId>,
 }
 
 impl Peers {
-    /// These, and one more.
+    /// `present`: the disk that each node has now. It need not be the last that it was given: an old one may come back.
+    pub fn new(nodes: HashMap<PeerId, NodeId>, present: impl IntoIterator<Item = (NodeId, PeerId)>) -> Self {
+        Self { nodes, present: present.into_iter().collect() }
+    }
+
+    /// These, and one more: the present one of a node of which none was known.
     pub fn with(&self, peer: PeerId, node: NodeId) -> Self {
-        let mut nodes = self.nodes.clone();
+        let (mut nodes, mut present) = (self.nodes.clone(), self.present.clone());
         nodes.insert(peer, node);
-        nodes.into()
+        present.entry(node).or_insert(peer);
+        Self { nodes, present }
     }
 
     pub fn get(&self, peer: &PeerId) -> Option<&NodeId> {
@@ -40,9 +35,9 @@ impl Peers {
         self.nodes.values().copied()
     }
 
-    /// Whether no later disk has taken the place of this one: it is gone, though its node is there.
-    pub fn is_latest(&self, peer: PeerId) -> bool {
-        self.get(&peer).is_some_and(|node| self.latest.get(node) == Some(&peer))
+    /// Whether its node has this disk, and not another in its place.
+    pub fn is_present(&self, peer: PeerId) -> bool {
+        self.get(&peer).is_some_and(|node| self.present.get(node) == Some(&peer))
     }
 }
 
@@ -51,11 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_disk_of_a_node_is_the_one_that_it_has() {
-        let peers = Peers::from(HashMap::from([1, 2, 3, 4].map(|n| (PeerId(n), NodeId(n as i32 % 2)))));
-        assert_eq!([1, 2, 3, 4, 5].map(|n| peers.is_latest(PeerId(n))), [false, false, true, true, false]);
+    fn one_disk_of_a_node_is_the_one_that_it_has() {
+        let nodes = HashMap::from([1, 2, 3, 4].map(|n| (PeerId(n), NodeId(n as i32 % 2))));
+        let peers = Peers::new(nodes, [(NodeId(0), PeerId(4)), (NodeId(1), PeerId(1))]);
+        assert_eq!([1, 2, 3, 4, 5].map(|n| peers.is_present(PeerId(n))), [true, false, false, true, false]);
         assert_eq!((peers.get(&PeerId(3)), peers.nodes().count()), (Some(&NodeId(1)), 4));
-        let peers = peers.with(PeerId(5), NodeId(1));
-        assert_eq!([1, 2, 3, 4, 5].map(|n| peers.is_latest(PeerId(n))), [false, false, false, true, true]);
+        let peers = peers.with(PeerId(5), NodeId(1)).with(PeerId(6), NodeId(7));
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|n| peers.is_present(PeerId(n))), [true, false, false, true, false, true]);
     }
 }

@@ -18,6 +18,7 @@ use super::ask::{Ask, MAILBOX_MAX};
 use super::handle::Partition;
 use super::leaders::Leaders;
 use super::log_config::log_config;
+use super::peers::Peers;
 use super::shard::{Shard, system_clock};
 use super::shared::{Identity, Links, Shared};
 use super::throttle::Throttles;
@@ -62,7 +63,8 @@ impl Partitions {
         config: PartitionsConfig,
     ) -> Arc<Self> {
         let producer_id_expiration_ms = AtomicI64::new(config.producer_id_expiration_ms);
-        let peers = ArcSwap::from_pointee(HashMap::from([(identity.peer, identity.node)]).into());
+        let own = HashMap::from([(identity.peer, identity.node)]);
+        let peers = ArcSwap::from_pointee(Peers::new(own, [(identity.node, identity.peer)]));
         let (outlet, caller) = links.map(|links| (links.outlet, links.caller)).unzip();
         let shared = Arc::new(Shared {
             dir,

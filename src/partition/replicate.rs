@@ -1,6 +1,6 @@
 //! A shard's part in replication: messages of other nodes, time, and who leads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,7 +142,7 @@ impl Shard {
             self.awake.insert(id);
             // Before anything is served.
             if let Some(owned) = self.owned.get_mut(&id) {
-                owned.note_role(now);
+                owned.note_role(&self.shared, now);
             }
             self.touch(id);
         }
@@ -286,8 +286,11 @@ impl Owned {
         }
         batches.into_iter().for_each(|batch| self.producers.admit(batch));
         let log_start = self.shared.log_start();
-        let void = self.parked.partition_point(|p| p.last_offset < from_offset);
-        for parked in self.parked.drain(void..) {
+        // Not in the order of their offsets: a batch that comes again waits behind later ones.
+        let (stay, void): (VecDeque<_>, VecDeque<_>) =
+            self.parked.drain(..).partition(|parked| parked.last_offset < from_offset);
+        self.parked = stay;
+        for parked in void {
             parked.reply.finish(Err(AppendError::NotLeader), log_start);
         }
         let void = self.trims.partition_point(|(index, _)| *index < from_index);
@@ -326,10 +329,21 @@ impl Owned {
         if let Some((replica, index)) = replica.and_then(|replica| Some((replica, replica.members_settled_at()?))) {
             (info.voters, info.members_index) = (replica.membership().voters.clone(), index);
         }
-        if shared.leaders.get(self.shared.id).as_ref() == Some(&info) {
-            return;
+        if shared.leaders.get(self.shared.id).as_ref() != Some(&info) {
+            self.tell_all(shared, info);
         }
-        shared.leaders.note([(self.shared.id, info.clone())]);
+    }
+
+    /// Tells everybody that this replica leads no more, unless they know of another that does.
+    fn announce_end(&self, shared: &Shared) {
+        let own = shared.identity.node;
+        if let Some(info) = shared.leaders.get(self.shared.id).filter(|told| told.leads && told.node == own) {
+            self.tell_all(shared, LeaderInfo { leads: false, ..info });
+        }
+    }
+
+    fn tell_all(&self, shared: &Shared, info: LeaderInfo) {
+        shared.leaders.note(shared.identity.boot, [(self.shared.id, info.clone())]);
         if shared.outlet.is_some() {
             shared.announcements.tell_all(self.shared.id, info);
         }
@@ -363,7 +377,7 @@ impl Owned {
     }
 
     /// Publishes whether this replica leads.
-    pub(super) fn note_role(&mut self, now: Instant) {
+    pub(super) fn note_role(&mut self, shared: &Shared, now: Instant) {
         let Some(group) = &self.group else { return };
         if group.is_leader() {
             if self.leads_in != Some(group.term()) {
@@ -376,6 +390,7 @@ impl Owned {
             tracing::debug!(partition = %self.shared.name, term = %group.term(), ?now, "follows");
             self.shared.set_leadership(Leadership::Following);
             self.stop_leading();
+            self.announce_end(shared);
         }
     }
 

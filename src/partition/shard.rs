@@ -291,7 +291,7 @@ impl Shard {
             }
             owned.shared.set_log_end(owned.log_end());
             work.taken.drain(..).for_each(|taken| owned.take_over(taken));
-            owned.note_role(at);
+            owned.note_role(&self.shared, at);
             owned.note_leader(&self.shared);
             for reply in owned.on_write.drain(..) {
                 reply.finish(Ok(()), Offset::ZERO);

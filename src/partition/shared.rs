@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_core::types::{NodeId, PeerId, Timestamp};
+use uuid::Uuid;
 
 use super::announce::Announcements;
 use super::leaders::Leaders;
@@ -26,6 +27,8 @@ pub struct Identity {
     /// Of the node's disk, in every raft group.
     pub peer: PeerId,
     pub node: NodeId,
+    /// Another at each start of the process.
+    pub boot: Uuid,
 }
 
 /// What goes from the partitions of one node to those of another.

@@ -52,7 +52,13 @@ impl Node {
             producer_id_expiration_ms: 86_400_000,
             replica_lag_max: Duration::from_secs(30),
         };
-        let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
+        let partitions = Partitions::start(
+            data,
+            store,
+            Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
+            None,
+            config,
+        );
         let outcomes = partitions.open((0..3).map(|p| to_open(p, newborn)).collect()).await;
         assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
         Self { partitions }
@@ -310,7 +316,8 @@ async fn a_log_whose_first_segment_is_missing_is_lost_and_stays_offline() {
     let data = DataDir::open(dir.path(), FlushConfig::default()).unwrap();
     let config =
         PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
-    let partitions = Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
+    let partitions =
+        Partitions::start(data, store, Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() }, None, config);
     let outcomes = partitions.open((0..3).map(|p| to_open(p, false)).collect()).await;
     let failed: Vec<i32> = outcomes.iter().filter(|o| o.failed.is_some()).map(|o| o.id.partition).collect();
     assert_eq!(failed, [0], "{outcomes:?}");

@@ -2,7 +2,8 @@
 //!
 //! Raft: length of the head u32, head, then the batches one after the other. Head: count u32, and for each message topic
 //! id 16 bytes, partition i32, message length u32, message, batch count u32, and the length u32 of each batch.
-//! Leaders: count u32, and for each partition topic id 16 bytes, partition i32, leader's node i32, epoch i32, count u16
+//! Leaders: the sender's boot id 16 bytes, count u32, and for each partition topic id 16 bytes, partition i32, leader's
+//! node i32, whether it leads still u8, epoch i32, count u16
 //! and ids i32 of the nodes in sync, count u16 and peer ids u64 of the voters,
 //! index u64 of the entry that made them voters, number u64 of the change of the replicas. All big endian.
 
@@ -104,8 +105,12 @@ fn put_len(out: &mut impl BufMut, len: usize) {
 }
 
 pub(super) fn take_id(from: &mut Bytes) -> Result<PartitionId, WireError> {
-    let topic: [u8; 16] = take(from, 16)?.as_ref().try_into().map_err(|_| WireError::Length)?;
-    Ok(PartitionId { topic: TopicId(Uuid::from_bytes(topic)), partition: take_i32(from)? })
+    Ok(PartitionId { topic: TopicId(take_uuid(from)?), partition: take_i32(from)? })
+}
+
+fn take_uuid(from: &mut Bytes) -> Result<Uuid, WireError> {
+    let bytes: [u8; 16] = take(from, 16)?.as_ref().try_into().map_err(|_| WireError::Length)?;
+    Ok(Uuid::from_bytes(bytes))
 }
 
 fn take(from: &mut Bytes, len: usize) -> Result<Bytes, WireError> {
@@ -160,13 +165,18 @@ fn check(message: &Message, batches: &[Bytes]) -> Result<(), WireError> {
     if batches.next().is_none() { Ok(()) } else { Err(WireError::Batch) }
 }
 
-/// Who leads what, as one frame.
-pub(super) fn encode_leaders<'a>(told: impl ExactSizeIterator<Item = (PartitionId, &'a LeaderInfo)>) -> Bytes {
-    let mut out = BytesMut::with_capacity(4 + told.len() * 48);
+/// Who leads what, as one frame; `boot`: of the node that says so.
+pub(super) fn encode_leaders<'a>(
+    boot: Uuid,
+    told: impl ExactSizeIterator<Item = (PartitionId, &'a LeaderInfo)>,
+) -> Bytes {
+    let mut out = BytesMut::with_capacity(20 + told.len() * 64);
+    out.put_slice(boot.as_bytes());
     put_len(&mut out, told.len());
     for (id, info) in told {
         put_id(&mut out, id);
         out.put_i32(info.node.0);
+        out.put_u8(u8::from(info.leads));
         out.put_i32(info.epoch.0);
         out.put_u16(u16::try_from(info.isr.len()).expect("as many as replicas"));
         info.isr.iter().for_each(|node| out.put_i32(node.0));
@@ -178,12 +188,15 @@ pub(super) fn encode_leaders<'a>(told: impl ExactSizeIterator<Item = (PartitionI
     out.freeze()
 }
 
-pub(super) fn decode_leaders(mut from: Bytes) -> Result<Vec<(PartitionId, LeaderInfo)>, WireError> {
+pub(super) fn decode_leaders(mut from: Bytes) -> Result<(Uuid, Vec<(PartitionId, LeaderInfo)>), WireError> {
+    let boot = take_uuid(&mut from)?;
     let count = take_len(&mut from)?;
     let mut told = Vec::new();
     for _ in 0..count {
         let id = take_id(&mut from)?;
-        let (node, epoch) = (NodeId(take_i32(&mut from)?), LeaderEpoch(take_i32(&mut from)?));
+        let node = NodeId(take_i32(&mut from)?);
+        let leads = from.try_get_u8().map_err(|_| WireError::Length)? != 0;
+        let epoch = LeaderEpoch(take_i32(&mut from)?);
         let isr_count = from.try_get_u16().map_err(|_| WireError::Length)?;
         let isr: Result<Vec<NodeId>, _> = (0..isr_count).map(|_| take_i32(&mut from).map(NodeId)).collect();
         let voter_count = from.try_get_u16().map_err(|_| WireError::Length)?;
@@ -192,9 +205,9 @@ pub(super) fn decode_leaders(mut from: Bytes) -> Result<Vec<(PartitionId, Leader
         let (isr, voters) = (isr?, voters?);
         let mut number = || from.try_get_u64().map_err(|_| WireError::Length);
         let (members_index, moves) = (RaftIndex(number()?), number()?);
-        told.push((id, LeaderInfo { node, epoch, isr, voters, members_index, moves }));
+        told.push((id, LeaderInfo { node, leads, epoch, isr, voters, members_index, moves }));
     }
-    if from.is_empty() { Ok(told) } else { Err(WireError::Length) }
+    if from.is_empty() { Ok((boot, told)) } else { Err(WireError::Length) }
 }
 
 #[cfg(test)]
@@ -209,6 +222,7 @@ mod tests {
     fn leaders_come_back_as_they_went_and_a_cut_frame_is_refused() {
         let info = |node, isr: &[i32]| LeaderInfo {
             node: NodeId(node),
+            leads: node > 1,
             epoch: LeaderEpoch(9),
             isr: isr.iter().map(|n| NodeId(*n)).collect(),
             voters: vec![PeerId(node as u64)],
@@ -216,8 +230,9 @@ mod tests {
             moves: 3,
         };
         let told = [(id(0), info(1, &[1, 2, 3])), (id(4), info(2, &[]))];
-        let bytes = encode_leaders(told.iter().map(|(id, info)| (*id, info)));
-        assert_eq!(decode_leaders(bytes.clone()).unwrap(), told);
+        let boot = Uuid::from_u128(5);
+        let bytes = encode_leaders(boot, told.iter().map(|(id, info)| (*id, info)));
+        assert_eq!(decode_leaders(bytes.clone()).unwrap(), (boot, told.to_vec()));
         for len in 0..bytes.len() {
             assert_eq!(decode_leaders(bytes.slice(..len)), Err(WireError::Length));
         }

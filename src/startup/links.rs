@@ -78,7 +78,7 @@ async fn follow_the_living(rpc: Arc<Rpc>, partitions: Weak<Partitions>) {
             for node in living {
                 let Some(boot) = rpc.boot_id(node) else { continue };
                 if boots.insert(node, boot) != Some(boot) {
-                    partitions.greet(node).await;
+                    partitions.greet(node, boot).await;
                 }
             }
         }

@@ -65,7 +65,9 @@ impl Rooms {
                 u64::try_from(broker.integer("replica.lag.time.max.ms")).unwrap_or(0),
             ),
         };
-        let identity = Identity { peer, node: broker.node_id() };
+        let node = broker.node_id();
+        let boot = rpc.and_then(|rpc| rpc.boot_id(node)).unwrap_or_default();
+        let identity = Identity { peer, node, boot };
         let links = rpc.map(links::links);
         let partitions = Partitions::start(dir, store.clone(), identity, links, partitions_config);
         if let Some(rpc) = rpc {

@@ -206,3 +206,56 @@ fn a_leader_that_is_stopped_makes_nobody_wait_for_long() {
     }
     report("longest acknowledgement while a leader was stopped", Duration::from_millis(500), took);
 }
+
+/// Its disk was not mounted for one start, say.
+#[test]
+fn a_node_whose_old_disk_returns_is_in_sync_again() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes);
+    let first = all_in_sync(&nodes, &topic);
+    let away = first % 3 + 1;
+    let disk = nodes.data_dir(away).clone();
+    let kept = disk.with_extension("kept");
+    nodes.kill(away);
+    std::fs::rename(&disk, &kept).expect("the disk is taken away");
+    nodes.spawn(away);
+    nodes.await_ready(away);
+    all_in_sync(&nodes, &topic);
+    nodes.kill(away);
+    std::fs::remove_dir_all(&disk).expect("the other disk is taken away");
+    std::fs::rename(&kept, &disk).expect("the disk is back");
+    nodes.spawn(away);
+    nodes.await_ready(away);
+    let first = all_in_sync(&nodes, &topic);
+    nodes.kill(first);
+    let others: Vec<usize> = (1..=3).filter(|id| *id != first).collect();
+    eventually("one of the others leads, both are in sync", || {
+        let told = metadata(&mut nodes.wire(others[0]), &[&topic]);
+        let partition = &told.topics[0].partitions[0];
+        let in_sync: Vec<usize> = partition.isr_nodes.iter().map(|id| id.0 as usize).collect();
+        (others.contains(&(partition.leader_id.0 as usize)) && in_sync == others).then_some(())
+    });
+    write_anew(&nodes, 3, first, &topic);
+}
+
+/// Nobody has its only replica any more: nobody is said to lead it.
+#[test]
+fn a_partition_whose_only_disk_is_lost_is_told_as_led_by_nobody() {
+    const LEADER_NOT_AVAILABLE: i16 = 5;
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = unique("lost");
+    let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![creatable(&topic, 1, &[])]);
+    assert_eq!(nodes.wire(1).call(7, &request).topics[0].error_code, 0);
+    let has = eventually("it has a leader", || Some(leader(&mut nodes.wire(1), &topic).0).filter(|id| *id > 0));
+    nodes.kill(has);
+    std::fs::remove_dir_all(nodes.data_dir(has)).expect("the disk is lost");
+    nodes.spawn(has);
+    nodes.await_ready(has);
+    for id in 1..=3 {
+        eventually("nobody leads it", || {
+            let told = metadata(&mut nodes.wire(id), &[&topic]);
+            let partition = &told.topics[0].partitions[0];
+            ((partition.error_code, partition.leader_id.0) == (LEADER_NOT_AVAILABLE, -1)).then_some(())
+        });
+    }
+}

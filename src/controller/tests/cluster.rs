@@ -79,7 +79,7 @@ async fn start(id: i32, bound: BoundRpc, addresses: HashMap<NodeId, HostPort>) -
     let data = DataDir::open(dir.path(), FlushConfig { ballast_bytes: 1 << 20, ..FlushConfig::default() }).unwrap();
     let peer =
         |node: i32| Peer { id: PeerId(node.unsigned_abs().into()), node: NodeId(node), directory: directory(node) };
-    let identity = Identity { peer: peer(id).id, node: NodeId(id) };
+    let identity = Identity { peer: peer(id).id, node: NodeId(id), boot: local.boot };
     let partitions = Partitions::start(data, store.clone(), identity, Some(links(&rpc)), partitions_config());
     for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders), (kind::SLEEP, Post::Sleep)] {
         let partitions = partitions.clone();
@@ -111,7 +111,7 @@ async fn follow_the_living(rpc: Arc<Rpc>, partitions: Arc<Partitions>) {
         let (living, dead): (HashSet<_>, HashSet<_>) =
             partitions.nodes().into_iter().partition(|node| rpc.is_alive(*node));
         for node in living.difference(&known) {
-            partitions.greet(*node).await;
+            partitions.greet(*node, rpc.boot_id(*node).unwrap_or_default()).await;
         }
         known = living;
         partitions.set_silent(dead.clone()).await;

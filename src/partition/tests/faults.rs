@@ -27,7 +27,7 @@ fn node(dir: &Path) -> (Node, Arc<Store>) {
             partitions: Partitions::start(
                 data,
                 store.clone(),
-                Identity { peer: PeerId(1), node: NodeId(1) },
+                Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
                 None,
                 config,
             ),
@@ -245,7 +245,7 @@ async fn a_full_mailbox_holds_up_no_flush() {
     let shared = Arc::new(Shared {
         dir: DataDir::open(dir.path(), FlushConfig::default()).unwrap(),
         store: Arc::new(Store::open(&dir.path().join("kv")).unwrap()),
-        identity: Identity { peer: PeerId(1), node: NodeId(1) },
+        identity: Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
         outlet: None,
         caller: None,
         snapshots: Arc::default(),
@@ -276,8 +276,13 @@ async fn no_more_than_16_mib_of_a_partition_wait_for_their_commit() {
     let data = DataDir::open(dir.path(), FlushConfig { ballast_bytes: BALLAST, ..FlushConfig::default() }).unwrap();
     let config =
         PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
-    node.partitions =
-        Partitions::start(data.clone(), store, Identity { peer: PeerId(1), node: NodeId(1) }, None, config);
+    node.partitions = Partitions::start(
+        data.clone(),
+        store,
+        Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
+        None,
+        config,
+    );
     open(&node, 0..1, true).await;
     node.partitions.set_config(id(0), Arc::new(TopicConfig::default())).await;
     // The flusher is held, so nothing commits.

@@ -120,10 +120,11 @@ impl Cluster {
             producer_id_expiration_ms: 86_400_000,
             replica_lag_max: Duration::from_secs(30),
         };
-        let identity = Identity { peer: PeerId(node as u64), node: NodeId(node) };
+        let identity = Identity { peer: PeerId(node as u64), node: NodeId(node), boot: Uuid::from_u128(node as u128) };
         let links = Links { outlet: self.net.outlet(node), caller: self.net.caller(node) };
         let partitions = Partitions::start(data, store, identity, Some(links), config);
-        partitions.set_peers((1..=3).map(|n| (PeerId(n), NodeId(n as i32))).collect());
+        let peers = (1..=3).map(|n| (PeerId(n), NodeId(n as i32)));
+        partitions.set_peers(peers.clone().collect(), peers.map(|(peer, node)| (node, peer)));
         self.net.connect(node, &partitions);
         let voters = (1..=3).map(PeerId).collect::<Vec<_>>();
         let open = |p| ToOpen { voters: voters.clone(), preferred: node == p + 1, ..to_open(p, newborn) };

@@ -252,7 +252,7 @@ async fn a_replica_without_a_directory_in_the_midst_of_an_install_is_not_newborn
     data.make_way(id(0)).unwrap();
     let config =
         PartitionsConfig { shards: 1, producer_id_expiration_ms: 86_400_000, replica_lag_max: Duration::from_secs(30) };
-    let identity = Identity { peer: PeerId(1), node: NodeId(1) };
+    let identity = Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() };
     let partitions = Partitions::start(data, store.clone(), identity, None, config);
     let voters = [1, 2, 3].map(PeerId).into();
     let outcomes = partitions.open(vec![ToOpen { voters, ..to_open(0, true) }]).await;
