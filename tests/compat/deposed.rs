@@ -94,7 +94,10 @@ fn a_coordinator_that_was_replaced_tells_no_old_offset() {
         }
         for (wire, looked) in lookers.iter_mut().zip(looked) {
             let told = wire.receive::<DescribeGroupsRequest>(5, looked);
-            assert!(COORDINATOR_ERRORS.contains(&told.groups[0].error_code), "round {round}: {told:?}");
+            // On a busy machine it may be the coordinator again by then, and be right.
+            let is_home_again = || coordinator(&nodes, heir, &of, |_| true) == home;
+            let is_sent_away = COORDINATOR_ERRORS.contains(&told.groups[0].error_code);
+            assert!(is_sent_away || is_home_again(), "round {round}: {told:?}");
         }
         home = heir;
     }

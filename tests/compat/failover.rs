@@ -9,7 +9,7 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use crate::harness::batch::Batch;
 use crate::harness::nodes::Nodes;
-use crate::harness::topics::{creatable, metadata, produce_request};
+use crate::harness::topics::{METADATA, creatable, metadata, metadata_request, produce_request};
 use crate::harness::wire::Wire;
 use crate::harness::{PATIENCE, eventually, unique};
 
@@ -71,9 +71,9 @@ fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
     })
 }
 
-fn replicated(nodes: &Nodes) -> String {
+fn replicated(nodes: &Nodes, configs: &[(&str, &str)]) -> String {
     let topic = unique("failover");
-    let wanted = creatable(&topic, 1, &[]).with_replication_factor(3);
+    let wanted = creatable(&topic, 1, configs).with_replication_factor(3);
     let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]);
     assert_eq!(nodes.wire(1).call(7, &request).topics[0].error_code, 0);
     topic
@@ -82,7 +82,7 @@ fn replicated(nodes: &Nodes) -> String {
 #[test]
 fn a_fresh_client_is_acknowledged_soon_after_a_leader_was_killed() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated(&nodes);
+    let topic = replicated(&nodes, &[]);
     let mut took = Vec::new();
     for _ in 0..tries().0 {
         let leader = all_in_sync(&nodes, &topic);
@@ -99,7 +99,7 @@ fn a_fresh_client_is_acknowledged_soon_after_a_leader_was_killed() {
 #[test]
 fn a_fresh_client_is_acknowledged_soon_after_a_leader_stood_still() {
     let Some(nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated(&nodes);
+    let topic = replicated(&nodes, &[]);
     let mut took = Vec::new();
     for _ in 0..tries().0 {
         let leader = all_in_sync(&nodes, &topic);
@@ -115,7 +115,7 @@ fn a_fresh_client_is_acknowledged_soon_after_a_leader_stood_still() {
 #[test]
 fn all_nodes_serve_soon_after_all_were_killed() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated(&nodes);
+    let topic = replicated(&nodes, &[]);
     let mut took = Vec::new();
     for _ in 0..tries().0 {
         all_in_sync(&nodes, &topic);
@@ -178,7 +178,11 @@ impl Writer<'_> {
     /// Asks the next node, as clients do when a connection ends or nobody is named.
     fn ask(&mut self) {
         let (next, topic) = (self.leader % 3 + 1, self.topic);
-        let told = self.wire(next).map(|wire| leader(wire, topic).0);
+        let told = self.wire(next).and_then(|wire| wire.try_call(METADATA, &metadata_request(&[topic]), PATIENCE));
+        if told.is_none() {
+            self.wires[next] = None;
+        }
+        let told = told.map(|told| usize::try_from(told.topics[0].partitions[0].leader_id.0).unwrap_or(0));
         self.leader = told.filter(|leader| *leader > 0).unwrap_or(next);
     }
 }
@@ -186,7 +190,7 @@ impl Writer<'_> {
 #[test]
 fn a_leader_that_is_stopped_makes_nobody_wait_for_long() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated(&nodes);
+    let topic = replicated(&nodes, &[]);
     let mut took = Vec::new();
     for _ in 0..tries().0 {
         let first = all_in_sync(&nodes, &topic);
@@ -211,7 +215,8 @@ fn a_leader_that_is_stopped_makes_nobody_wait_for_long() {
 #[test]
 fn a_node_whose_old_disk_returns_is_in_sync_again() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated(&nodes);
+    // So an acknowledgement says that each node has its vote on the disk that it has now.
+    let topic = replicated(&nodes, &[("min.insync.replicas", "3")]);
     let first = all_in_sync(&nodes, &topic);
     let away = first % 3 + 1;
     let disk = nodes.data_dir(away).clone();
@@ -220,12 +225,13 @@ fn a_node_whose_old_disk_returns_is_in_sync_again() {
     std::fs::rename(&disk, &kept).expect("the disk is taken away");
     nodes.spawn(away);
     nodes.await_ready(away);
-    all_in_sync(&nodes, &topic);
+    write_anew(&nodes, 3, 0, &topic);
     nodes.kill(away);
     std::fs::remove_dir_all(&disk).expect("the other disk is taken away");
     std::fs::rename(&kept, &disk).expect("the disk is back");
     nodes.spawn(away);
     nodes.await_ready(away);
+    write_anew(&nodes, 3, 0, &topic);
     let first = all_in_sync(&nodes, &topic);
     nodes.kill(first);
     let others: Vec<usize> = (1..=3).filter(|id| *id != first).collect();
@@ -235,7 +241,6 @@ fn a_node_whose_old_disk_returns_is_in_sync_again() {
         let in_sync: Vec<usize> = partition.isr_nodes.iter().map(|id| id.0 as usize).collect();
         (others.contains(&(partition.leader_id.0 as usize)) && in_sync == others).then_some(())
     });
-    write_anew(&nodes, 3, first, &topic);
 }
 
 /// Nobody has its only replica any more: nobody is said to lead it.

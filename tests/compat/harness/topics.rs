@@ -20,6 +20,8 @@ use super::{batch, eventually, text, unique};
 
 pub const EARLIEST: i64 = -2;
 pub const LATEST: i64 = -1;
+/// The version in which Metadata is asked.
+pub const METADATA: i16 = 12;
 
 pub fn name(topic: &str) -> TopicName {
     TopicName(text(topic))
@@ -64,11 +66,14 @@ pub fn creatable(topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Crea
 
 #[track_caller]
 pub fn metadata(wire: &mut Wire, topics: &[&str]) -> MetadataResponse {
+    wire.call(METADATA, &metadata_request(topics))
+}
+
+pub fn metadata_request(topics: &[&str]) -> MetadataRequest {
     let topic = |t: &&str| MetadataRequestTopic::default().with_name(Some(name(t)));
-    let request = MetadataRequest::default()
+    MetadataRequest::default()
         .with_topics(Some(topics.iter().map(topic).collect()))
-        .with_allow_auto_topic_creation(false);
-    wire.call(12, &request)
+        .with_allow_auto_topic_creation(false)
 }
 
 #[track_caller]
