@@ -5,11 +5,12 @@ mod cluster;
 mod follow;
 mod gauges;
 mod group_topic;
+mod health;
 mod links;
 mod rooms;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -186,7 +187,7 @@ impl Node {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new());
         let (stop, stopping) = watch::channel(false);
-        let admin = Arc::new(Admin { metrics: Arc::clone(&metrics), ready: AtomicBool::new(false) });
+        let admin = Admin::new(Arc::clone(&metrics));
         let listeners: Vec<_> = bound.iter().map(|bound| Arc::clone(&bound.listener)).collect();
         let registration = cluster.registration(&config, &listeners);
         let addresses = Addresses::of(&bound, &bound_admin, &registration.rpc_address);
@@ -197,6 +198,7 @@ impl Node {
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
         gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups);
+        health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
             config: Arc::clone(&config),
@@ -206,6 +208,7 @@ impl Node {
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
             alive: cluster.alive(),
+            silent_for: cluster.silent_for(),
             on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),

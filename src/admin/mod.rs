@@ -24,6 +24,14 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// True from the moment clients are served until the stop begins.
     pub ready: AtomicBool,
+    /// False when no leader of the metadata has been known for some seconds.
+    pub led: AtomicBool,
+}
+
+impl Admin {
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { metrics, ready: AtomicBool::new(false), led: AtomicBool::new(true) })
+    }
 }
 
 /// An admin port that is ours.
@@ -38,6 +46,7 @@ pub struct BoundAdmin {
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may take, with all of its requests, and with nothing on it. Scrapers connect again.
 const LIFE: Duration = Duration::from_secs(60);
+const NOT_LED: &str = "not ready: no leader of the metadata is known here: no majority of its voters is reachable\n";
 
 /// Takes the port. A host name is looked up.
 pub async fn bind(address: &HostPort) -> std::io::Result<BoundAdmin> {
@@ -77,9 +86,10 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    match admin.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    match (admin.ready.load(Ordering::Relaxed), admin.led.load(Ordering::Relaxed)) {
+        (true, true) => (StatusCode::OK, "ready\n"),
+        (true, false) => (StatusCode::SERVICE_UNAVAILABLE, NOT_LED),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }
 }
 
@@ -103,13 +113,16 @@ mod tests {
     async fn health_and_metrics_are_told_until_the_stop() {
         let bound = bind(&HostPort { host: "127.0.0.1".to_owned(), port: 0 }).await.unwrap();
         let address = bound.address;
-        let admin = Arc::new(Admin { metrics: Arc::new(Metrics::new()), ready: AtomicBool::new(false) });
+        let admin = Admin::new(Arc::new(Metrics::new()));
         let (stop, stopping) = watch::channel(false);
         let serving = tokio::spawn(bound.serve(Arc::clone(&admin), stopping));
         assert!(get(address, "/health/live").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/health/ready").await.starts_with("HTTP/1.1 503"));
         admin.ready.store(true, Ordering::Relaxed);
         assert!(get(address, "/health/ready").await.starts_with("HTTP/1.1 200"));
+        admin.led.store(false, Ordering::Relaxed);
+        let answer = get(address, "/health/ready").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with(NOT_LED), "{answer}");
         assert!(get(address, "/metrics").await.contains("millstream_build_info{version="));
         assert!(get(address, "/nowhere").await.starts_with("HTTP/1.1 404"));
         stop.send_replace(true);
@@ -121,7 +134,7 @@ mod tests {
         let bound = bind(&HostPort { host: "127.0.0.1".to_owned(), port: 0 }).await.unwrap();
         let bound = BoundAdmin { connections_max: 1, life: Duration::from_millis(300), ..bound };
         let address = bound.address;
-        let admin = Arc::new(Admin { metrics: Arc::new(Metrics::new()), ready: AtomicBool::new(false) });
+        let admin = Admin::new(Arc::new(Metrics::new()));
         let (_stop, stopping) = watch::channel(false);
         let _serving = tokio::spawn(bound.serve(admin, stopping));
         for sent in ["", "GET /metrics HTTP/1.1\r\nHost:", "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"] {

@@ -95,7 +95,12 @@ async fn describe_quorum(context: &Context, request: &Request) -> Outcome {
         Some(partition) => quorum_state(context, &partition).await,
         None => None,
     };
-    let body = context.controller.look(|now| quorum(&asked, request.header.version, state.as_ref(), &now.image));
+    let heard = |node| {
+        let silent_ms = i64::try_from((context.silent_for)(node)?.as_millis()).ok()?;
+        Some(now().0.saturating_sub(silent_ms))
+    };
+    let version = request.header.version;
+    let body = context.controller.look(|now| quorum(&asked, version, state.as_ref(), &now.image, &heard));
     Outcome::reply(&request.header, &body)
 }
 
@@ -106,13 +111,18 @@ async fn quorum_state(context: &Context, partition: &Partition) -> Option<Quorum
     let high_watermark = partition.high_watermark();
     // Read last: it is never behind the high watermark.
     let log_end = partition.log_end();
-    Some(QuorumState { leader: context.node_id(), epoch, high_watermark, log_end, replicas, now_ms: now().0 })
+    let (leader, log_start, now_ms) = (context.node_id(), partition.log_start(), now().0);
+    Some(QuorumState { leader, epoch, log_start, high_watermark, log_end, replicas, now_ms })
 }
+
+/// When a node was heard of last, in milliseconds since 1970; `None`: never.
+type Heard<'a> = &'a dyn Fn(NodeId) -> Option<i64>;
 
 /// How the log of the metadata stands.
 struct QuorumState {
     leader: NodeId,
     epoch: LeaderEpoch,
+    log_start: Offset,
     high_watermark: Offset,
     log_end: Offset,
     replicas: Vec<ReplicaProgress>,
@@ -121,18 +131,32 @@ struct QuorumState {
 
 impl QuorumState {
     /// A replica as the wire has it (Kafka `LeaderState.describeReplicaState`).
-    fn describe(&self, replica: &ReplicaProgress, peer: &Peer, tells_directory: bool) -> ReplicaState {
-        /// Kafka's word for "never".
+    fn describe(
+        &self,
+        replica: &ReplicaProgress,
+        peer: &Peer,
+        tells_directory: bool,
+        heard: Heard<'_>,
+    ) -> ReplicaState {
+        /// Kafka's word for "never" and "not known".
         const NEVER: i64 = -1;
         let is_leader = peer.node == self.leader;
-        let log_end = if is_leader { self.log_end } else { replica.log_end };
-        let seen = if is_leader || replica.is_active { self.now_ms } else { NEVER };
-        let is_caught_up = log_end >= self.high_watermark;
+        let is_here = is_leader || replica.is_active;
+        let (log_end, seen, caught_up) = if is_here {
+            let log_end = if is_leader { self.log_end } else { replica.log_end };
+            (log_end.0, self.now_ms, if log_end >= self.high_watermark { self.now_ms } else { NEVER })
+        } else {
+            // Of one that has told this leader nothing, the progress is where the log starts: that is no place of its own.
+            let log_end = if replica.log_end > self.log_start { replica.log_end.0 } else { NEVER };
+            let seen = heard(peer.node).unwrap_or(NEVER);
+            // It took what there was for as long as it was heard of.
+            (log_end, seen, if log_end == NEVER { NEVER } else { seen })
+        };
         let state = ReplicaState::default()
             .with_replica_id(BrokerId(peer.node.0))
-            .with_log_end_offset(log_end.0)
+            .with_log_end_offset(log_end)
             .with_last_fetch_timestamp(seen)
-            .with_last_caught_up_timestamp(if is_caught_up { seen } else { NEVER });
+            .with_last_caught_up_timestamp(caught_up);
         match tells_directory {
             true => state.with_replica_directory_id(peer.directory.0),
             false => state,
@@ -146,6 +170,7 @@ fn quorum(
     version: i16,
     state: Option<&QuorumState>,
     image: &Image,
+    heard: Heard<'_>,
 ) -> DescribeQuorumResponse {
     let asks_for_it = match asked.topics.as_slice() {
         [topic] => {
@@ -164,7 +189,7 @@ fn quorum(
     known.sort_by_key(|(_, peer)| peer.node);
     let of = |is_voter: bool| {
         let replicas = known.iter().filter(|(replica, _)| replica.is_voter == is_voter);
-        replicas.map(|(replica, peer)| state.describe(replica, peer, tells_nodes)).collect::<Vec<_>>()
+        replicas.map(|(replica, peer)| state.describe(replica, peer, tells_nodes, heard)).collect::<Vec<_>>()
     };
     let partition = PartitionData::default()
         .with_leader_id(BrokerId(state.leader.0))
@@ -233,6 +258,7 @@ mod tests {
         QuorumState {
             leader: NodeId(3),
             epoch: LeaderEpoch(7),
+            log_start: Offset(5),
             high_watermark: Offset(41),
             log_end: Offset(42),
             replicas: vec![replica(3, true, 40, true), replica(9, false, 12, true), replica(1, true, 41, false)],
@@ -260,7 +286,7 @@ mod tests {
     fn the_quorum_is_told_in_every_version() {
         let image = cluster();
         for version in 0..=2 {
-            let told = quorum(&ask(&[(METADATA_TOPIC, &[0])]), version, Some(&state()), &image);
+            let told = quorum(&ask(&[(METADATA_TOPIC, &[0])]), version, Some(&state()), &image, &|_| Some(900));
             let partition = &told.topics[0].partitions[0];
             assert_eq!((partition.error_code, partition.leader_id.0, partition.leader_epoch), (0, 3, 7));
             assert_eq!(partition.high_watermark, 41);
@@ -270,7 +296,7 @@ mod tests {
                 };
                 replicas.iter().map(row).collect::<Vec<_>>()
             };
-            assert_eq!(rows(&partition.current_voters), [(1, 41, -1, -1), (3, 42, 1_000, 1_000)]);
+            assert_eq!(rows(&partition.current_voters), [(1, 41, 900, 900), (3, 42, 1_000, 1_000)]);
             assert_eq!(rows(&partition.observers), [(9, 12, 1_000, -1)]);
             assert_eq!(partition.current_voters[0].replica_directory_id.is_nil(), version < 2);
             assert_eq!(told.nodes.len(), if version == 2 { 2 } else { 0 });
@@ -279,11 +305,27 @@ mod tests {
         }
     }
 
+    /// Kafka keeps the last times; of a voter that this leader has heard nothing of it knows neither times nor a place.
+    #[test]
+    fn a_voter_that_is_gone_is_not_taken_for_one_that_keeps_up() {
+        let image = cluster();
+        let row = |log_end, heard: Option<i64>| {
+            let whole_log_is_gone = QuorumState { log_start: Offset(41), ..state() };
+            let state = QuorumState { replicas: vec![replica(1, true, log_end, false)], ..whole_log_is_gone };
+            let told = quorum(&ask(&[(METADATA_TOPIC, &[0])]), 2, Some(&state), &image, &|_| heard);
+            let row = &told.topics[0].partitions[0].current_voters[0];
+            (row.log_end_offset, row.last_fetch_timestamp, row.last_caught_up_timestamp)
+        };
+        assert_eq!(row(42, Some(900)), (42, 900, 900));
+        assert_eq!(row(41, Some(900)), (-1, 900, -1));
+        assert_eq!(row(41, None), (-1, -1, -1));
+    }
+
     #[test]
     fn only_the_one_quorum_is_known() {
         let image = Image::default();
         let error = |topics: &[(&'static str, &[i32])], state: Option<&QuorumState>| {
-            quorum(&ask(topics), 2, state, &image).topics[0].partitions[0].error_code
+            quorum(&ask(topics), 2, state, &image, &|_| None).topics[0].partitions[0].error_code
         };
         let unknown = ResponseError::UnknownTopicOrPartition.code();
         assert_eq!(error(&[("orders", &[0])], Some(&state())), unknown);
@@ -291,10 +333,10 @@ mod tests {
         assert_eq!(error(&[(METADATA_TOPIC, &[0, 1])], Some(&state())), unknown);
         assert_eq!(error(&[(METADATA_TOPIC, &[0]), ("orders", &[0])], Some(&state())), unknown);
         assert_eq!(error(&[(METADATA_TOPIC, &[0])], None), ResponseError::NotLeaderOrFollower.code());
-        assert_eq!(quorum(&ask(&[]), 2, Some(&state()), &image).topics.len(), 0);
+        assert_eq!(quorum(&ask(&[]), 2, Some(&state()), &image, &|_| None).topics.len(), 0);
         let many: Vec<i32> = (0..1_000).collect();
         for version in 0..=2 {
-            let refused = quorum(&ask(&[("orders", &many)]), version, Some(&state()), &image);
+            let refused = quorum(&ask(&[("orders", &many)]), version, Some(&state()), &image, &|_| None);
             assert_eq!((refused.error_code, refused.topics.len()), (ResponseError::InvalidRequest.code(), 0));
             refused.encode_body(version, &mut bytes::BytesMut::new()).expect("it can be said in this version");
         }

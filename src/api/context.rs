@@ -1,6 +1,7 @@
 //! What handlers reach: the rooms below, as `startup` built them.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use millstream_core::types::NodeId;
@@ -23,6 +24,8 @@ pub struct Context {
     pub groups: Arc<Groups>,
     /// Whether a node was heard of lately; this one always.
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,
+    /// For how long another node has not been heard of; `None`: it never was, since this one started.
+    pub silent_for: Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync>,
     pub on_demand: OnDemand,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsRe
 
 use super::{BoxFuture, Context, Outcome, Request, Session};
 use crate::controller::METADATA_PARTITION;
-use crate::partition::Leadership;
+use crate::partition::{Leadership, Partition};
 use crate::protocol::StrBytes;
 use crate::protocol::log_dirs::{
     DescribeLogDirsRequest, DescribeLogDirsResponse, LogDir, LogDirPartition, LogDirTopic, LogDirsTopic,
@@ -37,8 +37,7 @@ fn describe(context: &Context, request: &Request) -> Outcome {
         topics.entry(topic.to_owned()).or_default().push(LogDirPartition {
             index,
             size_bytes: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
-            // The leader is never behind itself; how far an offline one is behind is not known.
-            offset_lag: if partition.leadership() == Leadership::Offline { -1 } else { 0 },
+            offset_lag: offset_lag(&partition),
             is_future: false,
         });
     }
@@ -57,6 +56,19 @@ fn describe(context: &Context, request: &Request) -> Outcome {
     };
     let body = DescribeLogDirsResponse { throttle_time_ms: 0, error_code: 0, log_dirs: vec![dir] };
     Outcome::reply(&request.header, &body)
+}
+
+/// How far the log is behind what is known to be committed (Kafka `ReplicaManager.getLogEndOffsetLag`). Of an offline one
+/// nobody knows.
+fn offset_lag(partition: &Partition) -> i64 {
+    match partition.leadership() {
+        Leadership::Offline => -1,
+        // Read first: it only grows, so a log that keeps up is never taken for one that lags.
+        _ => {
+            let high_watermark = partition.high_watermark();
+            high_watermark.0.saturating_sub(partition.log_end().0).max(0)
+        }
+    }
 }
 
 /// Each partition once. A name is not copied for each: it may be long, and its partitions many.

@@ -64,11 +64,22 @@ pub struct Published {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControllerError {
     /// Another node decides; nothing was done.
-    #[error("this node does not lead the metadata log")]
+    #[error("{}", who_leads(*.leader))]
     NotController { leader: Option<NodeId> },
     /// It may still come true when the log failed, or another leader took over, after the append.
     #[error("the metadata log cannot be written")]
     NotAvailable,
+}
+
+fn who_leads(leader: Option<NodeId>) -> String {
+    match leader {
+        Some(leader) => {
+            format!("this node does not lead the metadata log, the last leader it heard of is node {leader}")
+        }
+        None => {
+            "no leader of the metadata is known: no majority of its voters is reachable, or none is elected yet".into()
+        }
+    }
 }
 
 /// The handle to the controller; cheap to share.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use millstream_core::types::{Offset, RaftIndex, RaftTerm};
 
 use super::error::ReadError;
+use super::frame::SEGMENT_HEADER_LEN;
 use super::probe;
 use super::segment::Segment;
 use super::walk::Patience;
@@ -78,6 +79,13 @@ impl LogView {
     /// Bytes of all segments.
     pub fn size_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.end().position).sum()
+    }
+
+    /// Bytes of the segments that hold records, without their headers: what a log without records holds is raft's.
+    pub fn record_size_bytes(&self) -> u64 {
+        let segments = self.segments();
+        let with_records = segments.iter().filter(|segment| segment.end().offset > segment.base_offset());
+        with_records.map(|segment| segment.end().position.saturating_sub(SEGMENT_HEADER_LEN)).sum()
     }
 
     pub fn segment_count(&self) -> usize {

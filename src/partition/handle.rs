@@ -153,9 +153,9 @@ impl Partition {
         Offset(self.log_end.load(Ordering::Acquire))
     }
 
-    /// Bytes of all segments; 0 before the log is open.
+    /// Bytes of the segments with records; 0 before the log is open.
     pub fn size_bytes(&self) -> u64 {
-        self.view.load().as_ref().map_or(0, |view| view.size_bytes())
+        self.view.load().as_ref().map_or(0, |view| view.record_size_bytes())
     }
 
     pub fn segment_count(&self) -> usize {

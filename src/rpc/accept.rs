@@ -14,11 +14,14 @@ use super::dial::watch_over;
 use super::frame::{Frame, FrameError, FrameReader, OutFrame};
 use super::hello::{Hello, HelloReply, Purpose, judge};
 use super::queue::Queue;
+use super::room::{Place, Room};
 use super::stream::{self, Stream};
 use super::{Inbound, Lane, Local, Shared, kind};
 
-/// Connections that are served. Beyond: they wait in the kernel.
-const CONNECTIONS_MAX: usize = 4_096;
+/// Connections of nodes that are served. Beyond: a hello is refused.
+const LANES_MAX: usize = 4_096;
+/// Connections for a question or two. Beyond: one is closed for another.
+const VISITS_MAX: usize = 512;
 /// Connections that have not said hello. Beyond: the same.
 const STRANGERS_MAX: usize = 256;
 /// Calls on the way on one connection. Beyond: it is not read.
@@ -32,18 +35,57 @@ const VISIT_PATIENCE: Duration = Duration::from_secs(30);
 /// After an accept that failed: descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts for ever.
+/// Accepts for ever: whoever says nothing must not keep out those who have something to say.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let (room, lobby) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
+    let rooms = Rooms {
+        lanes: Arc::new(Semaphore::new(LANES_MAX)),
+        visits: Room::new(VISITS_MAX),
+        strangers: Room::new(STRANGERS_MAX),
+    };
     loop {
-        let permits = (room.clone().acquire_owned().await, lobby.clone().acquire_owned().await);
-        let (Ok(seat), Ok(waiting)) = permits else { return };
         match listener.accept().await {
-            Ok((stream, from)) => drop(tokio::spawn(serve(shared.clone(), stream, from, seat, waiting))),
+            Ok((stream, address)) => drop(tokio::spawn(serve(shared.clone(), stream, address, rooms.clone()))),
             Err(e) => {
                 warn!(error = %e, "a connection of another node could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// How many of each kind there may be.
+#[derive(Clone)]
+struct Rooms {
+    lanes: Arc<Semaphore>,
+    visits: Arc<Room>,
+    strangers: Arc<Room>,
+}
+
+/// What a guest sits on.
+enum Seat {
+    Lane(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit),
+    Visit(Place),
+}
+
+impl Rooms {
+    /// An error: there is none left.
+    fn seat(&self, purpose: Purpose, address: SocketAddr) -> Result<Seat, String> {
+        match purpose {
+            Purpose::Visit => Ok(Seat::Visit(self.visits.enter(address.ip()))),
+            Purpose::Lane(_) => {
+                let seat = self.lanes.clone().try_acquire_owned();
+                seat.map(Seat::Lane).map_err(|_| "too many connections".to_owned())
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Returns when the guest has to go.
+    async fn is_lost(&mut self) {
+        match self {
+            Self::Lane(_) => std::future::pending().await,
+            Self::Visit(place) => place.is_lost().await,
         }
     }
 }
@@ -54,23 +96,21 @@ struct Guest {
     reader: FrameReader,
     from: Local,
     is_member: bool,
-    _seat: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    stream: Stream,
-    address: SocketAddr,
-    seat: OwnedSemaphorePermit,
-    waiting: OwnedSemaphorePermit,
-) {
-    let welcome = welcome(&shared, stream, seat);
-    let (guest, purpose) = match tokio::time::timeout(shared.config.hello_patience, welcome).await {
-        Ok(Ok(welcomed)) => welcomed,
-        Ok(Err(reason)) => return debug!(%address, reason, "connection refused"),
-        Err(_) => return debug!(%address, reason = "no hello", "connection refused"),
+async fn serve(shared: Arc<Shared>, stream: Stream, address: SocketAddr, rooms: Rooms) {
+    let mut waiting = rooms.strangers.enter(address.ip());
+    let welcome = tokio::time::timeout(shared.config.hello_patience, welcome(&shared, stream, address, &rooms));
+    let welcomed = tokio::select! {
+        welcomed = welcome => welcomed.unwrap_or_else(|_| Err("no hello".to_owned())),
+        () = waiting.is_lost() => Err("no hello, and others wait".to_owned()),
     };
     drop(waiting);
+    let (guest, purpose) = match welcomed {
+        Ok(welcomed) => welcomed,
+        Err(reason) => return debug!(%address, reason, "connection refused"),
+    };
     if purpose == Purpose::Lane(Lane::Heartbeat) {
         let (node, reason) = (guest.from.node, urgent(&shared, guest).await);
         return debug!(%node, %address, reason, "connection of heartbeats ended");
@@ -95,7 +135,12 @@ fn hand_over(guest: Guest, shared: &Shared) -> std::io::Result<Guest> {
 }
 
 /// Hears the hello and answers it.
-async fn welcome(shared: &Shared, mut stream: Stream, seat: OwnedSemaphorePermit) -> Result<(Guest, Purpose), String> {
+async fn welcome(
+    shared: &Shared,
+    mut stream: Stream,
+    address: SocketAddr,
+    rooms: &Rooms,
+) -> Result<(Guest, Purpose), String> {
     stream::tune(&stream).map_err(|e| e.to_string())?;
     let mut reader = FrameReader::new(STRANGER_BYTES_MAX);
     let mut frame = reader.next(&mut stream).await.map_err(|e| e.to_string())?;
@@ -112,6 +157,7 @@ async fn welcome(shared: &Shared, mut stream: Stream, seat: OwnedSemaphorePermit
     let reply = OutFrame::new(kind::HELLO_REPLY, vec![reply.encode()]).to_bytes();
     stream.write_all(&reply).await.map_err(|e| e.to_string())?;
     let agreed = judged.map_err(|refusal| refusal.words)?;
+    let seat = rooms.seat(hello.purpose, address)?;
     if agreed.is_member {
         reader.set_frame_bytes_max(shared.config.frame_bytes_max);
     }
@@ -124,14 +170,14 @@ async fn welcome(shared: &Shared, mut stream: Stream, seat: OwnedSemaphorePermit
             peer.returned();
         }
     }
-    let guest = Guest { stream, reader, from: hello.from, is_member: agreed.is_member, _seat: seat };
+    let guest = Guest { stream, reader, from: hello.from, is_member: agreed.is_member, seat };
     Ok((guest, hello.purpose))
 }
 
 /// The connection of heartbeats. It is read whatever the rest of the node is busy with: messages that come beside them
 /// wait elsewhere, and are dropped when too many do.
 async fn urgent(shared: &Arc<Shared>, guest: Guest) -> String {
-    let Guest { mut stream, mut reader, from, .. } = guest;
+    let Guest { mut stream, mut reader, from, seat: _seat, .. } = guest;
     let (waiting, mut messages) = mpsc::channel::<Inbound>(URGENT_MAX);
     let handlers = shared.clone();
     drop(shared.runtime.spawn(async move {
@@ -156,7 +202,7 @@ async fn urgent(shared: &Arc<Shared>, guest: Guest) -> String {
 
 /// Any other connection: each message is handled before the next is read; calls are carried out side by side.
 async fn talk(shared: &Arc<Shared>, guest: Guest, purpose: Purpose) -> String {
-    let Guest { mut stream, mut reader, from, is_member, _seat } = guest;
+    let Guest { mut stream, mut reader, from, is_member, mut seat } = guest;
     // Bounded by the calls that are on the way.
     let answers = Arc::new(Queue::new(usize::MAX));
     let _open = answers.open();
@@ -182,6 +228,7 @@ async fn talk(shared: &Arc<Shared>, guest: Guest, purpose: Purpose) -> String {
         reason = listen => reason,
         error = answers.write_to(&mut write) => error.to_string(),
         reason = watch_over(shared, from.node, None), if purpose != Purpose::Visit => reason.to_owned(),
+        () = seat.is_lost() => "others wait".to_owned(),
         _ = stopping.changed() => "this node stops".to_owned(),
     }
 }

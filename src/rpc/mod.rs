@@ -12,6 +12,7 @@ mod frame;
 mod hello;
 pub mod kind;
 mod queue;
+mod room;
 mod stream;
 
 use std::collections::HashMap;

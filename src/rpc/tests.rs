@@ -331,6 +331,26 @@ async fn bytes_that_make_no_sense_end_their_connection_only() {
     assert!(inbox.try_recv().is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_say_nothing_keep_nobody_out() {
+    let (one, two) = (TestNode::member(1), TestNode::member(2));
+    let mut inbox = one.messages(kind::RAFT);
+    one.rpc.on_call(kind::FORM, |inbound| Box::pin(async move { Ok(inbound.body) }));
+    let mut silent = Vec::new();
+    for number in 0..20_u8 {
+        // 600 stand there at first; more come than leave.
+        for _ in 0..if number == 0 { 600 } else { 20 } {
+            silent.push(TcpStream::connect((one.address.host.as_str(), one.address.port)).await.unwrap());
+        }
+        let body = Bytes::from(vec![number]);
+        let answer = two.rpc.call_address(&one.address, kind::FORM, body.clone(), PATIENCE).await;
+        assert_eq!(answer.unwrap(), body);
+    }
+    introduce(&[&one, &two]);
+    until("connected", || two.rpc.send(NodeId(1), Lane::Append, kind::RAFT, vec![Bytes::from_static(b"in")])).await;
+    assert_eq!(inbox.recv().await.unwrap().body, b"in"[..]);
+}
+
 /// A process that was stopped, or a host that was cut off: its connections stay, and nothing comes from it.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_a_silent_node_are_closed_and_dialled_again() {

@@ -95,6 +95,12 @@ impl Cluster {
         }
     }
 
+    /// For how long a node has not been heard of, where it ever was.
+    pub fn silent_for(&self) -> Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync> {
+        let rpc = self.rpc().cloned();
+        Arc::new(move |node| rpc.as_ref().and_then(|rpc| rpc.boot_id(node).map(|_| rpc.silent_for(node))))
+    }
+
     /// What this node tells the cluster of itself.
     pub fn registration(&self, config: &Config, listeners: &[Arc<Listener>]) -> Node {
         let endpoint = |listener: &Arc<Listener>| Endpoint {

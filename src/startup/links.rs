@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_core::types::NodeId;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::partition::{Answer, Links, Partitions, Post};
 use crate::rpc::{Inbound, Lane, Rpc, kind};
+use crate::telemetry::Seldom;
 
 /// How often the silence of nodes is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
@@ -42,19 +43,22 @@ pub(super) fn links(rpc: &Arc<Rpc>) -> Links {
 
 /// Lets the partitions hear the others, and know which of them are alive.
 pub(super) fn connect(rpc: &Arc<Rpc>, partitions: &Arc<Partitions>) {
+    let odd = Arc::new(Seldom::default());
     for (kind, post) in [(kind::RAFT, Post::Raft), (kind::LEADERS, Post::Leaders), (kind::SLEEP, Post::Sleep)] {
-        let partitions = Arc::downgrade(partitions);
-        rpc.on_message(kind, move |inbound| Box::pin(deliver(partitions.clone(), post, inbound)));
+        let (partitions, odd) = (Arc::downgrade(partitions), odd.clone());
+        rpc.on_message(kind, move |inbound| Box::pin(deliver(partitions.clone(), post, inbound, odd.clone())));
     }
     let asked = Arc::downgrade(partitions);
     rpc.on_call(kind::SNAPSHOT, move |inbound| Box::pin(answer(asked.clone(), inbound)));
     tokio::spawn(follow_the_living(Arc::clone(rpc), Arc::downgrade(partitions)));
 }
 
-async fn deliver(partitions: Weak<Partitions>, post: Post, inbound: Inbound) {
+async fn deliver(partitions: Weak<Partitions>, post: Post, inbound: Inbound, odd: Arc<Seldom>) {
     let Some(partitions) = partitions.upgrade() else { return };
-    if let Err(e) = partitions.deliver(inbound.from, post, inbound.body).await {
-        warn!(node = %inbound.from, error = %e, "what a node's partitions say is not understood");
+    if let Err(e) = partitions.deliver(inbound.from, post, inbound.body).await
+        && let Some(left_out) = odd.may_say(Instant::now())
+    {
+        warn!(node = %inbound.from, error = %e, left_out, "what a node's partitions say is not understood");
     }
 }
 

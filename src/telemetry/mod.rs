@@ -8,6 +8,7 @@ mod levels;
 mod logging;
 mod metrics;
 mod process;
+mod seldom;
 mod stderr;
 
 pub use escape::Escaped;
@@ -15,4 +16,5 @@ pub use essential::spawn_essential;
 pub use levels::{LevelChange, LevelError, LogLevels};
 pub use logging::{LogFormat, LoggingConfig, READY_TARGET, init_logging, log_panics};
 pub use metrics::{ApiMetrics, Metrics};
+pub use seldom::Seldom;
 pub use stderr::tell;

@@ -53,6 +53,10 @@ fn describe_log_dirs() {
             .collect();
         sizes.sort_unstable();
         assert_eq!(sizes.last(), Some(&(1, true, false)));
+        let is_empty = |partition: i32| {
+            directory.topics[0].partitions.iter().any(|p| p.partition_index == partition && p.partition_size == 0)
+        };
+        assert!(is_empty(0) && !is_empty(1), "a partition without records has no size");
         assert!(directory.topics[0].partitions.iter().all(|p| p.offset_lag == 0));
         let all = wire.call(version, &DescribeLogDirsRequest::default().with_topics(None));
         assert!(all.results[0].topics.iter().any(|t| t.name == name(&topic)));

@@ -9,6 +9,7 @@ mod cluster;
 mod configs;
 mod consumers;
 mod crash;
+mod degraded;
 mod deposed;
 mod failover;
 mod fetch;

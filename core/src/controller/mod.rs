@@ -40,7 +40,7 @@ pub use features::{
 pub use image::Image;
 pub use members::GroupMembers;
 pub use moves::{MoveError, Ongoing, Reassignment, SettledGroup, complete_moves, reassign};
-pub use nodes::{NodeNotRegistered, register_node, remove_node};
+pub use nodes::{AddressTaken, NodeNotRegistered, register_node, remove_node, take_in_node};
 pub use parts::{ConfigOwner, Endpoint, FeatureRange, Move, Node, Partition, Peer, Topic};
 pub use placement::{PlacementError, UsableNode, place};
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdsExhausted, allocate_producer_ids};

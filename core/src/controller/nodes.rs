@@ -63,6 +63,38 @@ pub fn register_node(image: &Image, node: Node) -> Decision<PeerId> {
     Decision { commands, reply: peer }
 }
 
+/// A node says that it is where another one lives. Both cannot be there: messages for the one would go to the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "node {holder}, which is alive, is at {address}, where node {node} says it is: every node needs an rpc.advertised of its own"
+)]
+pub struct AddressTaken {
+    pub node: NodeId,
+    pub holder: NodeId,
+    pub address: String,
+}
+
+/// As `register_node`, unless another node that lives has the address. That of a node that is gone may be another's now.
+pub fn take_in_node(
+    image: &Image,
+    node: Node,
+    is_alive: impl Fn(NodeId) -> bool,
+) -> Decision<Result<PeerId, AddressTaken>> {
+    let is_there = |other: &Node| {
+        other.id != node.id
+            && !node.rpc_address.is_empty()
+            && other.rpc_address == node.rpc_address
+            && is_alive(other.id)
+    };
+    match image.nodes().find(|other| is_there(other)).map(|other| other.id) {
+        Some(holder) => Decision::only(Err(AddressTaken { node: node.id, holder, address: node.rpc_address })),
+        None => {
+            let Decision { commands, reply } = register_node(image, node);
+            Decision { commands, reply: Ok(reply) }
+        }
+    }
+}
+
 /// Peer ids begin at 1 and are never used again; the image keeps all of them.
 fn next_peer_id(image: &Image) -> PeerId {
     PeerId(image.peers.last_key_value().map_or(1, |(last, _)| last.0 + 1))

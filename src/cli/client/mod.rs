@@ -29,6 +29,9 @@ pub use offsets::{Isolation, OffsetQuery};
 /// Longest wait for a connection: brokers that are up accept at once.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
+/// What is asked of several brokers ends so much after the last of them was given up.
+const ANSWER_SLACK: Duration = Duration::from_millis(500);
+
 /// Taken out of its slot for the time of a call, so that an abandoned call drops it.
 type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
 
@@ -70,6 +73,11 @@ impl Client {
     /// The time for any one request with its retries, in the form of Kafka's `timeout_ms` fields.
     pub fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeouts.request.as_millis()).unwrap_or(i32::MAX)
+    }
+
+    /// The same, and a moment to read what came of it.
+    pub fn patience(&self) -> Duration {
+        self.timeouts.request + ANSWER_SLACK
     }
 
     /// Starts a row of tries that ends after this client's timeout.

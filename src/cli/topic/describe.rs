@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::select::select;
 use crate::cli::args::TopicDescribe;
 use crate::cli::client::{Client, ClientError, Isolation, OffsetQuery, PartitionState, TopicState};
-use crate::cli::failure::{Doing, Failure, Stop, all_done};
+use crate::cli::failure::{Failure, Stop, all_done};
 use crate::cli::output::{Columns, Format, list, or_dash, show};
 use crate::cli::settings::{Described, OwnerKind, Setting};
 
 /// Start and end offset of each partition, as far as its leader answers.
+#[derive(Default)]
 struct Offsets {
     starts: BTreeMap<TopicPartition, Result<Option<i64>, ClientError>>,
     ends: BTreeMap<TopicPartition, Result<Option<i64>, ClientError>>,
@@ -37,9 +38,19 @@ pub async fn run(client: &Arc<Client>, format: Format, args: &TopicDescribe) -> 
         }
     }
     if !topics.is_empty() {
-        let offsets = offsets(client, &topics).await.doing("cannot look up the offsets")?;
+        let offsets = match tokio::time::timeout(client.patience(), offsets(client, &topics)).await {
+            Ok(Ok(offsets)) => offsets,
+            Ok(Err(error)) => {
+                failures.push(Failure::of("cannot look up the offsets", &error));
+                Offsets::default()
+            }
+            Err(_) => Offsets::default(),
+        };
         let found: Vec<_> = topics.iter().map(|topic| topic.name.clone()).collect();
-        let settings = client.describe_settings(OwnerKind::Topic, &found).await.doing("cannot look up the settings")?;
+        let settings = client.describe_settings(OwnerKind::Topic, &found).await.unwrap_or_else(|error| {
+            failures.push(Failure::of("cannot look up the settings", &error));
+            BTreeMap::new()
+        });
         let settings = shown(settings, args.all_configs);
         let document = json!({
             "topics": topics.iter().map(|topic| document(topic, &offsets, &settings)).collect::<Vec<_>>()
@@ -61,10 +72,10 @@ async fn offsets(client: &Arc<Client>, topics: &[&TopicState]) -> Result<Offsets
     };
     let partitions: Vec<_> = topics.iter().flat_map(led).collect();
     let isolation = Isolation::ReadUncommitted;
-    Ok(Offsets {
-        starts: client.list_offsets(&partitions, OffsetQuery::Start, isolation).await?,
-        ends: client.list_offsets(&partitions, OffsetQuery::End, isolation).await?,
-    })
+    let starts = client.list_offsets(&partitions, OffsetQuery::Start, isolation).await?;
+    // A leader that was silent is not asked again.
+    let answered: Vec<_> = partitions.into_iter().filter(|p| matches!(starts.get(p), Some(Ok(_)))).collect();
+    Ok(Offsets { ends: client.list_offsets(&answered, OffsetQuery::End, isolation).await?, starts })
 }
 
 /// The settings to show, or None where the broker does not tell them.

@@ -5,13 +5,13 @@
 //! founders; 1, ask the leader of the metadata: its address, if it is known.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_core::controller::{Command, Node, register_node};
+use millstream_core::controller::{Command, Node, take_in_node};
 use millstream_core::forming::Founder;
-use millstream_core::types::PeerId;
+use millstream_core::types::{NodeId, PeerId};
 use tracing::{info, warn};
 
 use super::{FIRST_WARNING, WARN_EVERY};
@@ -78,9 +78,10 @@ pub(super) async fn make_known(rpc: Option<&Arc<Rpc>>, controller: &Controller, 
     let mut asked_around = started;
     let mut changes = controller.changes();
     loop {
-        let node = registration.clone();
-        let problem = match controller.change(move |image| register_node(image, node)).await {
-            Ok(_) => return,
+        let (node, is_alive) = (registration.clone(), living(rpc.map_or_else(Weak::new, Arc::downgrade)));
+        let problem = match controller.change(move |image| take_in_node(image, node, is_alive)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(taken)) => taken.to_string(),
             Err(ControllerError::NotController { leader: Some(leader) }) if let Some(rpc) = rpc => {
                 let cluster_id = rpc.cluster_id().unwrap_or_default();
                 let question = question(&cluster_id, &registration);
@@ -108,7 +109,7 @@ pub(super) async fn make_known(rpc: Option<&Arc<Rpc>>, controller: &Controller, 
         if is_due {
             warned = Some(Instant::now());
             let silent = rpc.map(|rpc| silent_nodes(rpc, controller)).unwrap_or_default();
-            warn!(reason = problem, nodes_not_heard_of = silent, "waiting for a majority of the metadata's voters");
+            warn!(reason = problem, nodes_not_heard_of = silent, "waiting to be known to the cluster");
         }
         tokio::select! {
             () = tokio::time::sleep(AGAIN_AFTER) => {}
@@ -142,10 +143,11 @@ fn silent_nodes(rpc: &Rpc, controller: &Controller) -> String {
 }
 
 /// Takes others in from now on, as far as this node leads the metadata.
-pub(super) fn answer_others(rpc: &Rpc, directory: &Arc<DataDirectory>, controller: &Arc<Controller>) {
+pub(super) fn answer_others(rpc: &Arc<Rpc>, directory: &Arc<DataDirectory>, controller: &Arc<Controller>) {
     let (directory, controller) = (Arc::clone(directory), Arc::downgrade(controller));
+    let others = Arc::downgrade(rpc);
     rpc.on_call(kind::REGISTER, move |inbound| {
-        let (directory, controller) = (Arc::clone(&directory), controller.clone());
+        let (directory, controller, is_alive) = (Arc::clone(&directory), controller.clone(), living(others.clone()));
         Box::pin(async move {
             let controller = controller.upgrade().ok_or("this node stops")?;
             let mut body = inbound.body;
@@ -161,16 +163,30 @@ pub(super) fn answer_others(rpc: &Rpc, directory: &Arc<DataDirectory>, controlle
             if node.id != inbound.from {
                 return Err(format!("node {} cannot register node {}", inbound.from, node.id));
             }
-            take_in(&controller, &meta, node).await
+            take_in(&controller, &meta, node, is_alive).await
         })
     });
 }
 
-async fn take_in(controller: &Controller, meta: &Meta, node: Node) -> Result<Bytes, String> {
+/// Who is heard of.
+fn living(rpc: Weak<Rpc>) -> impl Fn(NodeId) -> bool + Send + 'static {
+    move |node| rpc.upgrade().is_some_and(|rpc| rpc.is_alive(node))
+}
+
+async fn take_in(
+    controller: &Controller,
+    meta: &Meta,
+    node: Node,
+    is_alive: impl Fn(NodeId) -> bool + Send + 'static,
+) -> Result<Bytes, String> {
     let mut out = BytesMut::new();
     let id = node.id;
-    match controller.change(move |image| register_node(image, node)).await {
-        Ok(peer) => {
+    match controller.change(move |image| take_in_node(image, node, is_alive)).await {
+        Ok(Err(taken)) => {
+            warn!(node = %id, reason = %taken, "a node was not taken in");
+            return Err(taken.to_string());
+        }
+        Ok(Ok(peer)) => {
             info!(node = %id, %peer, "a node has started");
             out.put_u8(DONE);
             out.put_u64(controller.look(|now| now.image.version()));

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 
-use super::broker::{BINARY, SETTINGS, free_port, metric, signal, spawn, tail, wait_ready};
+use super::broker::{BINARY, SETTINGS, free_port, get, metric, signal, spawn, tail, wait_ready};
 use super::net::Net;
 use super::power::{self, Unsynced};
 use super::wire::Wire;
@@ -286,6 +286,16 @@ impl Nodes {
     /// Where a node's clients connect.
     pub fn kafka(&self, id: usize) -> &str {
         &self.node(id).kafka
+    }
+
+    /// Where a node listens to the others.
+    pub fn rpc(&self, id: usize) -> &str {
+        &self.node(id).rpc
+    }
+
+    /// A page of a node's admin port: the code and the text.
+    pub fn get(&self, id: usize, path: &str) -> (u16, String) {
+        get(&self.node(id).admin, path)
     }
 
     /// A metric of a node, summed over the labels that `name` leaves open.

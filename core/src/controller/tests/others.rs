@@ -99,3 +99,18 @@ fn a_feature_that_some_node_lacks_is_not_raised() {
     let refused = update_features(&image, NodeId(1), &raise, false).reply.expect_err("refused").to_string();
     assert!(refused.ends_with("Broker 5 does not support this feature."), "{refused}");
 }
+
+#[test]
+fn two_nodes_that_live_are_not_at_one_address() {
+    let at = |id, address: &str| Node { rpc_address: address.to_owned(), ..node(id) };
+    let mut image = cluster(1);
+    let taken_in = take_in_node(&image, at(2, "a:1"), |_| true);
+    assert!(taken_in.reply.is_ok());
+    taken_in.commands.iter().for_each(|command| image.apply(command));
+    let refused = take_in_node(&image, at(3, "a:1"), |_| true);
+    let taken = AddressTaken { node: NodeId(3), holder: NodeId(2), address: "a:1".to_owned() };
+    assert_eq!((refused.commands.len(), refused.reply), (0, Err(taken)));
+    assert!(take_in_node(&image, at(3, "a:1"), |node| node != NodeId(2)).reply.is_ok(), "its holder is gone");
+    assert!(take_in_node(&image, at(2, "a:1"), |_| true).reply.is_ok(), "its own");
+    assert!(take_in_node(&image, at(3, "a:2"), |_| true).reply.is_ok());
+}
