@@ -13,12 +13,20 @@ use super::peers::Peers;
 /// was the leader's end.
 #[derive(Default)]
 pub(super) struct InSync {
-    /// `None`: not since it was dead.
-    caught_up_at: HashMap<PeerId, Option<Instant>>,
+    followers: HashMap<PeerId, Follower>,
     /// The leader's last entry at the look before; `None`: there was none.
     end: Option<RaftIndex>,
     /// By id; empty before the first look.
     nodes: Vec<NodeId>,
+}
+
+#[derive(Clone, Copy)]
+enum Follower {
+    /// It had all that was the leader's end, last at this time.
+    CaughtUp(Instant),
+    /// It was dead, or no voter: it counts again when it has all that was there when it came.
+    Comes(RaftIndex),
+    Dead,
 }
 
 impl InSync {
@@ -50,16 +58,27 @@ impl InSync {
             // A leader has its own log, whichever disk it is on.
             let counts = |node: &NodeId| is_voter && (*node == seen.own || seen.peers.is_present(peer));
             let Some(node) = seen.peers.get(&peer).filter(|node| counts(node)) else { continue };
-            let caught_up_at = self.caught_up_at.entry(peer).or_insert_with(|| self.end.is_none().then_some(now));
-            if self.end.is_some_and(|end| matched >= end) {
-                *caught_up_at = Some(now);
-            }
+            let is_first_look = self.end.is_none();
+            let follower = self.followers.entry(peer).or_insert(match is_first_look {
+                true => Follower::CaughtUp(now),
+                false => Follower::Dead,
+            });
+            let needed = match *follower {
+                Follower::CaughtUp(_) => self.end.unwrap_or(end),
+                Follower::Comes(needed) => needed,
+                Follower::Dead => end,
+            };
             if *node == seen.own {
                 nodes.push(*node);
-            } else if seen.dead.contains(node) {
-                // When it comes back it has to catch up first.
-                self.caught_up_at.insert(peer, None);
-            } else if caught_up_at.is_some_and(|at| now.duration_since(at) <= seen.lag_max) {
+                continue;
+            }
+            *follower = match *follower {
+                _ if seen.dead.contains(node) => Follower::Dead,
+                _ if matched >= needed => Follower::CaughtUp(now),
+                Follower::Dead => Follower::Comes(end),
+                as_before => as_before,
+            };
+            if matches!(*follower, Follower::CaughtUp(at) if now.duration_since(at) <= seen.lag_max) {
                 nodes.push(*node);
             }
         }

@@ -256,6 +256,11 @@ impl Rpc {
         self.shared.alive.is_alive(node, Instant::now())
     }
 
+    /// Whether messages go to a node, of those that were named. This node needs no connection.
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        node == self.shared.local.node || self.shared.peer(node).is_some_and(|peer| peer.lane(Lane::Append).is_open())
+    }
+
     /// Since it was heard of; of a node that never was, since this one started.
     pub fn silent_for(&self, node: NodeId) -> Duration {
         self.shared.alive.silent_for(node, Instant::now())

@@ -51,6 +51,10 @@ impl Queue {
         Open(self)
     }
 
+    pub fn is_open(&self) -> bool {
+        self.lock().is_open
+    }
+
     /// False: dropped, there is no connection or too much waits for it.
     pub fn push(&self, frame: OutFrame) -> bool {
         let size = frame.size_bytes();

@@ -9,7 +9,7 @@ mod register;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use millstream_core::controller::{Endpoint, FEATURES, FeatureRange, Node, Peer};
@@ -49,12 +49,14 @@ pub enum ClusterError {
 }
 
 /// The node among the others.
+#[derive(Clone)]
 pub(super) struct Cluster {
     directory: Arc<DataDirectory>,
     links: Option<Links>,
 }
 
 /// The way to the others.
+#[derive(Clone)]
 struct Links {
     rpc: Arc<Rpc>,
     seeds: Vec<HostPort>,
@@ -268,22 +270,23 @@ impl Cluster {
             register::answer_others(&links.rpc, &self.directory, controller);
             follow::start(&links.rpc, &self.directory, controller);
         }
-        tokio::select! {
-            () = register::make_known(self.rpc(), controller, registration) => {}
-            () = self.look_around(controller) => {}
-        }
+        tokio::spawn(self.clone().look_around(Arc::downgrade(controller)));
+        register::make_known(self.rpc(), controller, registration).await;
     }
 
-    /// While nobody is reached where the metadata of this disk has them: the seeds may know where they are now. Never
-    /// ends.
-    async fn look_around(&self, controller: &Controller) {
+    /// While a node is not reached where the metadata of this disk has it: the seeds may know where it is now. That goes on
+    /// when this node is known: others may move later, and without a way to them nobody would ever tell it where.
+    async fn look_around(self, controller: Weak<Controller>) {
+        let Some(links) = self.links.as_ref().filter(|links| !links.seeds.is_empty()) else { return };
         loop {
             tokio::time::sleep(LOOK_AROUND_EVERY).await;
-            let Some(links) = self.links.as_ref().filter(|links| !links.seeds.is_empty()) else { continue };
+            let Some(controller) = controller.upgrade() else { return };
+            let mut nodes = follow::nodes(&controller, &self.directory);
+            if nodes.keys().all(|node| links.rpc.is_connected(*node)) {
+                continue;
+            }
             let cluster_id = links.rpc.cluster_id();
-            let asked = self.ask_seeds().await;
-            let mut nodes = follow::nodes(controller, &self.directory);
-            for asked in asked {
+            for asked in self.ask_seeds().await {
                 let Answer::Seed(seed) = asked.answer else { continue };
                 let is_ours = seed.standing.formed().map(|(id, _)| id) == cluster_id.as_deref();
                 if is_ours && let Some(address) = HostPort::parse(&seed.address) {
