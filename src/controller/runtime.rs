@@ -70,6 +70,8 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
     };
     let deleted = runtime.deleted.clone();
     tell_peers(&runtime.partitions, &runtime.founding, &runtime.image);
+    // As soon as they are open, replicas catch up.
+    tell_rates(&runtime.partitions, &published.load().settings);
     runtime.reconciler.open_all(&published.load()).await;
     // A node that is alone leads already: what comes next may rest on it.
     runtime.look_at_leadership().await;
@@ -84,6 +86,16 @@ pub async fn start(start: Start) -> Result<Arc<Controller>, LoadError> {
         tokio::spawn(moves::run(Arc::downgrade(&controller)));
     }
     Ok(controller)
+}
+
+/// Brings the rates to which replication is throttled to the partitions.
+fn tell_rates(partitions: &Partitions, settings: &BrokerConfig) {
+    let rate = |name| match settings.integer(name) {
+        i64::MAX => u64::MAX,
+        rate => u64::try_from(rate).unwrap_or(0),
+    };
+    partitions
+        .set_throttled_rates(rate("leader.replication.throttled.rate"), rate("follower.replication.throttled.rate"));
 }
 
 /// Tells the task when the image is no older than the start of this node.
@@ -217,7 +229,11 @@ impl Runtime {
         };
         let settings = match own(&self.image) == own(&before.image) {
             true => before.settings.clone(),
-            false => Arc::new(self.image.broker_config(&self.settings)),
+            false => {
+                let settings = Arc::new(self.image.broker_config(&self.settings));
+                tell_rates(&self.partitions, &settings);
+                settings
+            }
         };
         if self.image.peers_by_node() != before.image.peers_by_node() {
             tell_peers(&self.partitions, &self.founding, &self.image);

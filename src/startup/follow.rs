@@ -1,5 +1,6 @@
 //! Settings that may change while the node runs: brought to the parts they tune when a change is committed, so that
-//! nobody has to look for them at every request. Those of topics follow with the metadata (`controller`).
+//! nobody has to look for them at every request. Those of topics, and the rates of replication, follow with the metadata
+//! (`controller`).
 
 use std::sync::Arc;
 
@@ -40,12 +41,6 @@ impl Followers {
 
     async fn apply(&self, settings: &Arc<BrokerConfig>) {
         self.partitions.set_producer_id_expiration_ms(settings.integer("producer.id.expiration.ms"));
-        let rate = |name| match settings.integer(name) {
-            i64::MAX => u64::MAX,
-            rate => u64::try_from(rate).unwrap_or(0),
-        };
-        let (leader, follower) = ("leader.replication.throttled.rate", "follower.replication.throttled.rate");
-        self.partitions.set_throttled_rates(rate(leader), rate(follower));
         self.cleaner.send_replace(CleanerConfig::of(settings));
         if let Some(limits) = connection_limits(settings).await {
             self.connections.set(limits);
