@@ -3,6 +3,7 @@
 use millstream_core::types::{PartitionId, RaftTerm};
 
 use super::shard::{Owned, Shard};
+use crate::log::LostPlace;
 use crate::raft::{self, Group, RecoverError, Recovered};
 
 /// What is wrong with a replica's log.
@@ -10,7 +11,7 @@ use crate::raft::{self, Group, RecoverError, Recovered};
 pub(super) enum Hurt {
     /// It is whole, and shorter than what was acknowledged in terms up to this.
     Short(RaftTerm),
-    /// A closed segment is damaged.
+    /// A segment is damaged.
     Damaged,
 }
 
@@ -21,13 +22,21 @@ impl Shard {
         self.hurt.insert(id, Hurt::Short(heard));
     }
 
-    /// A closed segment is damaged, and what it holds may be with others.
+    /// A segment is damaged, and what it holds may be with others.
     pub(super) fn is_damaged(&mut self, id: PartitionId) {
         let Some(owned) = self.owned.get(&id) else { return };
         match raft::has_other_voters(&self.shared.store, id, &owned.member) {
             Ok(true) => drop(self.hurt.entry(id).or_insert(Hurt::Damaged)),
             Ok(false) => {}
             Err(e) => tracing::error!(partition = %owned.shared.name, error = %e, "damage is not repaired yet"),
+        }
+    }
+
+    /// A follower lacks what cannot be read here: it asks again and again, which is told once.
+    pub(super) fn found_damage(&mut self, id: PartitionId, place: &LostPlace) {
+        if !self.hurt.contains_key(&id) {
+            tracing::error!(partition = %id, damage = %place, "what a follower lacks is damaged here");
+            self.is_damaged(id);
         }
     }
 

@@ -17,7 +17,7 @@ use super::shard::{Owned, Shard};
 use super::shared::{Post, Shared};
 use super::throttle::{Limits, THROTTLED_BYTES};
 use super::wire::{Frames, Incoming};
-use crate::log::{Descriptor, LogView, ReadError};
+use crate::log::{Descriptor, LogView, LostPlace, ReadError};
 use crate::raft::{Group, Outgoing, Taken, entry_of};
 
 /// Raft's tick.
@@ -45,7 +45,12 @@ pub(super) struct Fetched {
     pub low: RaftIndex,
     pub entries: Vec<Entry>,
     pub batches: Vec<Bytes>,
+    /// Nothing was read, for here stands something else than what was written.
+    pub damage: Option<LostPlace>,
 }
+
+/// Entries, the batches of them, and what is damaged instead.
+type ReadForFollower = (Vec<Entry>, Vec<Bytes>, Option<LostPlace>);
 
 impl Shard {
     /// Takes messages of other nodes. What is for a partition that is not here is lost, as anything on a network.
@@ -187,21 +192,25 @@ impl Shard {
             let limits = owned.limits_of(&owned.waiting_at(fetch.low, &self.shared), &self.shared);
             let bytes_max = if limits.is_some() { THROTTLED_BYTES } else { FETCH_BYTES };
             owned.throttled.extend(limits.map(|_| fetch));
-            let read = move || {
-                read(&view, fetch, bytes_max).unwrap_or_else(|e| {
-                    tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read");
-                    Default::default()
-                })
+            let read = move || -> ReadForFollower {
+                match read(&view, fetch, bytes_max) {
+                    Ok((entries, batches)) => (entries, batches, None),
+                    Err(ReadError::Corrupt { place }) => (Vec::new(), Vec::new(), Some(place)),
+                    Err(e) => {
+                        tracing::warn!(partition = %name, error = %e, "what a follower lacks could not be read");
+                        Default::default()
+                    }
+                }
             };
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 let read = match limits {
-                    Some(limits) => limits.pass(&shared, read, |(_, batches)| size_of(batches)).await,
+                    Some(limits) => limits.pass(&shared, read, |(_, batches, _)| size_of(batches)).await,
                     None => tokio::task::spawn_blocking(read).await.ok(),
                 };
                 // Raft asks again for what could not be read, or must not be sent now.
-                let (entries, batches) = read.unwrap_or_default();
-                let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches };
+                let (entries, batches, damage) = read.unwrap_or_default();
+                let fetched = Fetched { id, incarnation, low: fetch.low, entries, batches, damage };
                 // An error: the shard has ended.
                 drop(to.send(Told::Fetched(fetched)));
             });
@@ -209,13 +218,16 @@ impl Shard {
     }
 
     pub(super) fn fetched(&mut self, fetched: Fetched) {
-        let Fetched { id, incarnation, low, entries, batches } = fetched;
+        let Fetched { id, incarnation, low, entries, batches, damage } = fetched;
         let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
         let Some(owned) = owned else { return };
         owned.throttled.retain(|fetch| fetch.low != low);
         if let Some(group) = &mut owned.group {
             group.fetched(low, &entries, batches);
             self.touch(id);
+        }
+        if let Some(place) = damage {
+            self.found_damage(id, &place);
         }
     }
 }

@@ -81,7 +81,8 @@ pub fn create(
 ) -> Result<Recovered, RecoverError> {
     let mut newborn = Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer));
     let before = store.hard_state(id)?;
-    if let Some(before) = before.filter(|before| store.held(id).ok().flatten() == Some(before.term)) {
+    let held = store.held(id)?;
+    if let Some(before) = before.filter(|before| held == Some(before.term)) {
         // It lost its log, and nothing has happened since.
         newborn.hard_state = before;
     } else if let Some(before) = before {

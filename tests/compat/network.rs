@@ -46,6 +46,14 @@ fn settle(nodes: &Nodes, topics: [&str; 2]) {
     topics.iter().for_each(|topic| all_in_sync(nodes, topic));
 }
 
+/// Nothing that was acknowledged is missing, and the replicas have the same.
+fn check(stream: Stream<'_>, nodes: &Nodes, topics: [&str; 2]) {
+    stream.check(nodes);
+    for topic in topics {
+        await_same_bytes(nodes, &ALL, topic, PARTITIONS);
+    }
+}
+
 #[test]
 fn each_node_is_cut_off_in_turn_and_the_others_go_on() {
     let Some(nodes) = Nodes::started_apart(3, &[]) else { return };
@@ -71,9 +79,7 @@ fn each_node_is_cut_off_in_turn_and_the_others_go_on() {
         settle(&nodes, [&topic, &probes]);
         stream.send(500);
     }
-    stream.check(&nodes);
-    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
-    await_same_bytes(&nodes, &ALL, &probes, PARTITIONS);
+    check(stream, &nodes, [&topic, &probes]);
 }
 
 #[test]
@@ -103,9 +109,7 @@ fn links_that_carry_one_way_only_lose_nothing() {
         settle(&nodes, [&topic, &probes]);
         stream.send(500);
     }
-    stream.check(&nodes);
-    await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
-    await_same_bytes(&nodes, &ALL, &probes, PARTITIONS);
+    check(stream, &nodes, [&topic, &probes]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! nothing, and nothing that was acknowledged is missing or served wrong.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::harness::disk::{SmallDisk, fill};
@@ -50,6 +51,13 @@ fn topic_id(nodes: &Nodes, topic: &str) -> String {
     topics::topic_id(&mut nodes.wire(1), topic).to_string()
 }
 
+/// All replicas are in sync, and have the same.
+fn await_equals(nodes: &Nodes, hurt: usize, topic: &str) {
+    all_in_sync(nodes, topic);
+    await_whole(nodes, hurt);
+    await_same_bytes(nodes, &ALL, topic, PARTITIONS);
+}
+
 /// What was set aside goes when the replicas are whole again.
 fn await_whole(nodes: &Nodes, id: usize) {
     eventually("no damaged log lies aside", || {
@@ -81,9 +89,7 @@ fn a_damaged_log_is_learnt_anew_from_those_who_live() {
         nodes.spawn(hurt);
         nodes.await_ready(hurt);
         stream.send(500);
-        all_in_sync(&nodes, &topic);
-        await_whole(&nodes, hurt);
-        await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
+        await_equals(&nodes, hurt, &topic);
     }
     stream.check(&nodes);
 }
@@ -113,9 +119,7 @@ fn a_damaged_log_has_no_say_in_an_election() {
         nodes.spawn(behind % 3 + 1);
         nodes.await_ready(behind % 3 + 1);
         stream.send(500);
-        all_in_sync(&nodes, &topic);
-        await_whole(&nodes, hurt);
-        await_same_bytes(&nodes, &ALL, &topic, PARTITIONS);
+        await_equals(&nodes, hurt, &topic);
     }
     stream.check(&nodes);
 }
@@ -148,6 +152,35 @@ fn a_damaged_log_of_the_metadata_is_learnt_anew() {
         nodes.await_ready(other);
         stream.check(&nodes);
     }
+}
+
+/// A bit of the leader's log has changed under it, where another node must read.
+#[test]
+fn a_leader_that_cannot_read_its_log_gives_way_and_learns_it_anew() {
+    let Some(mut nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated_topic(&nodes);
+    let id = topic_id(&nodes, &topic);
+    let mut stream = Stream::start(&nodes, &topic).padded(300);
+    stream.send(6_000);
+    let hurt = leader_of_first(&nodes, &topic);
+    let away = hurt % 3 + 1;
+    nodes.kill(away);
+    fs::remove_dir_all(nodes.data_dir(away)).expect("the disk is lost");
+    for path in
+        segments(nodes.data_dir(hurt), &id).iter().filter(|path| path.parent().is_some_and(|p| p.ends_with("0")))
+    {
+        let file = fs::File::options().read(true).write(true).open(path).expect("a segment");
+        let (mut byte, third) = ([0], file.metadata().expect("its length").len() / 3);
+        file.read_exact_at(&mut byte, third).expect("read");
+        file.write_all_at(&[byte[0] ^ 0x04], third).expect("write");
+    }
+    nodes.spawn(away);
+    nodes.await_ready(away);
+    nodes.await_log(hurt, "what a follower lacks is damaged here");
+    nodes.await_log(hurt, "a replica that learnt anew is whole again");
+    stream.send(500);
+    await_equals(&nodes, hurt, &topic);
+    stream.check(&nodes);
 }
 
 /// It leads some partitions and follows in others.
