@@ -198,7 +198,7 @@ impl Node {
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
         gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups);
-        health::watch(&admin, &rooms.controller, cluster.alive());
+        let dismissals = health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
             config: Arc::clone(&config),
@@ -223,7 +223,7 @@ impl Node {
         // Limits that were changed before the last stop count from the first connection on.
         let limits = follow::connection_limits(&rooms.controller.published().settings).await;
         let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };
-        let server = Server::start(bound, service, &net_config, &metrics, stopping);
+        let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissals);
         let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
         Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections: server.limits() }.start();
         Ok(Self { config, directory, cluster, stop, server, admin, addresses, rooms })

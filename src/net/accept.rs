@@ -32,6 +32,7 @@ pub(super) struct Acceptor {
     pub metrics: Arc<Metrics>,
     pub next_id: Arc<AtomicU64>,
     pub stop: watch::Receiver<bool>,
+    pub dismissals: watch::Receiver<()>,
     /// Held by every connection: the server waits until the last is dropped.
     pub alive: mpsc::Sender<()>,
 }
@@ -97,7 +98,10 @@ impl Acceptor {
         };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let session = Session::new(id, Arc::clone(&self.bound.listener), local, peer);
-        let connection = Connection::new(Arc::clone(&self.shared), socket, session, self.stop.clone());
+        let mut dismissals = self.dismissals.clone();
+        // Those before do not concern it.
+        dismissals.mark_unchanged();
+        let connection = Connection::new(Arc::clone(&self.shared), socket, session, self.stop.clone(), dismissals);
         let (metrics, notices) = (Arc::clone(&self.metrics), Arc::clone(&self.notices));
         tokio::spawn(serve(connection, places, metrics, notices));
     }
@@ -155,7 +159,7 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
             }
         }
         End::Stalled => info!(connection = id, %peer, %client_id, reason = %end, "connection closed"),
-        End::Client | End::Idle | End::Stop | End::Io(_) | End::Frame(_) => {
+        End::Client | End::Idle | End::Stop | End::Dismissed | End::Io(_) | End::Frame(_) => {
             debug!(connection = id, %peer, %client_id, reason = %end, "connection closed");
         }
     }

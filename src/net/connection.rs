@@ -47,6 +47,8 @@ pub(super) enum End {
     Stalled,
     #[error("the node stops")]
     Stop,
+    #[error("the node is cut off from most others")]
+    Dismissed,
     #[error("{0}")]
     Io(std::io::Error),
     #[error("{0}")]
@@ -67,6 +69,7 @@ impl End {
             Self::Idle => "idle",
             Self::Stalled => "stalled",
             Self::Stop => "stop",
+            Self::Dismissed => "dismissed",
             Self::Io(_) => "io",
             Self::Frame(_) => "frame",
             Self::Refused(_) => "refused",
@@ -90,8 +93,9 @@ pub(super) struct Connection {
 
 /// What wakes a connection besides its socket and its replies.
 struct Watch {
-    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    stopping: bool,
+    stop: Pin<Box<dyn Future<Output = End> + Send>>,
+    /// Nothing is read any more, and why.
+    stopping: Option<End>,
     look: Pin<Box<Sleep>>,
     /// Bytes in both directions until `moved_at`.
     moved: u64,
@@ -106,16 +110,20 @@ impl Connection {
         socket: TcpStream,
         session: Session,
         mut stop: watch::Receiver<bool>,
+        mut dismissals: watch::Receiver<()>,
     ) -> Self {
         let reader = FrameReader::new(Arc::clone(&shared.memory), shared.frame_bytes_max);
         let stop = Box::pin(async move {
-            // An error means that whoever could stop us is gone: that is a stop, too.
-            drop(stop.wait_for(|stopping| *stopping).await);
+            tokio::select! {
+                // An error means that whoever could stop us is gone: that is a stop, too.
+                _ = stop.wait_for(|stopping| *stopping) => End::Stop,
+                Ok(()) = dismissals.changed() => End::Dismissed,
+            }
         });
         let now = Instant::now();
         let first_look = now + shared.idle_max.unwrap_or(LOOK_AT_LEAST);
         let look = Box::pin(tokio::time::sleep_until(first_look.into()));
-        let watch = Watch { stop, stopping: false, look, moved: 0, moved_at: now, standing: None };
+        let watch = Watch { stop, stopping: None, look, moved: 0, moved_at: now, standing: None };
         let replies = Replies::new(Arc::clone(&shared.reply_memory));
         Self { shared, socket, session, reader, replies, watch, api: None }
     }
@@ -161,8 +169,10 @@ impl Connection {
             return Poll::Ready(Err(end.into()));
         }
         if self.watch.poll_stopping(cx) {
-            if self.replies.is_empty() {
-                return Poll::Ready(Err(End::Stop));
+            if self.replies.is_empty()
+                && let Some(why) = self.watch.stopping.take()
+            {
+                return Poll::Ready(Err(why));
             }
         } else if !self.replies.is_full() {
             let free_bytes = FREE_BYTES.min(FREE_BYTES_OF_CONNECTION.saturating_sub(self.replies.free_bytes()));
@@ -250,10 +260,12 @@ impl From<ReplyError> for End {
 
 impl Watch {
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.stopping {
-            self.stopping = self.stop.as_mut().poll(cx).is_ready();
+        if self.stopping.is_none()
+            && let Poll::Ready(why) = self.stop.as_mut().poll(cx)
+        {
+            self.stopping = Some(why);
         }
-        self.stopping
+        self.stopping.is_some()
     }
 
     /// Takes down when bytes last moved in either direction.

@@ -25,13 +25,15 @@ pub struct Server {
 
 impl Server {
     /// Serves the bound listeners on the current runtime, until `stopping` turns true: then the listeners are closed,
-    /// what has been read is answered, and connections end as they run empty.
+    /// what has been read is answered, and connections end as they run empty. So do those that are open at a change of
+    /// `dismissals`, while new ones are taken.
     pub fn start(
         bound: Vec<Bound>,
         service: Arc<dyn Service>,
         config: &NetConfig,
         metrics: &Arc<Metrics>,
         stopping: watch::Receiver<bool>,
+        dismissals: watch::Receiver<()>,
     ) -> Self {
         let (alive_sender, alive) = mpsc::channel(1);
         let shared = Arc::new(Shared {
@@ -54,6 +56,7 @@ impl Server {
                 metrics: Arc::clone(metrics),
                 next_id: Arc::clone(&next_id),
                 stop: stopping.clone(),
+                dismissals: dismissals.clone(),
                 alive: alive_sender.clone(),
             };
             tokio::spawn(acceptor.run());

@@ -86,6 +86,7 @@ struct Setup {
     fake: Arc<Fake>,
     server: Server,
     stop: watch::Sender<bool>,
+    dismiss: watch::Sender<()>,
     metrics: Arc<Metrics>,
     addresses: Vec<String>,
 }
@@ -106,10 +107,10 @@ fn start_with(set: &[&str], change: impl FnOnce(&mut NetConfig)) -> Setup {
     let bound = bind(&config.listeners, &net_config).unwrap();
     let addresses = bound.iter().map(|bound| bound.address.to_string()).collect();
     let (fake, metrics) = (Arc::new(Fake::default()), Arc::new(Metrics::new()));
-    let (stop, stopping) = watch::channel(false);
+    let ((stop, stopping), (dismiss, dismissed)) = (watch::channel(false), watch::channel(()));
     let service: Arc<dyn Service> = Arc::clone(&fake) as Arc<dyn Service>;
-    let server = Server::start(bound, service, &net_config, &metrics, stopping);
-    Setup { fake, server, stop, metrics, addresses }
+    let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissed);
+    Setup { fake, server, stop, dismiss, metrics, addresses }
 }
 
 impl Setup {
@@ -340,6 +341,23 @@ async fn a_stop_answers_what_was_read_and_closes_the_rest() {
     assert_eq!(busy.receive().await, (2, b"last".to_vec()));
     assert!(busy.is_closed().await);
     assert!(setup.server.stopped(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_sent_away_get_their_answers_and_may_come_back() {
+    let setup = start(&[]);
+    let (mut busy, mut idle) = (setup.client().await, setup.client().await);
+    idle.echoes(1).await;
+    let switch = setup.switch(2);
+    busy.send(LATER, 2, b"last").await;
+    setup.await_started(&[1, 2]).await;
+    setup.dismiss.send_replace(());
+    assert!(idle.is_closed().await);
+    switch.send(()).unwrap();
+    assert_eq!(busy.receive().await, (2, b"last".to_vec()));
+    assert!(busy.is_closed().await);
+    eventually(|| setup.closed("dismissed") == 2).await;
+    setup.client().await.echoes(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

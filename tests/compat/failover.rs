@@ -20,14 +20,14 @@ const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// How often each fault is tried, and whether the goals count: a machine that does other work may miss them.
-fn tries() -> (usize, bool) {
+pub fn tries() -> (usize, bool) {
     match std::env::var("MILLSTREAM_FAULT_TRIES") {
         Ok(tries) => (tries.parse().expect("MILLSTREAM_FAULT_TRIES is a number"), true),
         Err(_) => (2, false),
     }
 }
 
-fn report(what: &str, goal: Duration, mut took: Vec<Duration>) {
+pub fn report(what: &str, goal: Duration, mut took: Vec<Duration>) {
     took.sort_unstable();
     let ms = |at: usize| took[at].as_millis();
     println!("{what}: {} tries, median {} ms, longest {} ms", took.len(), ms(took.len() / 2), ms(took.len() - 1));
@@ -50,7 +50,7 @@ fn write_once(nodes: &Nodes, to: usize, topic: &str) -> bool {
 }
 
 /// A client that knows nothing asks the nodes but `without` for the leader, and writes.
-fn write_anew(nodes: &Nodes, count: usize, without: usize, topic: &str) {
+pub fn write_anew(nodes: &Nodes, count: usize, without: usize, topic: &str) {
     let asked: Vec<usize> = (1..=count).filter(|id| *id != without).collect();
     let deadline = Instant::now() + PATIENCE;
     for id in asked.iter().cycle() {
@@ -63,7 +63,7 @@ fn write_anew(nodes: &Nodes, count: usize, without: usize, topic: &str) {
     }
 }
 
-fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
+pub fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
     eventually("a leader and three replicas in sync, whomever one asks", || {
         let mut told = (1..=3).map(|id| leader(&mut nodes.wire(id), topic));
         let (leader, in_sync) = told.next()?;
@@ -71,7 +71,7 @@ fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
     })
 }
 
-fn replicated(nodes: &Nodes, configs: &[(&str, &str)]) -> String {
+pub fn replicated(nodes: &Nodes, configs: &[(&str, &str)]) -> String {
     let topic = unique("failover");
     let wanted = creatable(&topic, 1, configs).with_replication_factor(3);
     let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]);

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::failover;
 use crate::harness::batch::Batch;
 use crate::harness::eventually;
 use crate::harness::nodes::Nodes;
@@ -74,12 +75,28 @@ fn each_node_is_cut_off_in_turn_and_the_others_go_on() {
             assert_ne!(told, Some(0), "acknowledged by one that is alone");
             (told == Some(NOT_LEADER_OR_FOLLOWER)).then_some(())
         });
-        // A client that is connected to who is cut off may need it again first.
-        stream.push(1_000);
+        // Whoever is connected to no other is sent away.
+        stream.send(1_000);
         settle(&nodes, [&topic, &probes]);
         stream.send(500);
     }
     check(stream, &nodes, [&topic, &probes]);
+}
+
+#[test]
+fn a_fresh_client_is_acknowledged_soon_after_a_leader_was_cut_off() {
+    let Some(nodes) = Nodes::started_apart(3, &[]) else { return };
+    let topic = failover::replicated(&nodes, &[]);
+    let mut took = Vec::new();
+    for _ in 0..failover::tries().0 {
+        let leader = failover::all_in_sync(&nodes, &topic);
+        let failed = Instant::now();
+        nodes.net().isolate(leader);
+        failover::write_anew(&nodes, 3, leader, &topic);
+        took.push(failed.elapsed());
+        nodes.net().heal();
+    }
+    failover::report("first acknowledgement after a leader was cut off", Duration::from_secs(2), took);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::harness::{PATIENCE, eventually, unique};
 
 pub const PARTITIONS: i32 = 6;
 /// As a careful application has them.
-const IDEMPOTENT: [(&str, &str); 7] = [
+const IDEMPOTENT: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
     ("linger.ms", "2"),
     ("batch.num.messages", "100"),
@@ -27,8 +27,6 @@ const IDEMPOTENT: [(&str, &str); 7] = [
     ("retry.backoff.ms", "50"),
     // What a leader had taken when it was cut off is answered for when this is over.
     ("request.timeout.ms", "5000"),
-    // One that is connected to no other than that node would ask it alone who leads, for as long as it is cut off.
-    ("enable.sparse.connections", "false"),
 ];
 
 /// A topic with a replica of each partition on each node, of which a majority must be in sync.
