@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_core::coordinator::group::{DecodeError, GroupConfig, Loader, Shard};
+use millstream_core::coordinator::DecodeError;
 use millstream_core::record::{BatchHeader, RecordIter, batch_body};
 use millstream_core::types::Offset;
 
+use super::machine::Machine;
 use crate::partition::{Partition, ReadRefused};
 use crate::store::{Batch, Durability, Store, StoreError};
 
@@ -33,12 +34,12 @@ pub(super) enum LoadError {
 }
 
 /// Loads. Blocks for the disk. What the log holds beyond the stored records is stored as well.
-pub(super) fn load(partition: &Partition, store: &Store, config: Arc<GroupConfig>) -> Result<Shard, LoadError> {
+pub(super) fn load<M: Machine>(partition: &Partition, store: &Store, config: &Arc<M::Config>) -> Result<M, LoadError> {
     let replacements = partition.replacements();
     let mut next = store.coordinator_applied(partition.id)?;
-    let mut loader = Loader::new(config);
-    store.coordinator_records(partition.id, |key, value| loader.put(key, value).map_err(LoadError::Decode))?;
-    let mut shard = loader.finish();
+    let mut shard = M::load(config, |put| {
+        store.coordinator_records(partition.id, |key, value| put(key, value).map_err(LoadError::Decode))
+    })?;
     let end = partition.high_watermark();
     while next < end {
         next = step(partition, store, replacements, next..end, |key, value| Ok(shard.replay_encoded(key, value)?))?;

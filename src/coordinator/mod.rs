@@ -1,21 +1,24 @@
-//! Runs coordinators: one task per partition of `__consumer_offsets` loads its state machine, carries commands to it,
-//! appends what it decides, and lets replies go when that is committed. The state machine itself is in core.
+//! Runs coordinators: one task per partition of their topic loads its state machine, carries commands to it, appends
+//! what it decides, and lets replies go when that is committed. The state machines themselves are in core.
 
 mod follower;
 mod load;
+mod machine;
 mod registry;
 mod runtime;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-pub use registry::{Asked, Groups, partition_of};
+pub use machine::Machine;
+pub use registry::{Asked, Coordinators, Groups, partition_of};
+pub use turn::{Effects, Origin};
 
 /// Why a coordinator gave no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoordinatorError {
     /// The partition is not this node's, or there is none.
-    #[error("this node does not coordinate the group")]
+    #[error("this node is not the coordinator")]
     NotCoordinator,
     #[error("the coordinator is loading")]
     LoadInProgress,

@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use millstream_core::coordinator::group::{Command, GroupConfig, GroupCounts, Reply, ReplyToken};
+use millstream_core::coordinator::group;
+use millstream_core::coordinator::ids::ReplyToken;
 use millstream_core::types::{PartitionId, TopicId, TopicName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::machine::Machine;
 use super::runtime::Runtime;
-use super::turn::Ask;
+use super::turn::{Ask, Effects};
 use crate::partition::{Partition, Partitions, confirm_leaderships};
 use crate::store::Store;
 use crate::telemetry::spawn_essential;
@@ -21,26 +23,35 @@ use crate::telemetry::spawn_essential;
 const MAILBOX_MAX: usize = 1024;
 
 /// The group coordinators of this node.
-pub struct Groups {
+pub type Groups = Coordinators<group::Shard>;
+
+/// The coordinators of a kind on this node.
+pub struct Coordinators<M: Machine> {
     partitions: Arc<Partitions>,
     store: Arc<Store>,
-    config: Arc<GroupConfig>,
-    followed: RwLock<Followed>,
+    config: Arc<M::Config>,
+    effects: Effects<M>,
+    followed: RwLock<Followed<M>>,
 }
 
 /// The topic that coordinators live on, and those that run here.
-#[derive(Default)]
-struct Followed {
+struct Followed<M: Machine> {
     topic: Option<TopicId>,
     partition_count: i32,
-    coordinators: BTreeMap<i32, Coordinator>,
+    coordinators: BTreeMap<i32, Coordinator<M>>,
     stopped: bool,
 }
 
+impl<M: Machine> Default for Followed<M> {
+    fn default() -> Self {
+        Self { topic: None, partition_count: 0, coordinators: BTreeMap::new(), stopped: false }
+    }
+}
+
 /// Dropping it ends the task once what it has taken on is committed.
-struct Coordinator {
+struct Coordinator<M: Machine> {
     partition: Arc<Partition>,
-    mailbox: mpsc::Sender<Ask>,
+    mailbox: mpsc::Sender<Ask<M>>,
     /// Whether it has its state.
     loaded: watch::Receiver<bool>,
     task: JoinHandle<()>,
@@ -48,34 +59,46 @@ struct Coordinator {
 
 /// A command on its way: it has its place in line.
 #[must_use]
-pub struct Asked {
-    done: oneshot::Receiver<Result<Reply, CoordinatorError>>,
+pub struct Asked<R = group::Reply> {
+    done: oneshot::Receiver<Result<R, CoordinatorError>>,
 }
 
-impl Asked {
+impl<R> Asked<R> {
     /// The reply, when what it rests on is committed; of a join, when the rebalance is done.
-    pub async fn reply(self) -> Result<Reply, CoordinatorError> {
+    pub async fn reply(self) -> Result<R, CoordinatorError> {
         self.done.await.unwrap_or(Err(CoordinatorError::NotCoordinator))
     }
 
-    /// The same for a command that waits for nothing but its commit: after `commit_timeout_ms` it is told that the
-    /// coordinator is not available (`offsets.commit.timeout.ms`). It may still come true.
-    pub async fn reply_in_time(self, config: &GroupConfig) -> Result<Reply, CoordinatorError> {
-        let time = Duration::from_millis(config.commit_timeout_ms);
+    /// The same for a command that waits for nothing but its commit: when the time is over, whoever asks is told that
+    /// the coordinator is not available. It may still come true.
+    pub async fn reply_within(self, time: Duration) -> Result<R, CoordinatorError> {
         tokio::time::timeout(time, self.reply()).await.unwrap_or(Err(CoordinatorError::NotAvailable))
     }
 }
 
-/// The partition of `__consumer_offsets` that a group belongs to: Java's `String.hashCode`, its sign bit cleared,
+impl Asked {
+    /// The same within `offsets.commit.timeout.ms`.
+    pub async fn reply_in_time(self, config: &group::GroupConfig) -> Result<group::Reply, CoordinatorError> {
+        self.reply_within(Duration::from_millis(config.commit_timeout_ms)).await
+    }
+}
+
+/// The partition of its topic that a group, or a transactional id, belongs to: Java's `String.hashCode`, its sign bit cleared,
 /// modulo the number of partitions (Kafka `GroupCoordinatorService.partitionFor`).
-pub fn partition_of(group: &str, partition_count: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0i32, |h, unit| h.wrapping_mul(31).wrapping_add(i32::from(unit)));
+pub fn partition_of(key: &str, partition_count: i32) -> i32 {
+    let hash = key.encode_utf16().fold(0i32, |h, unit| h.wrapping_mul(31).wrapping_add(i32::from(unit)));
     (hash & i32::MAX) % partition_count.max(1)
 }
 
 impl Groups {
-    pub fn new(partitions: Arc<Partitions>, store: Arc<Store>, config: GroupConfig) -> Arc<Self> {
-        Arc::new(Self { partitions, store, config: Arc::new(config), followed: RwLock::default() })
+    pub fn new(partitions: Arc<Partitions>, store: Arc<Store>, config: group::GroupConfig) -> Arc<Self> {
+        Arc::new(Self::with_effects(partitions, store, config, Arc::new(|_, effects| assert!(effects.is_empty()))))
+    }
+}
+
+impl<M: Machine> Coordinators<M> {
+    fn with_effects(partitions: Arc<Partitions>, store: Arc<Store>, config: M::Config, effects: Effects<M>) -> Self {
+        Self { partitions, store, config: Arc::new(config), effects, followed: RwLock::default() }
     }
 
     #[cfg(test)]
@@ -83,14 +106,13 @@ impl Groups {
         &self.store
     }
 
-    pub fn config(&self) -> &GroupConfig {
+    pub fn config(&self) -> &M::Config {
         &self.config
     }
 
     /// Starts the coordinators of this node's partitions that have none yet, and ends those whose partition went
-    /// elsewhere. Called when `__consumer_offsets` is there. How many
-    /// partitions it has counts once, as in Kafka: with another number groups would be looked for elsewhere. Needs a
-    /// runtime to be entered.
+    /// elsewhere. Called when their topic is there. How many partitions it has counts once, as in Kafka: with another
+    /// number groups would be looked for elsewhere. Needs a runtime to be entered.
     pub fn follow(&self, topic: TopicId, partition_count: i32) {
         let mut followed = self.write();
         if followed.stopped {
@@ -110,13 +132,14 @@ impl Groups {
             let Some(handle) = self.partitions.get(PartitionId { topic, partition }) else { continue };
             let (mailbox, asks) = mpsc::channel(MAILBOX_MAX);
             let (is_loaded, loaded) = watch::channel(false);
-            let runtime = Runtime::new(handle.clone(), self.store.clone(), self.config.clone(), asks, is_loaded);
-            let task = spawn_essential("group coordinator", runtime.run());
+            let (config, effects) = (self.config.clone(), self.effects.clone());
+            let runtime = Runtime::new(handle.clone(), self.store.clone(), config, effects, asks, is_loaded);
+            let task = spawn_essential(M::NAME, runtime.run());
             followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, loaded, task });
         }
     }
 
-    /// How many partitions `__consumer_offsets` has; 0 before it is made.
+    /// How many partitions the topic of the coordinators has; 0 before it is made.
     pub fn partition_count(&self) -> i32 {
         self.read().partition_count
     }
@@ -152,15 +175,15 @@ impl Groups {
     }
 
     /// What the coordinators of this node hold; those that load count nothing.
-    pub async fn counts(&self) -> GroupCounts {
+    pub async fn counts(&self) -> M::Counts {
         let mailboxes: Vec<_> = self.read().coordinators.values().map(|c| c.mailbox.clone()).collect();
-        let mut counts = GroupCounts::default();
+        let mut counts = M::Counts::default();
         for mailbox in mailboxes {
             let (reply, counted) = oneshot::channel();
             if mailbox.send(Ask::Count(reply)).await.is_ok()
                 && let Ok(counted) = counted.await
             {
-                counts.add(&counted);
+                M::add(&mut counts, &counted);
             }
         }
         counts
@@ -179,8 +202,8 @@ impl Groups {
     pub async fn ask(
         &self,
         partition: i32,
-        command: impl FnOnce(ReplyToken) -> Command + Send + 'static,
-    ) -> Result<Asked, CoordinatorError> {
+        command: impl FnOnce(ReplyToken) -> M::Command + Send + 'static,
+    ) -> Result<Asked<M::Reply>, CoordinatorError> {
         let mailbox = self.read().coordinators.get(&partition).map(|c| c.mailbox.clone());
         let mailbox = mailbox.ok_or(CoordinatorError::NotCoordinator)?;
         let (reply, done) = oneshot::channel();
@@ -193,8 +216,8 @@ impl Groups {
     pub async fn ask_for(
         &self,
         group: &str,
-        command: impl FnOnce(ReplyToken) -> Command + Send + 'static,
-    ) -> Result<Asked, CoordinatorError> {
+        command: impl FnOnce(ReplyToken) -> M::Command + Send + 'static,
+    ) -> Result<Asked<M::Reply>, CoordinatorError> {
         self.ask(self.partition_for(group)?, command).await
     }
 
@@ -229,11 +252,11 @@ impl Groups {
         }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Followed> {
+    fn read(&self) -> RwLockReadGuard<'_, Followed<M>> {
         self.followed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Followed> {
+    fn write(&self) -> RwLockWriteGuard<'_, Followed<M>> {
         self.followed.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use millstream_core::coordinator::group::{Command, GroupConfig, Shard};
 use millstream_core::types::LeaderEpoch;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,7 +15,8 @@ use tokio::time::Instant;
 use super::CoordinatorError;
 use super::follower::Follower;
 use super::load::{LoadError, load};
-use super::turn::{Ask, Lost, Serving, answer};
+use super::machine::Machine;
+use super::turn::{Ask, Effects, Lost, Serving, answer};
 use crate::partition::{AppendError, Leadership, Partition};
 use crate::store::Store;
 
@@ -28,14 +28,15 @@ const PUT_OFF_MAX: usize = 1_024;
 /// Asks that one turn takes.
 const TURN_MAX: usize = 256;
 
-pub(super) struct Runtime {
+pub(super) struct Runtime<M: Machine> {
     partition: Arc<Partition>,
     store: Arc<Store>,
-    config: Arc<GroupConfig>,
-    mailbox: mpsc::Receiver<Ask>,
+    config: Arc<M::Config>,
+    effects: Effects<M>,
+    mailbox: mpsc::Receiver<Ask<M>>,
     is_loaded: watch::Sender<bool>,
     /// What could not be carried out while there was no state: as few as topics that are deleted meanwhile.
-    put_off: VecDeque<Command>,
+    put_off: VecDeque<M::Command>,
     /// Loads that failed one after the other: only the first is worth a line in the log.
     failures: u64,
 }
@@ -43,15 +44,16 @@ pub(super) struct Runtime {
 /// Nobody can ask any more.
 struct Ended;
 
-impl Runtime {
+impl<M: Machine> Runtime<M> {
     pub(super) fn new(
         partition: Arc<Partition>,
         store: Arc<Store>,
-        config: Arc<GroupConfig>,
-        mailbox: mpsc::Receiver<Ask>,
+        config: Arc<M::Config>,
+        effects: Effects<M>,
+        mailbox: mpsc::Receiver<Ask<M>>,
         is_loaded: watch::Sender<bool>,
     ) -> Self {
-        Self { partition, store, config, mailbox, is_loaded, put_off: VecDeque::new(), failures: 0 }
+        Self { partition, store, config, effects, mailbox, is_loaded, put_off: VecDeque::new(), failures: 0 }
     }
 
     /// Ends when nobody can ask any more and all that was appended is committed.
@@ -71,7 +73,7 @@ impl Runtime {
         };
         self.failures = 0;
         self.is_loaded.send_replace(true);
-        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard, epoch);
+        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard, epoch, self.effects.clone());
         let served = unwinding(self.serve(&mut serving, epoch)).await;
         self.is_loaded.send_replace(false);
         let stepped_down = match served {
@@ -84,7 +86,7 @@ impl Runtime {
                 self.failed(&e.to_string());
                 false
             }
-            // One command must not take the groups of a partition with it for good: its effect was in memory only.
+            // One command must not take the state of a partition with it for good: its effect was in memory only.
             None => {
                 self.failed("the state machine panicked");
                 false
@@ -135,17 +137,17 @@ impl Runtime {
     }
 
     /// Loads while those who ask are told to come back.
-    async fn load(&mut self) -> Result<Result<Shard, LoadError>, Ended> {
+    async fn load(&mut self) -> Result<Result<M, LoadError>, Ended> {
         let (partition, store, config) = (self.partition.clone(), self.store.clone(), self.config.clone());
         let begun = Instant::now();
-        let mut loading = tokio::task::spawn_blocking(move || load(&partition, &store, config));
+        let mut loading = tokio::task::spawn_blocking(move || load::<M>(&partition, &store, &config));
         loop {
             tokio::select! {
                 loaded = &mut loading => {
                     let loaded = loaded.unwrap_or(Err(LoadError::Panicked));
                     if let Ok(shard) = &loaded {
-                        let (partition, groups) = (&self.partition.name, shard.group_count());
-                        tracing::debug!(%partition, groups, took = ?begun.elapsed(), "coordinator loaded");
+                        let (partition, entries) = (&self.partition.name, shard.len());
+                        tracing::debug!(%partition, entries, took = ?begun.elapsed(), "coordinator loaded");
                     }
                     return Ok(loaded);
                 }
@@ -165,13 +167,13 @@ impl Runtime {
         }
     }
 
-    fn refuse(&mut self, ask: Option<Ask>, error: CoordinatorError) -> Result<(), Ended> {
+    fn refuse(&mut self, ask: Option<Ask<M>>, error: CoordinatorError) -> Result<(), Ended> {
         match ask.ok_or(Ended)? {
             Ask::Call { reply, .. } => answer(reply, Err(error)),
             // There is nothing to count.
             Ask::Count(_) => {}
             Ask::TopicsDeleted(topics) => {
-                self.put_off.push_back(Command::TopicsDeleted { topics, after: None });
+                self.put_off.extend(M::topics_deleted(topics));
                 if self.put_off.len() > PUT_OFF_MAX {
                     self.put_off.pop_front();
                 }
@@ -181,9 +183,9 @@ impl Runtime {
     }
 
     /// Ends well when nobody can ask any more.
-    async fn serve(&mut self, serving: &mut Serving, epoch: LeaderEpoch) -> Result<(), Lost> {
+    async fn serve(&mut self, serving: &mut Serving<M>, epoch: LeaderEpoch) -> Result<(), Lost> {
         let partition = self.partition.clone();
-        serving.carry_out(Command::Loaded, None).await?;
+        serving.carry_out(M::loaded(), None).await?;
         // Kept until they are appended: what fails is put to the next state.
         for command in self.put_off.clone() {
             serving.carry_out(command, None).await?;

@@ -4,13 +4,12 @@
 //! Memory runs ahead of the log by at most one batch; when the append fails, all of it is given up.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millstream_core::coordinator::group::{
-    Applied, Command, EncodedRecord, GroupCounts, Record, Reply, ReplyToken, Shard, TimerChange, TimerKey,
-};
-use millstream_core::coordinator::timers::Timers;
+use millstream_core::coordinator::EncodedRecord;
+use millstream_core::coordinator::ids::ReplyToken;
+use millstream_core::coordinator::timers::{TimerChange, Timers};
 use millstream_core::record::{BatchBuilder, BatchHeader};
 use millstream_core::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::machine::{Applied, Machine};
 use crate::partition::{AppendError, Partition};
 use crate::store::{Batch, Durability, Store};
 
@@ -29,59 +29,96 @@ const BATCH_BYTES: usize = 512 << 10;
 /// of its internal topic, 1 MiB.
 const DECISION_BYTES_MAX: usize = 16 << 20;
 
-pub(super) type ReplyTo = oneshot::Sender<Result<Reply, CoordinatorError>>;
+pub(super) type ReplyTo<R> = oneshot::Sender<Result<R, CoordinatorError>>;
 
 /// What a coordinator can be asked.
-pub(super) enum Ask {
-    Call { command: Box<dyn FnOnce(ReplyToken) -> Command + Send>, reply: ReplyTo },
+pub(super) enum Ask<M: Machine> {
+    Call { command: Box<dyn FnOnce(ReplyToken) -> M::Command + Send>, reply: ReplyTo<M::Reply> },
     TopicsDeleted(Arc<[(TopicName, TopicId)]>),
-    Count(oneshot::Sender<GroupCounts>),
+    Count(oneshot::Sender<M::Counts>),
+}
+
+/// Sees to effects, without waiting for anything: it is called in the coordinator's own task.
+pub type Effects<M> = Arc<dyn Fn(&Origin, Vec<<M as Machine>::Effect>) + Send + Sync>;
+
+/// Where effects come from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Of the topic that coordinators live on.
+    pub partition: i32,
+    /// The leadership under which it was decided.
+    pub epoch: LeaderEpoch,
+    life: Weak<()>,
+}
+
+impl Origin {
+    /// Whether the state that decided still counts. A coordinator that has loaded anew decides anew.
+    pub fn is_current(&self) -> bool {
+        self.life.strong_count() > 0
+    }
 }
 
 /// Something appended, until it is committed.
-struct InFlight {
+struct InFlight<M: Machine> {
     committed: oneshot::Receiver<Result<(), AppendError>>,
     next_offset: Offset,
-    content: Gathered,
+    content: Gathered<M>,
 }
 
-/// Records of one batch, and the replies that rest on them or on what went before.
-#[derive(Default)]
-struct Gathered {
+/// Records of one batch, and the replies and effects that rest on them or on what went before.
+struct Gathered<M: Machine> {
     records: Vec<EncodedRecord>,
     size_bytes: usize,
-    replies: Vec<(ReplyToken, Reply)>,
+    replies: Vec<(ReplyToken, M::Reply)>,
+    effects: Vec<M::Effect>,
+}
+
+impl<M: Machine> Default for Gathered<M> {
+    fn default() -> Self {
+        Self { records: Vec::new(), size_bytes: 0, replies: Vec::new(), effects: Vec::new() }
+    }
 }
 
 /// The memory is ahead of the log, or the log cannot be written: begin anew from what is stored.
 pub(super) struct Lost(pub AppendError);
 
-pub(super) struct Serving {
+pub(super) struct Serving<M: Machine> {
     partition: Arc<Partition>,
     /// Of its log by snapshots, when this began.
     replacements: u64,
     store: Arc<Store>,
-    shard: Shard,
+    shard: M,
     /// Of the leadership that the state was loaded under.
     epoch: LeaderEpoch,
-    timers: Timers<TimerKey>,
+    effects: Effects<M>,
+    /// Ends with this state.
+    life: Arc<()>,
+    timers: Timers<M::TimerKey>,
     started: Instant,
     last_token: u64,
-    waiting: HashMap<ReplyToken, ReplyTo>,
-    gathered: Gathered,
-    in_flight: VecDeque<InFlight>,
+    waiting: HashMap<ReplyToken, ReplyTo<M::Reply>>,
+    gathered: Gathered<M>,
+    in_flight: VecDeque<InFlight<M>>,
     /// Work that was cut short to give others their turn.
-    unfinished: VecDeque<Command>,
+    unfinished: VecDeque<M::Command>,
 }
 
-impl Serving {
-    pub fn new(partition: Arc<Partition>, store: Arc<Store>, shard: Shard, epoch: LeaderEpoch) -> Self {
+impl<M: Machine> Serving<M> {
+    pub fn new(
+        partition: Arc<Partition>,
+        store: Arc<Store>,
+        shard: M,
+        epoch: LeaderEpoch,
+        effects: Effects<M>,
+    ) -> Self {
         Self {
             replacements: partition.replacements(),
             partition,
             store,
             shard,
             epoch,
+            effects,
+            life: Arc::new(()),
             timers: Timers::default(),
             started: Instant::now(),
             last_token: 0,
@@ -115,7 +152,7 @@ impl Serving {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub async fn take(&mut self, ask: Ask) -> Result<(), Lost> {
+    pub async fn take(&mut self, ask: Ask<M>) -> Result<(), Lost> {
         match ask {
             Ask::Call { command, reply } => {
                 self.last_token += 1;
@@ -123,7 +160,10 @@ impl Serving {
                 self.waiting.insert(token, reply);
                 self.carry_out(command(token), Some(token)).await
             }
-            Ask::TopicsDeleted(topics) => self.carry_out(Command::TopicsDeleted { topics, after: None }, None).await,
+            Ask::TopicsDeleted(topics) => match M::topics_deleted(topics) {
+                Some(command) => self.carry_out(command, None).await,
+                None => Ok(()),
+            },
             Ask::Count(reply) => {
                 let _gone: Result<(), _> = reply.send(self.shard.counts());
                 Ok(())
@@ -136,7 +176,7 @@ impl Serving {
     pub async fn do_what_is_due(&mut self) -> Result<(), Lost> {
         let now_ms = self.now_ms();
         while let Some(key) = self.timers.pop_due(now_ms) {
-            self.carry_out(Command::TimerFired(key), None).await?;
+            self.carry_out(M::timer_fired(key), None).await?;
         }
         match self.unfinished.pop_front() {
             Some(command) => self.carry_out(command, None).await,
@@ -145,19 +185,21 @@ impl Serving {
     }
 
     /// Decides, gathers, applies. `asker`: who is told when the decision is too large to be one.
-    pub async fn carry_out(&mut self, command: Command, asker: Option<ReplyToken>) -> Result<(), Lost> {
+    pub async fn carry_out(&mut self, command: M::Command, asker: Option<ReplyToken>) -> Result<(), Lost> {
         let decision = self.shard.decide(now(), &command);
         // Timers record no more than a group without members, so only who asks can ask for too much.
-        let bytes_max = if decision.atomic && asker.is_some() { DECISION_BYTES_MAX } else { usize::MAX };
-        let Some(records) = encode(&decision.records, bytes_max) else {
+        let is_atomic = M::is_atomic(&decision);
+        let bytes_max = if is_atomic && asker.is_some() { DECISION_BYTES_MAX } else { usize::MAX };
+        let Some(records) = within(bytes_max, M::records(&decision)) else {
             let refused = asker.and_then(|asker| self.waiting.remove(&asker));
             refused.into_iter().for_each(|to| answer(to, Err(CoordinatorError::TooLarge)));
             return Ok(());
         };
-        self.gather(records, decision.atomic).await?;
-        let Applied { replies, timers, again } = self.shard.apply(decision);
+        self.gather(records, is_atomic).await?;
+        let Applied { replies, timers, effects, again } = self.shard.apply(decision);
         self.set_timers(timers);
         self.gathered.replies.extend(replies);
+        self.gathered.effects.extend(effects);
         self.unfinished.extend(again);
         Ok(())
     }
@@ -177,7 +219,7 @@ impl Serving {
         Ok(())
     }
 
-    fn set_timers(&mut self, changes: Vec<TimerChange>) {
+    fn set_timers(&mut self, changes: Vec<TimerChange<M::TimerKey>>) {
         let now_ms = self.now_ms();
         for change in changes {
             match change {
@@ -193,8 +235,11 @@ impl Serving {
         let content = std::mem::take(&mut self.gathered);
         if content.records.is_empty() {
             match self.in_flight.back_mut() {
-                Some(last) => last.content.replies.extend(content.replies),
-                None => self.reply(content.replies),
+                Some(last) => {
+                    last.content.replies.extend(content.replies);
+                    last.content.effects.extend(content.effects);
+                }
+                None => self.finish(content),
             }
             return Ok(());
         }
@@ -210,11 +255,16 @@ impl Serving {
         Ok(())
     }
 
-    fn reply(&mut self, replies: Vec<(ReplyToken, Reply)>) {
-        for (token, reply) in replies {
+    /// All that it rests on is committed.
+    fn finish(&mut self, content: Gathered<M>) {
+        for (token, reply) in content.replies {
             if let Some(to) = self.waiting.remove(&token) {
                 answer(to, Ok(reply));
             }
+        }
+        if !content.effects.is_empty() {
+            let (partition, epoch) = (self.partition.id.partition, self.epoch);
+            (self.effects)(&Origin { partition, epoch, life: Arc::downgrade(&self.life) }, content.effects);
         }
     }
 
@@ -230,7 +280,7 @@ impl Serving {
     /// write, and what rests on it is answered.
     pub fn commit(&mut self, outcome: Result<(), AppendError>) -> Result<(), Lost> {
         outcome.map_err(Lost)?;
-        let mut done: Vec<InFlight> = self.in_flight.pop_front().into_iter().collect();
+        let mut done: Vec<InFlight<M>> = self.in_flight.pop_front().into_iter().collect();
         let mut failed = None;
         while let (Some(next), None) = (self.in_flight.front_mut(), &failed) {
             match next.committed.try_recv() {
@@ -244,7 +294,7 @@ impl Serving {
         failed.map_or(Ok(()), |e| Err(Lost(e)))
     }
 
-    fn materialise(&mut self, done: Vec<InFlight>) -> Result<(), Lost> {
+    fn materialise(&mut self, done: Vec<InFlight<M>>) -> Result<(), Lost> {
         let Some(last) = done.last() else { return Ok(()) };
         let mut batch = Batch::default();
         batch.put_coordinator_applied(self.partition.id, last.next_offset);
@@ -259,7 +309,7 @@ impl Serving {
             return Err(Lost(AppendError::Storage));
         }
         for done in done {
-            self.reply(done.content.replies);
+            self.finish(done.content);
         }
         Ok(())
     }
@@ -275,23 +325,22 @@ impl Serving {
 }
 
 /// The asker may be gone; then there is nothing to do.
-pub(super) fn answer(to: ReplyTo, reply: Result<Reply, CoordinatorError>) {
+pub(super) fn answer<R>(to: ReplyTo<R>, reply: Result<R, CoordinatorError>) {
     let _gone: Result<(), _> = to.send(reply);
 }
 
 /// `None` above `bytes_max`.
-fn encode(records: &[Record], bytes_max: usize) -> Option<Vec<EncodedRecord>> {
-    let mut encoded = Vec::with_capacity(records.len());
+fn within(bytes_max: usize, records: impl Iterator<Item = EncodedRecord>) -> Option<Vec<EncodedRecord>> {
+    let mut kept = Vec::new();
     let mut size_bytes: usize = 0;
     for record in records {
-        let record = record.encode();
         size_bytes = size_bytes.saturating_add(size_of_record(&record));
         if size_bytes > bytes_max {
             return None;
         }
-        encoded.push(record);
+        kept.push(record);
     }
-    Some(encoded)
+    Some(kept)
 }
 
 /// About what a record takes in a batch.

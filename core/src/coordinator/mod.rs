@@ -5,4 +5,8 @@
 //! are appended; replies leave once the records are committed. No clocks, no fresh ids, no input or output here.
 
 pub mod group;
+pub mod ids;
 pub mod timers;
+mod wire;
+
+pub use wire::{DecodeError, EncodedRecord};

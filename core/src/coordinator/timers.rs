@@ -4,6 +4,17 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 
+/// A change to the timers that a decision asks for. Times are relative: the caller owns the clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimerChange<K> {
+    /// Setting a key again replaces its deadline.
+    Set {
+        key: K,
+        after_ms: u64,
+    },
+    Cancel(K),
+}
+
 /// Deadlines by key, at most one a key. Setting a key again replaces its deadline.
 ///
 /// One heap of (deadline, generation, key): an entry whose generation is not its key's latest is skipped, so that

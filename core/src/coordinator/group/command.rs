@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
 };
+use crate::coordinator::timers;
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
 /// One command to one shard. All groups in it belong to the shard's partition.
@@ -50,12 +51,7 @@ pub enum TimerKey {
     Expiry,
 }
 
-/// A change to the timers that a decision asks for. Times are relative: the caller owns the clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TimerChange {
-    Set { key: TimerKey, after_ms: u64 },
-    Cancel(TimerKey),
-}
+pub type TimerChange = timers::TimerChange<TimerKey>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinGroup {

@@ -1,57 +1,9 @@
 //! Names and numbers of the group protocol.
 
-use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
-/// Longest text in bytes that Kafka's records and messages can hold.
-pub const TEXT_LEN_MAX: usize = i16::MAX as usize;
-
-/// A text that no record could hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a text of {0} bytes is longer than {TEXT_LEN_MAX}")]
-pub struct TextTooLong(pub usize);
-
-macro_rules! text {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// Refuses what is longer than [`TEXT_LEN_MAX`].
-            pub fn new(text: &str) -> Result<Self, TextTooLong> {
-                if text.len() > TEXT_LEN_MAX { Err(TextTooLong(text.len())) } else { Ok(Self(text.into())) }
-            }
-
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
-            pub fn is_empty(&self) -> bool {
-                self.0.is_empty()
-            }
-        }
-
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-    };
-}
+use crate::coordinator::ids::text;
+pub use crate::coordinator::ids::{ReplyToken, TEXT_LEN_MAX, TextTooLong};
 
 text!(
     /// A group's name. Empty is legal for consumers that only commit offsets.
@@ -112,7 +64,3 @@ impl fmt::Display for Generation {
         self.0.fmt(f)
     }
 }
-
-/// The caller's name for a request whose answer may come with a later command. Opaque here.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ReplyToken(pub u64);

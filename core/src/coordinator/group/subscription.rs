@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::record::DecodeError;
-use super::record::wire::Reader;
+use crate::coordinator::wire::{DecodeError, Reader};
 
 /// The topics in a consumer's metadata. They may be any texts: nobody checked them.
 pub(super) fn read_topics(metadata: &[u8], topics: &mut BTreeSet<Arc<str>>) -> Result<(), DecodeError> {

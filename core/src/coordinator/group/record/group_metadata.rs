@@ -9,8 +9,7 @@
 use bytes::Bytes;
 
 use super::super::ids::{ClientHost, ClientId, Generation, InstanceId, MemberId, ProtocolName, ProtocolType};
-use super::DecodeError;
-use super::wire::{Reader, Writer};
+use crate::coordinator::wire::{DecodeError, Reader, Writer};
 use crate::types::Timestamp;
 
 const WRITTEN: i16 = 3;

@@ -8,7 +8,6 @@ mod group_metadata;
 mod offset_commit;
 #[cfg(test)]
 mod tests;
-pub(super) mod wire;
 
 use bytes::Bytes;
 
@@ -16,46 +15,20 @@ pub use group_metadata::{GroupMetadata, StoredMember};
 pub(super) use offset_commit::OffsetKeyRef;
 pub use offset_commit::{CommittedOffset, OffsetKey};
 
-use self::wire::{Reader, Writer};
-use super::ids::{GroupId, TextTooLong};
-use crate::types::InvalidTopicName;
+use super::ids::GroupId;
+pub use crate::coordinator::wire::{DecodeError, EncodedRecord};
+use crate::coordinator::wire::{Reader, Writer};
 
 /// Key types (`CoordinatorRecordType`).
 const LEGACY_OFFSET_COMMIT: i16 = 0;
 const OFFSET_COMMIT: i16 = 1;
 const GROUP_METADATA: i16 = 2;
 
-/// Why bytes are no record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    #[error("the record ends early")]
-    Short,
-    #[error("a length is out of range")]
-    Length,
-    #[error("a text is not UTF-8")]
-    Utf8,
-    #[error("a field that must be there is null")]
-    Null,
-    #[error("version {0} of the value is unknown")]
-    Version(i16),
-    #[error(transparent)]
-    Topic(#[from] InvalidTopicName),
-    #[error(transparent)]
-    Text(#[from] TextTooLong),
-}
-
 /// One change of what groups have stored. No value: a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     OffsetCommit { key: OffsetKey, value: Option<CommittedOffset> },
     GroupMetadata { group: GroupId, value: Option<GroupMetadata> },
-}
-
-/// A record as it stands in the log, and as an entry of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedRecord {
-    pub key: Bytes,
-    pub value: Option<Bytes>,
 }
 
 impl Record {

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, Writer};
 use super::{DecodeError, GroupId, OFFSET_COMMIT};
+use crate::coordinator::wire::{Reader, Writer};
 use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 
 /// The one version with a time to expire at, which old clients may ask for.

@@ -1,11 +1,38 @@
-//! Kafka's primitive types, as far as the records of groups use them.
+//! Kafka's primitive types, as far as the records of coordinators use them.
 
 use bytes::Bytes;
 
-use super::DecodeError;
+use super::ids::{TEXT_LEN_MAX, TextTooLong};
+use crate::types::InvalidTopicName;
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the record ends early")]
+    Short,
+    #[error("a length is out of range")]
+    Length,
+    #[error("a text is not UTF-8")]
+    Utf8,
+    #[error("a field that must be there is null")]
+    Null,
+    #[error("version {0} of the value is unknown")]
+    Version(i16),
+    #[error(transparent)]
+    Topic(#[from] InvalidTopicName),
+    #[error(transparent)]
+    Text(#[from] TextTooLong),
+}
+
+/// A record as it stands in the log, and as an entry of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedRecord {
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
 
 /// Takes values off the front of a record's key or value. Every length is checked against what is left.
-pub(in super::super) struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
@@ -78,7 +105,7 @@ impl<'a> Reader<'a> {
     pub fn nullable_str(&mut self, flexible: bool) -> Result<Option<&'a str>, DecodeError> {
         let len = if flexible { self.compact_len()? } else { self.short_len()? };
         let Some(len) = len else { return Ok(None) };
-        if len > super::super::ids::TEXT_LEN_MAX {
+        if len > TEXT_LEN_MAX {
             return Err(DecodeError::Length);
         }
         std::str::from_utf8(self.take(len)?).map(Some).map_err(|_| DecodeError::Utf8)
@@ -121,7 +148,7 @@ impl<'a> Reader<'a> {
 ///
 /// Texts were checked against `TEXT_LEN_MAX` when they were made, and no request is larger than `i32::MAX` bytes.
 #[derive(Default)]
-pub(in super::super) struct Writer {
+pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
