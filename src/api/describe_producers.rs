@@ -1,4 +1,4 @@
-//! DescribeProducers (61): the idempotent producers that partitions know.
+//! DescribeProducers (61): the producers with an identity that partitions know, and their transactions.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ impl Room {
                 .with_producer_epoch(i32::from(p.epoch.0))
                 .with_last_sequence(p.last_sequence.0)
                 .with_last_timestamp(p.last_timestamp.0)
-                .with_coordinator_epoch(-1)
-                .with_current_txn_start_offset(-1)
+                .with_coordinator_epoch(p.coordinator_epoch)
+                .with_current_txn_start_offset(p.transaction_start.map_or(-1, |first| first.0))
         };
         response.with_active_producers(producers.into_iter().map(state).collect())
     }
@@ -118,6 +118,8 @@ mod tests {
             epoch: ProducerEpoch(0),
             last_sequence: Sequence(0),
             last_timestamp: Timestamp(0),
+            coordinator_epoch: -1,
+            transaction_start: None,
         };
         let mut room = Room(5);
         let told = [3, 1, 2, 0].map(|n| {

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use self::nearby::Nearby;
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
 use crate::config::Listener;
-use crate::partition::{FetchWait, Partition, Read, ReadAsk, ReadRefused};
+use crate::partition::{FetchWait, Isolation, Partition, Read, ReadAsk, ReadRefused};
 use crate::protocol::fetch::{
-    EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse, encode_fetch_response,
+    AbortedTransaction, EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse, encode_fetch_response,
 };
 use crate::protocol::{FileRange, Part, RequestHeader, StrBytes, TopicRef};
 
@@ -45,6 +45,7 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
     // Kafka's `FetchParams.fetchOnlyLeader`.
     let replica = if asked.replica_state.replica_id.0 >= 0 { asked.replica_state.replica_id } else { asked.replica_id };
     let from_follower = request.header.version >= FOLLOWERS_FROM && replica.0 < 0;
+    let isolation = Isolation::from_wire(asked.isolation_level);
     let rack = asked.rack_id.clone();
     let budget = usize::try_from(asked.max_bytes).unwrap_or(0).min(context.fetch_bytes_max);
     let opened = context.fetch_sessions.lock().unwrap_or_else(PoisonError::into_inner).open(
@@ -70,7 +71,7 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
             (asks, Follow::On { id, session })
         }
     };
-    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, from_follower };
+    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, from_follower, isolation };
     let rack = if from_follower { rack.as_str() } else { "" };
     let nearby = Nearby::look(context, listener, rack, &fetch.reads);
     if nearby.is_empty() {
@@ -159,6 +160,7 @@ struct Fetch {
     follow: Follow,
     /// A replica that does not lead may answer.
     from_follower: bool,
+    isolation: Isolation,
 }
 
 fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
@@ -192,6 +194,7 @@ impl Fetch {
                 last_fetched_epoch: read.ask.last_fetched_epoch,
                 may_block,
                 from_follower: self.from_follower,
+                isolation: self.isolation,
             };
             read.result = partition.read(&ask).map(Some);
             let bytes = read.bytes();
@@ -305,6 +308,7 @@ fn answer(response: &FetchPartitionResponse) -> Answer {
         is_error: response.error_code != 0,
         must_tell: response.diverging_epoch.is_some() || response.preferred_read_replica >= 0,
         high_watermark: response.high_watermark,
+        last_stable: response.last_stable_offset,
         log_start: response.log_start_offset,
     }
 }
@@ -347,6 +351,13 @@ impl PartitionRead {
                 response.high_watermark = read.high_watermark.0;
                 response.last_stable_offset = read.last_stable.0;
                 response.log_start_offset = read.log_start.0;
+                response.aborted_transactions = read.aborted.map(|aborted| {
+                    let to_wire = |a: &millstream_core::partition::AbortedTransaction| AbortedTransaction {
+                        producer_id: a.producer_id.0,
+                        first_offset: a.first_offset.0,
+                    };
+                    aborted.iter().map(to_wire).collect()
+                });
                 response.diverging_epoch =
                     read.diverging.map(|(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 });
                 if let Some(s) = read.slice {

@@ -70,7 +70,7 @@ fn ends_of(context: &Context, asked: &ListOffsetsRequest) -> Vec<Arc<Partition>>
 }
 
 fn list(context: &Context, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
-    let isolation = if asked.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let isolation = Isolation::from_wire(asked.isolation_level);
     let mut seen = HashSet::new();
     let mut twice = HashSet::new();
     for topic in &asked.topics {

@@ -42,7 +42,7 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     let ticket = Ticket::new(batches.len(), Some(admitted));
     let appends = batches.into_iter().enumerate().map(|(place, batch)| {
         let Batch { id, header, bytes, acks } = batch;
-        Append { id, header, bytes, acks, ticket: Arc::clone(&ticket), place }
+        Append { id, header, bytes, acks, guard: None, ticket: Arc::clone(&ticket), place }
     });
     context.partitions.append(appends.collect()).await;
     let header = request.header;

@@ -42,7 +42,7 @@ mod walk;
 mod writer;
 
 pub use ballast::give_up_ballast;
-pub use compaction::{Compacted, CompactionJob, CompactionLimits};
+pub use compaction::{Compacted, CompactionJob, CompactionLimits, KnownProducers};
 pub use config::{FlushConfig, FlushMethod, LogConfig, Ratio};
 pub use data_dir::DataDir;
 pub use dump::dump_segment;

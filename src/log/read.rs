@@ -53,7 +53,8 @@ impl LogView {
         }
         // Always there, and always open.
         let active = segments.last().expect("a log has an active segment");
-        Ok(Slice { file: active.file(Patience::Wait)?, position: 0, len: 0, base_offset: wanted.from })
+        let (base_offset, next_offset) = (wanted.from, wanted.from);
+        Ok(Slice { file: active.file(Patience::Wait)?, position: 0, len: 0, base_offset, next_offset })
     }
 }
 
@@ -76,10 +77,11 @@ fn read_segment(segment: &Arc<Segment>, wanted: Wanted) -> Result<Option<Slice>,
             Some(_) => {}
         }
     };
-    let slice = |len| Slice { file: file.clone(), position: first.position, len, base_offset: first.frame.base_offset };
+    let (position, base_offset) = (first.position, first.frame.base_offset);
+    let slice = |len, next_offset| Slice { file: file.clone(), position, len, base_offset, next_offset };
     let size = first.frame.size_bytes as usize;
     if first.frame.next_offset() > wanted.end || (size > wanted.max_bytes && !wanted.at_least_one) {
-        return Ok(Some(slice(0)));
+        return Ok(Some(slice(0, base_offset)));
     }
     let stop = if size >= wanted.max_bytes {
         Stop { position: first.end(), offset: first.frame.next_offset() }
@@ -88,7 +90,7 @@ fn read_segment(segment: &Arc<Segment>, wanted: Wanted) -> Result<Option<Slice>,
     };
     segment.set_hint(stop.offset, stop.position);
     // Within a file that fits into memory's address space.
-    Ok(Some(slice((stop.position - first.position) as usize)))
+    Ok(Some(slice((stop.position - first.position) as usize, stop.offset)))
 }
 
 /// Where a read ends: a frame boundary, and the offset from which the next one goes on.

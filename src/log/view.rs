@@ -21,6 +21,8 @@ pub struct Slice {
     pub len: usize,
     /// Of the first batch.
     pub base_offset: Offset,
+    /// Where the next read goes on.
+    pub next_offset: Offset,
 }
 
 impl Slice {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use millstream_core::partition::{Admission, BatchSequence, ProducerError};
+use millstream_core::partition::{Admission, BatchSequence, Guard, ProducerError, TxnEnd};
 use millstream_core::record::BatchHeader;
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, RaftIndex};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -64,6 +64,8 @@ pub struct Append {
     pub header: BatchHeader,
     pub bytes: Bytes,
     pub acks: Acks,
+    /// Under which its transaction was verified, where that was needed.
+    pub guard: Option<Guard>,
     pub ticket: Arc<Ticket>,
     /// Which place of the ticket.
     pub place: usize,
@@ -76,10 +78,26 @@ pub struct InternalAppend {
     pub epoch: LeaderEpoch,
     pub header: BatchHeader,
     pub bytes: Bytes,
-    /// What is kept free on a full disk is for this one, too.
-    pub last_room: bool,
+    pub kind: InternalKind,
     pub placed: oneshot::Sender<AppendOutcome>,
     pub committed: oneshot::Sender<Result<(), AppendError>>,
+}
+
+/// What a batch of the broker's own is.
+#[derive(Clone, Copy, Debug)]
+pub enum InternalKind {
+    /// `last_room`: what is kept free on a full disk is for this one, too.
+    Plain { last_room: bool },
+    /// Of a transaction, verified under `guard` if it is not under way here.
+    Transactional { guard: Option<Guard> },
+    /// The marker that ends one.
+    End(TxnEnd),
+}
+
+/// Who wants a batch appended.
+enum Origin {
+    Client(Option<Guard>),
+    Broker(InternalKind),
 }
 
 /// The outcomes of one produce request, one place a partition.
@@ -177,14 +195,14 @@ impl Shard {
     }
 
     fn append_now(&mut self, append: Append) {
-        let Append { id, header, bytes, acks, ticket, place } = append;
+        let Append { id, header, bytes, acks, guard, ticket, place } = append;
         let Some(owned) = self.owned.get_mut(&id) else {
             return ticket.fill(place, Err(AppendError::NotLeader));
         };
         if acks == Acks::All && !owned.has_enough_in_sync() {
             return ticket.fill(place, Err(AppendError::NotEnoughReplicas));
         }
-        let (appended, is_new) = match owned.admit(&header, bytes, &self.shared.dir, false) {
+        let (appended, is_new) = match owned.admit(&header, bytes, &self.shared.dir, Origin::Client(guard)) {
             Ok(placed) => placed,
             Err(refused) => {
                 ticket.fill(place, Err(refused));
@@ -206,15 +224,18 @@ impl Shard {
     }
 
     pub(super) fn append_internal(&mut self, append: InternalAppend) {
-        let InternalAppend { id, epoch, header, bytes, last_room, placed, committed } = append;
+        let InternalAppend { id, epoch, header, bytes, kind, placed, committed } = append;
         let outcome = match self.owned.get_mut(&id) {
             Some(owned) if owned.shared.is_leading() && owned.shared.leader_epoch() != epoch => {
                 Err(AppendError::NotLeader)
             }
-            Some(owned) => owned.admit(&header, bytes, &self.shared.dir, last_room).map(|(appended, _)| {
-                owned.park(appended.last_offset, Reply::Internal(committed));
-                appended
-            }),
+            Some(owned) => {
+                let placed = owned.admit(&header, bytes, &self.shared.dir, Origin::Broker(kind));
+                placed.map(|(appended, _)| {
+                    owned.park(appended.last_offset, Reply::Internal(committed));
+                    appended
+                })
+            }
             None => Err(AppendError::NotLeader),
         };
         answer(placed, outcome);
@@ -292,14 +313,13 @@ impl Owned {
         self.in_sync.nodes().len() >= self.shared.config().min_insync_replicas.min(voters)
     }
 
-    /// Gives a batch its place. The flag says whether it is new to the log. `last_room`: it may take what is kept free
-    /// on a full disk.
+    /// Gives a batch its place. The flag says whether it is new to the log.
     fn admit(
         &mut self,
         header: &BatchHeader,
         bytes: Bytes,
         dir: &DataDir,
-        last_room: bool,
+        origin: Origin,
     ) -> Result<(Appended, bool), AppendError> {
         let leading = self.shared.leadership();
         let group = match (&mut self.group, leading) {
@@ -308,10 +328,20 @@ impl Owned {
             (Some(_), Leadership::Starting | Leadership::Following) => return Err(AppendError::NotLeader),
         };
         let log_start = self.shared.log_start();
-        if header.is_idempotent()
-            && let Admission::Duplicate { first_offset, last_offset } = self.producers.check(header)?
-        {
-            return Ok((Appended { base_offset: first_offset, last_offset, log_start }, false));
+        let mut last_room = false;
+        match origin {
+            Origin::Client(guard) => {
+                if header.is_idempotent()
+                    && let Admission::Duplicate { first_offset, last_offset } = self.producers.check(header, guard)?
+                {
+                    return Ok((Appended { base_offset: first_offset, last_offset, log_start }, false));
+                }
+            }
+            Origin::Broker(InternalKind::Plain { last_room: may }) => last_room = may,
+            Origin::Broker(InternalKind::Transactional { guard }) => {
+                self.producers.check_coordinators(header, guard)?;
+            }
+            Origin::Broker(InternalKind::End(end)) => self.producers.check_end(&end)?,
         }
         if dir.is_full() && !last_room {
             return Err(AppendError::Storage);
@@ -329,9 +359,10 @@ impl Owned {
                 return Err(AppendError::Storage);
             }
         }
+        let batch = BatchSequence::of(header, &bytes, group.end_offset());
         let proposed = group.propose_batch(header, bytes).map_err(|_| AppendError::NotLeader)?;
         self.uncommitted_bytes += size_bytes;
-        if let Some(batch) = BatchSequence::of(header, proposed.base_offset) {
+        if let Some(batch) = batch {
             self.producers.admit(batch);
         }
         let last_offset = proposed.base_offset.plus(i64::from(header.last_offset_delta));

@@ -54,9 +54,16 @@ impl Shard {
         let is_there = high_watermark <= group.log().next_offset() || group.replica().is_held();
         assert!(is_there, "high watermark {high_watermark} passed the log end");
         owned.producers.commit_to(high_watermark);
+        shared.note_aborted(owned.producers.take_aborted());
+        let was_held_back = shared.last_stable() < shared.high_watermark();
         shared.advance_high_watermark(high_watermark);
+        // A log that is learnt anew does not tell yet what is decided.
+        let last_stable = owned.producers.last_stable_offset(high_watermark);
+        let last_stable = last_stable.filter(|_| high_watermark <= group.log().next_offset());
+        let is_let_go = last_stable.is_some_and(|to| shared.advance_last_stable(to)) && was_held_back;
         if let Some(log_start) = sum.log_start {
             shared.advance_log_start(log_start.max(shared.log_start()));
+            shared.write_aborted().trim_to(log_start);
             owned.kept.delete_is_due();
         }
         if sum.elected {
@@ -67,7 +74,7 @@ impl Shard {
         while let Some((_, reply)) = owned.trims.pop_front_if(|(index, _)| *index <= last) {
             reply.finish(Ok(()), log_start);
         }
-        if sum.elected || sum.log_start.is_some() {
+        if sum.elected || sum.log_start.is_some() || is_let_go {
             shared.waiters.changed();
         } else {
             shared.waiters.committed(i64::try_from(sum.bytes).unwrap_or(i64::MAX));

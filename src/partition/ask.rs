@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use millstream_core::partition::ProducerSnapshot;
-use millstream_core::types::{NodeId, Offset, PartitionId};
+use millstream_core::partition::{Guard, ProducerSnapshot};
+use millstream_core::types::{NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence};
 use tokio::sync::{mpsc, oneshot};
 
 use super::append::{Append, AppendError, InternalAppend};
@@ -42,6 +42,13 @@ pub(super) enum Ask {
     Producers {
         id: PartitionId,
         reply: oneshot::Sender<Vec<ProducerSnapshot>>,
+    },
+    /// The coordinator of a transaction is about to be asked whether it knows this partition.
+    BeginVerification {
+        id: PartitionId,
+        of: (ProducerId, ProducerEpoch, Sequence),
+        bumps_epoch: bool,
+        reply: oneshot::Sender<Result<Option<Guard>, AppendError>>,
     },
     /// Take over partitions and stand for their election; `reply` when all of them lead.
     Open {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
-use millstream_core::types::{Offset, PartitionId, ProducerId};
+use millstream_core::types::PartitionId;
 use tokio::sync::{oneshot, watch};
 
 use super::append::answer;
@@ -16,7 +16,7 @@ use super::handle::Leadership;
 use super::keep::put_events;
 use super::registry::Partitions;
 use super::shard::Shard;
-use crate::log::{Compacted, CompactionJob, CompactionLimits, ReadError};
+use crate::log::{Compacted, CompactionJob, CompactionLimits, KnownProducers, ReadError};
 use crate::store::{self, Durability};
 
 /// Below, a map of keys would not even hold those of one batch (Kafka `CleanerConfig`, 1 MiB a thread).
@@ -57,8 +57,7 @@ pub(super) struct Due {
     pub id: PartitionId,
     pub incarnation: u64,
     pub job: CompactionJob,
-    /// Last offset of the last batch of each producer: it stays, empty if need be.
-    pub producers: HashMap<ProducerId, Offset>,
+    pub producers: KnownProducers,
     pub compacting: Compacting,
 }
 
@@ -191,7 +190,7 @@ impl Shard {
                 && !is_compacting(&self.compacting, *id);
             let Some(group) = owned.group.as_ref().filter(|_| leading) else { continue };
             let limits = CompactionLimits {
-                end: owned.shared.high_watermark(),
+                end: owned.shared.last_stable(),
                 applied: owned.applied,
                 now,
                 dedupe_buffer_bytes: config.dedupe_buffer_bytes,
@@ -199,7 +198,8 @@ impl Shard {
             };
             let Some(job) = group.log().compaction_plan(limits) else { continue };
             if dirtiest.as_ref().is_none_or(|best| job.dirty_ratio() > best.job.dirty_ratio()) {
-                let producers = owned.producers.last_offsets();
+                let aborted = owned.shared.aborted().iter().copied().collect();
+                let producers = KnownProducers { last: owned.producers.last_records(), aborted };
                 let (id, incarnation, compacting) = (*id, owned.incarnation, job.cancelled());
                 dirtiest = Some(Due { id, incarnation, job, producers, compacting });
             }
@@ -236,7 +236,11 @@ impl Shard {
     pub(super) fn install_compacted(&mut self, done: Done, reply: oneshot::Sender<bool>) {
         let Done { id, incarnation, compacted, compacting: _until_installed } = done;
         let owned = self.owned.get_mut(&id).filter(|o| o.incarnation == incarnation);
-        let Some(group) = owned.and_then(|o| o.group.as_mut()) else { return answer(reply, false) };
+        let Some(owned) = owned else { return answer(reply, false) };
+        let Some(group) = &mut owned.group else { return answer(reply, false) };
+        // Their markers stay until a later compaction, before which a checkpoint without them is synced: readers that were
+        // told of a transaction always come to its marker.
+        owned.shared.write_aborted().remove(&compacted.gone);
         let events = group.log_mut().install_compacted(compacted);
         group.log_was_cut();
         let mut batch = store::Batch::default();

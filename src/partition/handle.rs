@@ -2,18 +2,19 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_core::config::TopicConfig;
-use millstream_core::partition::{LeaderEpochs, ProducerSnapshot};
+use millstream_core::partition::{AbortedTransaction, AbortedTransactions, LeaderEpochs, ProducerSnapshot};
 use millstream_core::record::BatchHeader;
 use millstream_core::types::{LeaderEpoch, Offset, PartitionId, TopicPartition};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::append::{AppendError, Appended, InternalAppend};
+use super::append::{AppendError, Appended, InternalAppend, InternalKind};
 use super::ask::Ask;
 use super::progress::ReplicaProgress;
+use super::read::Isolation;
 use super::waiters::Waiters;
 use crate::log::LogView;
 
@@ -44,8 +45,11 @@ pub struct Partition {
     is_fed: AtomicBool,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
+    /// At most the high watermark, and never beyond it.
+    last_stable: AtomicI64,
     log_end: AtomicI64,
     epochs: Mutex<LeaderEpochs>,
+    aborted: RwLock<AbortedTransactions>,
     /// How often a snapshot has replaced what is here. Held while one does.
     replaced: Mutex<u64>,
     pub(super) waiters: Waiters,
@@ -70,8 +74,10 @@ impl Partition {
             is_fed: AtomicBool::new(false),
             log_start: AtomicI64::new(0),
             high_watermark: AtomicI64::new(0),
+            last_stable: AtomicI64::new(0),
             log_end: AtomicI64::new(0),
             epochs: Mutex::default(),
+            aborted: RwLock::default(),
             replaced: Mutex::default(),
             waiters: Waiters::default(),
         }
@@ -143,9 +149,23 @@ impl Partition {
         Offset(self.high_watermark.load(Ordering::Acquire))
     }
 
-    /// How far a plain reader may go: the one place that decides it.
-    pub fn read_end(&self) -> Offset {
-        self.high_watermark()
+    /// The offset after the last record whose transaction, and those of all before it, are decided.
+    pub fn last_stable(&self) -> Offset {
+        // Records of an undecided transaction may be deleted.
+        Offset(self.last_stable.load(Ordering::Acquire)).max(self.log_start())
+    }
+
+    /// How far a reader may go: the one place that decides it.
+    pub fn read_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable(),
+        }
+    }
+
+    /// The transactions that were aborted, to be looked at after the last stable offset that they are needed up to.
+    pub(super) fn aborted(&self) -> RwLockReadGuard<'_, AbortedTransactions> {
+        self.aborted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The offset after the last appended record.
@@ -226,6 +246,23 @@ impl Partition {
         assert!(start.0 >= before, "log start of {} went back from {before} to {start}", self.name);
     }
 
+    /// They become known before the last stable offset passes their markers.
+    pub(super) fn note_aborted(&self, aborted: Vec<AbortedTransaction>) {
+        if !aborted.is_empty() {
+            let mut known = self.write_aborted();
+            aborted.into_iter().for_each(|aborted| known.push(aborted));
+        }
+    }
+
+    pub(super) fn write_aborted(&self) -> RwLockWriteGuard<'_, AbortedTransactions> {
+        self.aborted.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After the high watermark; what was decided stays so. True: it moved.
+    pub(super) fn advance_last_stable(&self, to: Offset) -> bool {
+        self.last_stable.fetch_max(to.0, Ordering::AcqRel) < to.0
+    }
+
     pub(super) fn advance_high_watermark(&self, to: Offset) {
         let before = self.high_watermark.swap(to.0, Ordering::AcqRel);
         assert!(to.0 >= before, "high watermark of {} went back from {before} to {to}", self.name);
@@ -242,7 +279,7 @@ impl Partition {
         header: BatchHeader,
         bytes: bytes::Bytes,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
-        self.append_into(epoch, header, bytes, false).await
+        self.append_into(epoch, header, bytes, InternalKind::Plain { last_room: false }).await
     }
 
     /// As `append_internal`, for what must be possible on a full disk, too: the deletion of a topic makes room.
@@ -252,19 +289,19 @@ impl Partition {
         header: BatchHeader,
         bytes: bytes::Bytes,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
-        self.append_into(epoch, header, bytes, true).await
+        self.append_into(epoch, header, bytes, InternalKind::Plain { last_room: true }).await
     }
 
-    async fn append_into(
+    pub(super) async fn append_into(
         &self,
         epoch: LeaderEpoch,
         header: BatchHeader,
         bytes: bytes::Bytes,
-        last_room: bool,
+        kind: InternalKind,
     ) -> Result<(Appended, oneshot::Receiver<Result<(), AppendError>>), AppendError> {
         let (placed, place) = oneshot::channel();
         let (done, committed) = oneshot::channel();
-        let ask = InternalAppend { id: self.id, epoch, header, bytes, last_room, placed, committed: done };
+        let ask = InternalAppend { id: self.id, epoch, header, bytes, kind, placed, committed: done };
         self.send(Ask::AppendInternal(Box::new(ask))).await?;
         let appended = place.await.map_err(|_| AppendError::NotLeader)??;
         Ok((appended, committed))
@@ -285,14 +322,14 @@ impl Partition {
         done.await.map_err(|_| AppendError::NotLeader)
     }
 
-    /// The idempotent producers that the partition knows.
+    /// The producers with an identity that the partition knows.
     pub async fn producers(&self) -> Result<Vec<ProducerSnapshot>, AppendError> {
         let (reply, done) = oneshot::channel();
         self.send(Ask::Producers { id: self.id, reply }).await?;
         done.await.map_err(|_| AppendError::NotLeader)
     }
 
-    async fn send(&self, ask: Ask) -> Result<(), AppendError> {
+    pub(super) async fn send(&self, ask: Ask) -> Result<(), AppendError> {
         self.shard.send(ask).await.map_err(|_| AppendError::NotLeader)
     }
 }

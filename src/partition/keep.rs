@@ -22,7 +22,9 @@ const SYNCED_END_EVERY: Duration = Duration::from_millis(100);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 const CHECKPOINT_EVERY_BYTES: u64 = 16 << 20;
 /// Bytes of a producer in a checkpoint: five batches.
-const PRODUCER_BYTES: u64 = 139;
+const PRODUCER_BYTES: u64 = 155;
+/// Bytes of an aborted transaction.
+const ABORTED_BYTES: u64 = 32;
 /// 200 KB/s of checkpoints in the long run.
 const CHECKPOINT_MICROS_A_BYTE: u64 = 5;
 /// Or an eighth of what is written to the log.
@@ -85,8 +87,8 @@ impl Kept {
 
 /// Whether a checkpoint is due: 5 s or 16 MiB after the last, and later where it is large, so that checkpoints of very
 /// many producers neither hold up the loop nor fill the store. What a start has to read again grows along.
-fn is_checkpoint_due(since: Duration, written_bytes: u64, producers: usize) -> bool {
-    let size_bytes = producers as u64 * PRODUCER_BYTES;
+fn is_checkpoint_due(since: Duration, written_bytes: u64, producers: usize, aborted: usize) -> bool {
+    let size_bytes = producers as u64 * PRODUCER_BYTES + aborted as u64 * ABORTED_BYTES;
     since >= CHECKPOINT_EVERY.max(Duration::from_micros(size_bytes * CHECKPOINT_MICROS_A_BYTE))
         || written_bytes >= CHECKPOINT_EVERY_BYTES.max(size_bytes * CHECKPOINT_SHARE)
 }
@@ -122,7 +124,8 @@ impl Owned {
     fn put_due_checkpoint(&mut self, now: Instant, batch: &mut store::Batch) -> bool {
         // The first after a start is not measured by the last: it can wait as any other.
         let at = *self.kept.checkpoint_at.get_or_insert(now);
-        if !is_checkpoint_due(now.duration_since(at), self.kept.written_bytes, self.producers.len()) {
+        let aborted = self.shared.aborted().len();
+        if !is_checkpoint_due(now.duration_since(at), self.kept.written_bytes, self.producers.len(), aborted) {
             return false;
         }
         let is_all = self.put_checkpoint(batch);
@@ -141,12 +144,14 @@ impl Owned {
             epochs.truncate_from(end.next_index);
             let log_start = self.shared.log_start();
             epochs.trim_to(log_start, group.log().first_index());
+            let aborted = self.shared.aborted();
             let checkpoint = store::Checkpoint {
                 log: end.encode(),
                 log_start,
                 applied: self.applied,
                 epochs,
                 producers: Cow::Borrowed(&self.producers),
+                aborted: Cow::Borrowed(&aborted),
             };
             batch.put_checkpoint(self.shared.id, &checkpoint);
             self.kept.written_bytes = 0;
@@ -307,11 +312,13 @@ mod tests {
     #[test]
     fn checkpoints_of_many_producers_are_rare() {
         let seconds = Duration::from_secs;
-        assert!(!is_checkpoint_due(seconds(4), 1 << 20, 10));
-        assert!(is_checkpoint_due(seconds(5), 0, 10));
-        assert!(is_checkpoint_due(seconds(0), 16 << 20, 10));
-        assert!(!is_checkpoint_due(seconds(60), 100 << 20, 100_000));
-        assert!(is_checkpoint_due(seconds(70), 0, 100_000));
-        assert!(is_checkpoint_due(seconds(0), 120 << 20, 100_000));
+        assert!(!is_checkpoint_due(seconds(4), 1 << 20, 10, 0));
+        assert!(is_checkpoint_due(seconds(5), 0, 10, 0));
+        assert!(is_checkpoint_due(seconds(0), 16 << 20, 10, 0));
+        assert!(!is_checkpoint_due(seconds(60), 100 << 20, 100_000, 0));
+        assert!(!is_checkpoint_due(seconds(70), 0, 100_000, 0));
+        assert!(is_checkpoint_due(seconds(78), 0, 100_000, 0));
+        assert!(!is_checkpoint_due(seconds(70), 0, 0, 500_000));
+        assert!(is_checkpoint_due(seconds(0), 124 << 20, 100_000, 0));
     }
 }

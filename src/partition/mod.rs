@@ -15,6 +15,7 @@ mod in_sync;
 mod keep;
 mod leaders;
 mod log_config;
+mod marker;
 mod members;
 mod open;
 mod others;
@@ -33,7 +34,7 @@ mod throttle;
 mod waiters;
 mod wire;
 
-pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, Ticket};
+pub use append::{Acks, Append, AppendError, AppendOutcome, Appended, InternalAppend, InternalKind, Ticket};
 pub use cleaner::CleanerConfig;
 pub use come_and_go::{Gone, OpenOutcome, ToOpen};
 pub use confirm::confirm_leaderships;

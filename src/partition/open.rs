@@ -144,13 +144,17 @@ impl Owned {
         incarnation: u64,
         batch: &mut store::Batch,
     ) -> Self {
-        let Recovered { mut group, log_start, high_watermark, applied, producers, events } = recovered;
+        let Recovered { mut group, log_start, high_watermark, applied, producers, aborted, events } = recovered;
         put_events(batch, shared.id, &events);
         shared.set_view(group.view());
         shared.set_epochs(group.epochs());
         shared.set_log_end(group.end_offset());
         shared.advance_log_start(log_start.max(shared.log_start()));
         shared.advance_high_watermark(high_watermark.max(shared.high_watermark()));
+        *shared.write_aborted() = aborted;
+        if let Some(last_stable) = producers.last_stable_offset(high_watermark) {
+            shared.advance_last_stable(last_stable);
+        }
         if group.has_others() {
             shared.set_leadership(Leadership::Following);
         } else {

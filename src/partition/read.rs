@@ -2,16 +2,24 @@
 
 use std::sync::Arc;
 
+use millstream_core::partition::AbortedTransaction;
 use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
 
 use super::handle::{Leadership, Partition};
 use crate::log::{LogView, ReadError, Slice};
 
-/// Which records a reader wants to see. Without transactions both are the same.
+/// Which records a reader wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     ReadUncommitted,
     ReadCommitted,
+}
+
+impl Isolation {
+    /// Kafka's `IsolationLevel`: 1 is read_committed.
+    pub fn from_wire(level: i8) -> Self {
+        if level == 1 { Self::ReadCommitted } else { Self::ReadUncommitted }
+    }
 }
 
 /// A read of one partition.
@@ -29,6 +37,7 @@ pub struct ReadAsk {
     pub may_block: bool,
     /// A follower may answer (KIP-392).
     pub from_follower: bool,
+    pub isolation: Isolation,
 }
 
 /// What a read found.
@@ -37,6 +46,9 @@ pub struct Read {
     pub high_watermark: Offset,
     pub last_stable: Offset,
     pub log_start: Offset,
+    /// For a reader of committed records: the transactions whose records among those that are read count for nothing, by
+    /// first offset.
+    pub aborted: Option<Vec<AbortedTransaction>>,
     /// None: nothing to read yet.
     pub slice: Option<Slice>,
     /// The client's log is of another history: its last epoch ends here.
@@ -119,18 +131,24 @@ impl Partition {
     pub fn look(&self, current_epoch: Option<LeaderEpoch>) -> Result<Read, ReadRefused> {
         self.leading_view()?;
         self.check_epoch(current_epoch)?;
-        let (end, log_start) = (self.read_end(), self.log_start());
-        Ok(Read { high_watermark: end, last_stable: end, log_start, slice: None, diverging: None })
+        Ok(self.read_nothing(Isolation::ReadUncommitted))
+    }
+
+    fn read_nothing(&self, isolation: Isolation) -> Read {
+        // First what never passes the other.
+        let (log_start, last_stable) = (self.log_start(), self.last_stable());
+        let aborted = (isolation == Isolation::ReadCommitted).then(Vec::new);
+        Read { high_watermark: self.high_watermark(), last_stable, log_start, aborted, slice: None, diverging: None }
     }
 
     /// Reads whole batches from an offset on.
     pub fn read(&self, ask: &ReadAsk) -> Result<Read, ReadRefused> {
         let view = self.fed_view(ask.from_follower)?;
         self.check_epoch(ask.current_epoch)?;
-        let end = self.read_end();
-        let (log_start, log_end) = (self.log_start(), self.log_end());
-        let mut read = Read { high_watermark: end, last_stable: end, log_start, slice: None, diverging: None };
-        let out_of_range = Err(ReadRefused::OutOfRange { log_start, log_end, high_watermark: end });
+        let mut read = self.read_nothing(ask.isolation);
+        let Read { high_watermark, last_stable, log_start, .. } = read;
+        let log_end = self.log_end();
+        let out_of_range = Err(ReadRefused::OutOfRange { log_start, log_end, high_watermark });
         if let Some(epoch) = ask.last_fetched_epoch {
             match self.with_epochs(|e| e.end_offset_for(epoch, log_end)) {
                 // An epoch that is yet to come; and what is gone is gone, of whatever epoch it was.
@@ -147,7 +165,10 @@ impl Partition {
             return out_of_range;
         }
         // A follower that lost its log learns it anew: it knows of more than it has again.
-        let end = end.min(log_end);
+        let end = match ask.isolation {
+            Isolation::ReadUncommitted => high_watermark.min(log_end),
+            Isolation::ReadCommitted => last_stable.min(log_end),
+        };
         if ask.from >= end {
             return Ok(read);
         }
@@ -159,6 +180,9 @@ impl Partition {
         match found {
             Ok(slice) => read.slice = Some(slice).filter(|s| s.len > 0),
             Err(e) => return Err(self.refuse(e, log_end)),
+        }
+        if let (Some(aborted), Some(slice)) = (&mut read.aborted, &read.slice) {
+            *aborted = self.aborted().overlapping(ask.from, slice.next_offset);
         }
         Ok(read)
     }
@@ -181,7 +205,7 @@ impl Partition {
     pub fn list_offset(
         &self,
         spec: ListSpec,
-        _isolation: Isolation,
+        isolation: Isolation,
         current_epoch: Option<LeaderEpoch>,
     ) -> Result<Option<Listed>, ListError> {
         if self.leadership() == Leadership::Starting && !matches!(spec, ListSpec::Earliest) {
@@ -189,7 +213,7 @@ impl Partition {
         }
         let view = self.leading_view()?;
         self.check_epoch(current_epoch)?;
-        let (start, end) = (self.log_start(), self.read_end());
+        let (start, end) = (self.log_start(), self.read_end(isolation));
         let found = match spec {
             ListSpec::Latest => {
                 let epoch = Some(self.leader_epoch());
@@ -228,7 +252,7 @@ impl Partition {
             Leadership::Offline => return Err(ReadRefused::Storage),
             _ => self.view().ok_or(ReadRefused::NotLeader)?,
         };
-        let (log_start, end) = (self.log_start(), self.read_end());
+        let (log_start, end) = (self.log_start(), self.read_end(Isolation::ReadUncommitted));
         if from < log_start || from > end {
             return Err(ReadRefused::OutOfRange { log_start, log_end: self.log_end(), high_watermark: end });
         }

@@ -425,6 +425,7 @@ impl Owned {
     /// Refuses what has no place in the log. What has one waits for what becomes of it.
     fn stop_leading(&mut self) {
         self.end_confirms();
+        self.producers.end_verifications();
         self.uncommitted_bytes = 0;
         let log_start = self.shared.log_start();
         for reply in self.on_write.drain(..) {

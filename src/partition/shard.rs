@@ -202,6 +202,9 @@ impl Shard {
                 let producers = self.owned.get(&id).map(|o| o.producers.active().collect());
                 answer(reply, producers.unwrap_or_default());
             }
+            Ask::BeginVerification { id, of, bumps_epoch, reply } => {
+                answer(reply, self.begin_verification(id, of, bumps_epoch));
+            }
             Ask::Confirm { id, reply } => self.confirm(id, reply),
             Ask::Progress { id, reply } => answer(reply, self.progress(id)),
             Ask::Open { partitions, reply } => self.open(partitions, reply),

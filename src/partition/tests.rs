@@ -71,7 +71,7 @@ impl Node {
     async fn produce(&self, partition: i32, bytes: Bytes, acks: Acks) -> AppendOutcome {
         let header = BatchHeader::parse(&bytes).unwrap();
         let ticket = Ticket::new(1, None);
-        let append = Append { id: id(partition), header, bytes, acks, ticket: ticket.clone(), place: 0 };
+        let append = Append { id: id(partition), header, bytes, acks, guard: None, ticket: ticket.clone(), place: 0 };
         self.partitions.append(vec![append]).await;
         ticket.completed().await;
         ticket.take().remove(0).unwrap()
@@ -119,6 +119,7 @@ async fn a_committed_batch_is_read_back_with_its_offset_and_epoch() {
         last_fetched_epoch: None,
         may_block: true,
         from_follower: false,
+        isolation: Isolation::ReadUncommitted,
     };
     assert!(matches!(p.read(&ask), Err(ReadRefused::OutOfRange { .. })));
     let fenced = ReadAsk { current_epoch: Some(LeaderEpoch(0)), ..ask };

@@ -67,7 +67,7 @@ pub struct Taken {
     pub from_index: RaftIndex,
     /// What stood at or after this offset is gone.
     pub from_offset: Offset,
-    /// Batches of idempotent producers, in order.
+    /// Batches of producers with an identity, in order.
     pub batches: Vec<BatchSequence>,
 }
 
@@ -431,7 +431,7 @@ impl Group {
                     if let Some(taken) = taken.as_mut().filter(|_| !is_own) {
                         bytes_taken += bytes.len() as u64;
                         let header = BatchHeader::parse(&bytes).map_err(|_| Halted::Gap(entry.index))?;
-                        taken.batches.extend(BatchSequence::of(&header, d.base_offset));
+                        taken.batches.extend(BatchSequence::of(&header, &bytes, d.base_offset));
                     }
                     Payload::Batch { base_offset: d.base_offset, bytes }
                 }

@@ -112,6 +112,7 @@ mod tests {
             applied: RaftIndex(20),
             epochs: LeaderEpochs::default(),
             producers: Cow::Owned(Producers::default()),
+            aborted: Cow::default(),
         };
         let by = Replacement { term: RaftTerm(term), meta: &meta, checkpoint: &checkpoint, segments: &[] };
         store.write(put_replacement(store, ID, &by).unwrap(), Durability::Synced).unwrap();

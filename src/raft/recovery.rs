@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
+use millstream_core::partition::{AbortedTransactions, BatchSequence, LeaderEpochs, Producers};
 use millstream_core::replica::{
     BIRTH, BatchDescriptor, Entry, EntryDataError, EntryKind, HardState, Membership, Replica, Start,
 };
@@ -24,6 +24,8 @@ pub struct Recovered {
     pub applied: RaftIndex,
     /// The batches after `applied` are in its queue of the uncommitted.
     pub producers: Producers,
+    /// Whose markers are in the log, up to `applied`.
+    pub aborted: AbortedTransactions,
     /// What the store has to learn of the log.
     pub events: Vec<LogEvent>,
 }
@@ -104,6 +106,7 @@ pub fn create(
         high_watermark: Offset::ZERO,
         applied: BIRTH.0,
         producers: Producers::default(),
+        aborted: AbortedTransactions::default(),
         events: Vec::new(),
     })
 }
@@ -112,6 +115,7 @@ pub fn create(
 struct Fold {
     epochs: LeaderEpochs,
     producers: Producers,
+    aborted: AbortedTransactions,
     applied: RaftIndex,
     unapplied: Vec<Entry>,
     damage: Option<EntryDataError>,
@@ -120,18 +124,15 @@ struct Fold {
 impl Fold {
     fn frame(&mut self, frame: &ScannedFrame<'_>) {
         let d = &frame.descriptor;
-        if d.index == RaftIndex(0) {
-            // Of a compacted segment: committed long ago, and it holds no indexes.
-            if let Some(batch) = frame.header.as_ref().and_then(|h| BatchSequence::of(h, d.base_offset)) {
-                self.producers.replay(&batch);
-            }
-            return;
+        let batch = frame.header.as_ref().and_then(|h| BatchSequence::of(h, frame.bytes, d.base_offset));
+        // Index 0: of a compacted segment, committed long ago, which holds no indexes.
+        if d.index > RaftIndex(0) {
+            self.epochs.note(d.term, d.index, d.base_offset);
         }
-        self.epochs.note(d.term, d.index, d.base_offset);
-        let batch = frame.header.as_ref().and_then(|h| BatchSequence::of(h, d.base_offset));
         if d.index <= self.applied {
             if let Some(batch) = batch {
                 self.producers.replay(&batch);
+                self.producers.take_aborted().into_iter().for_each(|aborted| self.aborted.push(aborted));
             }
             return;
         }
@@ -168,15 +169,15 @@ fn saved(store: &Store, id: PartitionId) -> Result<(Known, Offset, Fold), Recove
         Some(c) => Some(log::Checkpoint::decode(&c.log).map_err(|_| RecoverError::Checkpoint)?),
         None => None,
     };
-    let (log_start, applied, epochs, producers) = match stored {
+    let (log_start, applied, epochs, producers, aborted) = match stored {
         Some(mut c) => {
             // The table may have been ahead of the position; what is there follows again.
             if let Some(position) = &checkpoint {
                 c.epochs.truncate_from(position.next_index);
             }
-            (c.log_start, c.applied, c.epochs, c.producers.into_owned())
+            (c.log_start, c.applied, c.epochs, c.producers.into_owned(), c.aborted.into_owned())
         }
-        None => (Offset::ZERO, BIRTH.0, LeaderEpochs::default(), Producers::default()),
+        None => (Offset::ZERO, BIRTH.0, LeaderEpochs::default(), Producers::default(), AbortedTransactions::default()),
     };
     let known = Known {
         // What does not decode is rebuilt from the segments themselves.
@@ -184,7 +185,7 @@ fn saved(store: &Store, id: PartitionId) -> Result<(Known, Offset, Fold), Recove
         checkpoint,
         synced_end: store.synced_end(id)?.map(|end| end.last_index.next()),
     };
-    Ok((known, log_start, Fold { epochs, producers, applied, unapplied: Vec::new(), damage: None }))
+    Ok((known, log_start, Fold { epochs, producers, aborted, applied, unapplied: Vec::new(), damage: None }))
 }
 
 /// The terms of the log's entries, and where they begin. A table that was stored by an older program may not reach back
@@ -263,6 +264,7 @@ pub fn recover(
         high_watermark,
         applied: fold.applied,
         producers: fold.producers,
+        aborted: fold.aborted,
         events,
     })
 }

@@ -1,17 +1,20 @@
 //! Where recovery of a partition begins: a position in its log and the state folded up to there.
 //!
 //! Key: kind, partition. Value, big endian: version u8, log position (length u32, the log's own encoding), log start
-//! offset i64, applied index u64, epochs (count u32; each term u64, start index u64, start offset i64), producers (to
-//! the end, their own encoding).
+//! offset i64, applied index u64, epochs (count u32; each term u64, start index u64, start offset i64), aborted
+//! transactions (their own encoding), producers (to the end, their own encoding). Version 1, of before there were
+//! transactions, has none that were aborted.
 
 use std::borrow::Cow;
 
-use millstream_core::partition::{EpochStart, LeaderEpochs, Producers};
+use millstream_core::partition::{AbortedTransactions, EpochStart, LeaderEpochs, Producers};
 use millstream_core::types::{Offset, PartitionId, RaftIndex, RaftTerm};
 
 use super::{Batch, Store, StoreError, kind, partition_key};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The oldest that is still read.
+const VERSION_MIN: u8 = 1;
 
 /// Everything up to `log` is synced, committed and folded in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Checkpoint<'a> {
     pub applied: RaftIndex,
     pub epochs: LeaderEpochs,
     pub producers: Cow<'a, Producers>,
+    /// Whose markers are in the log.
+    pub aborted: Cow<'a, AbortedTransactions>,
 }
 
 /// The stored bytes are no checkpoint.
@@ -44,13 +49,15 @@ impl Checkpoint<'_> {
             out.extend_from_slice(&e.start_index.0.to_be_bytes());
             out.extend_from_slice(&e.start_offset.0.to_be_bytes());
         }
+        self.aborted.encode(&mut out);
         self.producers.encode(&mut out);
         out
     }
 
     /// Reads what `encode` wrote.
     pub fn decode(mut input: &[u8]) -> Result<Checkpoint<'static>, CheckpointError> {
-        if take::<1>(&mut input)? != [VERSION] {
+        let [version] = take(&mut input)?;
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return Err(CheckpointError);
         }
         let len = u32::from_be_bytes(take(&mut input)?) as usize;
@@ -72,8 +79,13 @@ impl Checkpoint<'_> {
             epochs.note(start.term, start.start_index, start.start_offset);
             previous = start;
         }
-        let producers = Producers::decode(input).map_err(|_| CheckpointError)?;
-        Ok(Checkpoint { log: log.to_vec(), log_start, applied, epochs, producers: Cow::Owned(producers) })
+        let aborted = match version {
+            1 => AbortedTransactions::default(),
+            _ => AbortedTransactions::decode(&mut input).map_err(|_| CheckpointError)?,
+        };
+        let producers = Producers::decode_version(version, input).map_err(|_| CheckpointError)?;
+        let (log, producers, aborted) = (log.to_vec(), Cow::Owned(producers), Cow::Owned(aborted));
+        Ok(Checkpoint { log, log_start, applied, epochs, producers, aborted })
     }
 }
 

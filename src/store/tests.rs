@@ -1,4 +1,4 @@
-use millstream_core::partition::{BatchSequence, LeaderEpochs, Producers};
+use millstream_core::partition::{AbortedTransaction, AbortedTransactions, BatchKind, BatchSequence, LeaderEpochs, Producers};
 use millstream_core::replica::{HardState, Membership};
 use millstream_core::types::{
     Offset, PartitionId, PeerId, ProducerEpoch, ProducerId, RaftIndex, RaftTerm, Sequence, Timestamp, TopicId,
@@ -24,6 +24,14 @@ fn checkpoint() -> Checkpoint<'static> {
         first_offset: Offset(60),
         last_offset: Offset(69),
         timestamp: Timestamp(1),
+        kind: BatchKind::Transactional,
+    });
+    let mut aborted = AbortedTransactions::default();
+    aborted.push(AbortedTransaction {
+        producer_id: ProducerId(5),
+        first_offset: Offset(9),
+        last_offset: Offset(12),
+        last_stable: Offset(13),
     });
     Checkpoint {
         log: vec![1, 2, 3],
@@ -31,6 +39,7 @@ fn checkpoint() -> Checkpoint<'static> {
         applied: RaftIndex(9),
         epochs,
         producers: std::borrow::Cow::Owned(producers),
+        aborted: std::borrow::Cow::Owned(aborted),
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Answer {
     /// Something that is never left out: a diverging epoch, a preferred replica.
     pub must_tell: bool,
     pub high_watermark: i64,
+    pub last_stable: i64,
     pub log_start: i64,
 }
 
@@ -49,6 +50,7 @@ struct Cached {
     ask: Ask,
     /// As last told; -1 before the first response.
     high_watermark: i64,
+    last_stable: i64,
     log_start: i64,
 }
 
@@ -84,7 +86,7 @@ impl Session {
         }
         let place = self.take_place();
         self.places.insert(ask.key(), place);
-        self.by_place.insert(place, Cached { ask, high_watermark: -1, log_start: -1 });
+        self.by_place.insert(place, Cached { ask, high_watermark: -1, last_stable: -1, log_start: -1 });
     }
 
     pub(super) fn forget(&mut self, key: &AskKey) {
@@ -110,6 +112,11 @@ impl Session {
         let mut tell = answer.has_records || answer.must_tell;
         if cached.high_watermark != answer.high_watermark {
             cached.high_watermark = answer.high_watermark;
+            tell = true;
+        }
+        // Kafka does not look at it; without it consumers of committed records would not learn how far they lag.
+        if cached.last_stable != answer.last_stable {
+            cached.last_stable = answer.last_stable;
             tell = true;
         }
         if cached.log_start != answer.log_start {

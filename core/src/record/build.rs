@@ -8,7 +8,7 @@ use super::batch::{
 };
 use super::compression::compress;
 use super::crc32c;
-use super::records::Record;
+use super::records::{Record, RecordIter};
 use super::varint::{put_varint, put_varlong};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -306,10 +306,18 @@ pub fn parse_marker(record: &Record<'_>) -> Option<(Marker, i32)> {
     Some((marker, i32::from_be_bytes(epoch.try_into().ok()?)))
 }
 
+/// The marker in a control batch, `batch` being all of it. `None`: it holds none that ends a transaction.
+pub fn marker_of(header: &BatchHeader, batch: &[u8]) -> Option<(Marker, i32)> {
+    let body = batch.get(BATCH_HEADER_LEN..header.size_bytes())?;
+    // Control batches are never compressed.
+    let record = RecordIter::new(header, body).next()?.ok()?;
+    parse_marker(&record)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{RecordIter, batch_body};
+    use crate::record::batch_body;
 
     #[test]
     fn a_built_batch_reads_back() {
@@ -341,5 +349,7 @@ mod tests {
         assert_eq!((header.producer_id, header.base_sequence), (ProducerId(9), Sequence(-1)));
         let record = RecordIter::new(&header, &batch[BATCH_HEADER_LEN..]).next().unwrap().unwrap();
         assert_eq!(parse_marker(&record), Some((Marker::Commit, 12)));
+        assert_eq!(marker_of(&header, &batch), Some((Marker::Commit, 12)));
+        assert_eq!(marker_of(&header, &batch[..70]), None);
     }
 }

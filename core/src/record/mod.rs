@@ -11,7 +11,7 @@ pub use batch::{
     ATTRIBUTES_AT, BASE_OFFSET_AT, BATCH_HEADER_LEN, BATCH_OVERHEAD, BatchError, BatchHeader, CRC_AT, Compression,
     LEADER_EPOCH_AT, LENGTH_AT, MAGIC_AT, TimestampType,
 };
-pub use build::{BatchBuilder, Marker, control_batch, parse_marker};
+pub use build::{BatchBuilder, Marker, control_batch, marker_of, parse_marker};
 pub use compression::{DecompressError, compress, decompress};
 pub use records::{BodyError, Headers, Record, RecordError, RecordIter, batch_body};
 pub use validate::{

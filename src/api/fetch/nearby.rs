@@ -46,7 +46,7 @@ impl Nearby {
             let Some(read) = reads.get_mut(place) else { continue };
             let Ok(partition) = &read.partition else { continue };
             let nearby = replicas(context, partition, &nodes).await;
-            let leader = Readable { log_start: partition.log_start(), high_watermark: partition.read_end() };
+            let leader = Readable { log_start: partition.log_start(), high_watermark: partition.high_watermark() };
             read.preferred = nearest(read.ask.from, leader, nearby);
         }
     }

@@ -8,13 +8,16 @@
 //! it wins over the segments with those offsets, which are deleted, whether the install came to it or not. Outputs
 //! are finished from the oldest to the newest, so compacted segments always come first in a log.
 //!
-//! Batches of transactions pass untouched, and their keys count for nothing: which were aborted is not known here.
+//! A compaction never goes beyond the last stable offset, so every transaction that it meets is decided. Records of aborted
+//! ones go, and their keys count for nothing. A marker stays until no batch of its transaction is left, and
+//! `delete.retention.ms` longer.
 
 mod filter;
 mod install;
 mod offset_map;
 mod output;
 mod run;
+mod transactions;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +33,7 @@ use super::segment::Segment;
 use super::writer::{Closed, Log};
 
 pub use output::Compacted;
+pub use transactions::KnownProducers;
 
 /// How far and how a compaction may go.
 #[derive(Clone, Copy, Debug)]

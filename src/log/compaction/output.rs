@@ -196,6 +196,8 @@ pub struct Compacted {
     pub dirty_keys: usize,
     /// Offset up to which the log is clean now.
     pub cleaned_end: Offset,
+    /// Markers of aborted transactions that nothing else is left of, in rising order: no reader need be told of these.
+    pub gone: Vec<Offset>,
 }
 
 impl Drop for Compacted {

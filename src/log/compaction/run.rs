@@ -1,11 +1,10 @@
 //! The work of a compaction: two passes over the files, on a thread that may wait.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 
 use millstream_core::record::{BatchHeader, RecordIter, batch_body};
-use millstream_core::types::{Offset, ProducerId};
+use millstream_core::types::Offset;
 
 use super::super::error::{LostPlace, ReadError};
 use super::super::frame::{Frame, FrameError, SEGMENT_HEADER_LEN, SegmentHeader, describe_batch, parse_frame};
@@ -15,6 +14,7 @@ use super::super::timestamps::INFLATED_MAX;
 use super::filter::{Filter, Kept};
 use super::offset_map::OffsetMap;
 use super::output::{Compacted, Finished, Output};
+use super::transactions::{KnownProducers, Transactions};
 
 use super::{CompactionJob, Source};
 
@@ -28,13 +28,12 @@ struct Mapped {
 }
 
 impl CompactionJob {
-    /// Reads the dirty part for its keys, then writes all sources anew without what is superseded. `producers`: the last
-    /// offset of the last batch of each live producer. Memory: the map, and a batch. After an error nothing has
-    /// changed; `Corrupt`: a source is damaged, and the replica is to be halted; `Gone`: so is a source, or it was
+    /// Reads the dirty part for its keys, then writes all sources anew without what is superseded or was aborted.
+    /// `producers`: as they are known now. Memory: the map, and a batch. After an error nothing has changed; `Corrupt`: a source is damaged, and the replica is to be halted; `Gone`: so is a source, or it was
     /// cancelled.
-    pub fn run(self, producers: &HashMap<ProducerId, Offset>) -> Result<Compacted, ReadError> {
+    pub fn run(self, producers: &KnownProducers) -> Result<Compacted, ReadError> {
         let throttle = Throttle::new(self.limits.bytes_per_second_max, self.cancelled.clone());
-        let mapped = self.map_keys(&throttle)?;
+        let mapped = self.map_keys(&throttle, producers)?;
         let sources = &self.sources[..mapped.sources];
         let mut done = Compacted {
             outputs: Vec::new(),
@@ -42,25 +41,29 @@ impl CompactionJob {
             bytes_after: 0,
             dirty_keys: mapped.map.len(),
             cleaned_end: mapped.end,
+            gone: Vec::new(),
         };
         let last_offset = self.last_batch(sources, &throttle)?;
-        let filter = Filter {
+        let mut filter = Filter {
             map: &mapped.map,
             map_end: mapped.end,
             now: self.limits.now,
             delete_retention_ms: self.config.delete_retention_ms,
-            producers,
+            producers: &producers.last,
             last_offset,
+            transactions: Transactions::new(producers, Offset::ZERO),
         };
         for group in groups(sources, u64::from(self.config.segment_bytes)) {
-            let finished = self.clean(group, &filter, &throttle)?;
+            let finished = self.clean(group, &mut filter, &throttle)?;
             done.bytes_after += finished.meta.length;
             done.outputs.push(finished);
         }
+        done.gone = filter.transactions.gone;
         Ok(done)
     }
 
-    fn map_keys(&self, throttle: &Throttle) -> Result<Mapped, ReadError> {
+    fn map_keys(&self, throttle: &Throttle, producers: &KnownProducers) -> Result<Mapped, ReadError> {
+        let mut transactions = Transactions::new(producers, self.first_dirty);
         let mut map = OffsetMap::new(self.limits.dedupe_buffer_bytes);
         let mut end = self.first_dirty;
         let mut scratch = Vec::new();
@@ -80,7 +83,9 @@ impl CompactionJob {
                 if map.is_full() {
                     return Ok(false);
                 }
-                if !header.is_control() && !header.is_transactional() {
+                if header.is_control() {
+                    transactions.marker(header, batch);
+                } else if !transactions.batch(header) {
                     self.map_batch(header, batch, &mut map, &mut scratch)?;
                 }
                 end = header.next_offset();
@@ -128,7 +133,7 @@ impl CompactionJob {
     }
 
     /// Writes what stays of a group into one segment.
-    fn clean(&self, group: &[Source], filter: &Filter<'_>, throttle: &Throttle) -> Result<Finished, ReadError> {
+    fn clean(&self, group: &[Source], filter: &mut Filter<'_>, throttle: &Throttle) -> Result<Finished, ReadError> {
         let (first, last) = (&group[0], &group[group.len() - 1]);
         let generation = group.iter().map(|source| source.meta.generation).max().unwrap_or(0) + 1;
         let header = SegmentHeader {
@@ -150,7 +155,12 @@ impl CompactionJob {
     }
 }
 
-fn clean_into(source: &Source, filter: &Filter<'_>, throttle: &Throttle, output: &mut Output) -> Result<(), ReadError> {
+fn clean_into(
+    source: &Source,
+    filter: &mut Filter<'_>,
+    throttle: &Throttle,
+    output: &mut Output,
+) -> Result<(), ReadError> {
     let mut scratch = Vec::new();
     each_batch(source, throttle, |header, batch| {
         let rewritten;

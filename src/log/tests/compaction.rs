@@ -1,13 +1,16 @@
 //! Compaction: what stays, and that a crash at any step leaves a log that opens.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use millstream_core::record::{Compression, Marker, RecordIter, batch_body, control_batch};
+use millstream_core::partition::LastRecord;
+use millstream_core::record::{Compression, RecordIter, batch_body};
 use millstream_core::types::{ProducerEpoch, ProducerId, Sequence};
 use proptest::prelude::*;
 
 use super::*;
+
+mod transactions;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -54,7 +57,7 @@ impl Fixture {
         self.log().compaction_plan(limits)
     }
 
-    fn compact_with(&mut self, now: Timestamp, producers: &HashMap<ProducerId, Offset>) {
+    fn compact_with(&mut self, now: Timestamp, producers: &KnownProducers) {
         let done = self.plan(now).expect("something to compact").run(producers).unwrap();
         let events = self.log().install_compacted(done);
         self.learn(events);
@@ -62,7 +65,7 @@ impl Fixture {
     }
 
     fn compact(&mut self, now: Timestamp) {
-        self.compact_with(now, &HashMap::new());
+        self.compact_with(now, &KnownProducers::default());
     }
 
     fn batches(&self) -> Vec<(BatchHeader, Vec<u8>)> {
@@ -189,7 +192,8 @@ fn a_live_producers_last_batch_stays_if_empty() {
     f.put("a", Some("last"));
     f.put("z", Some("last"));
     f.roll();
-    f.compact_with(NOW, &HashMap::from([(ProducerId(7), Offset(1))]));
+    let last = LastRecord { data: Some(Offset(1)), epoch: ProducerEpoch(0) };
+    f.compact_with(NOW, &KnownProducers { last: [(ProducerId(7), last)].into(), aborted: Vec::new() });
     let batches = f.batches();
     let told: Vec<_> =
         batches.iter().map(|(h, _)| (h.base_offset.0, h.record_count, h.producer_id.0, h.base_sequence.0)).collect();
@@ -220,20 +224,6 @@ fn the_last_batch_stays_so_that_readers_get_to_the_end() {
     let (last, _) = f.batches().pop().unwrap();
     assert_eq!(last.next_offset(), end);
     f.restart();
-}
-
-#[test]
-fn transactions_pass_untouched() {
-    let mut f = Fixture::new(compacted());
-    let mut builder = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), Sequence(0)).transactional(true);
-    builder.push(NOW, Some(b"a"), Some(b"1"), &[]);
-    f.put("a", Some("0"));
-    f.produce(&builder.finish());
-    f.produce(&control_batch(Marker::Abort, ProducerId(7), ProducerEpoch(0), 0, NOW));
-    f.put("b", Some("1"));
-    f.roll();
-    f.compact(NOW);
-    assert_eq!(f.batches().iter().map(|(header, _)| header.base_offset.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -292,7 +282,7 @@ fn a_map_that_is_too_small_takes_several_rounds() {
         let limits = CompactionLimits { dedupe_buffer_bytes: 24 * 10, ..f.limits(NOW) };
         f.log().set_config(LogConfig { min_cleanable_dirty_ratio: Ratio::of(0.0), ..compacted() });
         let Some(job) = f.log().compaction_plan(limits) else { break };
-        let done = job.run(&HashMap::new()).unwrap();
+        let done = job.run(&KnownProducers::default()).unwrap();
         assert!(done.dirty_keys <= 10);
         let events = f.log().install_compacted(done);
         f.learn(events);
@@ -318,7 +308,7 @@ fn a_damaged_source_is_not_compacted() {
     fs::write(&path, bytes).unwrap();
     let names = |f: &Fixture| fs::read_dir(f.path()).unwrap().count();
     let before = names(&f);
-    let answer = f.plan(NOW).unwrap().run(&HashMap::new());
+    let answer = f.plan(NOW).unwrap().run(&KnownProducers::default());
     assert!(matches!(answer, Err(ReadError::Corrupt { .. })), "{answer:?}");
     assert_eq!(names(&f), before, "nothing is left of it");
 }
@@ -332,7 +322,7 @@ fn what_retention_deleted_meanwhile_stays_deleted() {
     f.roll();
     let job = f.plan(NOW).unwrap();
     let sources: Vec<Offset> = job.sources.iter().map(|source| source.meta.end_offset).collect();
-    let done = job.run(&HashMap::new()).unwrap();
+    let done = job.run(&KnownProducers::default()).unwrap();
     assert!(done.outputs.len() >= 3);
     let applied = f.log().last_index();
     let events = f.log().delete_segments_below(sources[0], applied).unwrap();
@@ -352,7 +342,7 @@ fn a_result_that_is_not_installed_leaves_no_trace() {
     f.put("a", Some("2"));
     f.roll();
     let before = f.files();
-    let done = f.plan(NOW).unwrap().run(&HashMap::new()).unwrap();
+    let done = f.plan(NOW).unwrap().run(&KnownProducers::default()).unwrap();
     assert_eq!(f.files().len(), before.len() + 1);
     drop(done);
     assert_eq!(f.files(), before);
@@ -382,7 +372,7 @@ fn a_crash_at_any_step_of_a_compaction_leaves_a_log_that_opens() {
     let saved = tempfile::tempdir().unwrap();
     let job = f.plan(NOW).unwrap();
     copy_dir(&f.path(), &saved.path().join("sources"));
-    let done = job.run(&HashMap::new()).unwrap();
+    let done = job.run(&KnownProducers::default()).unwrap();
     assert!(done.outputs.len() > 1);
     copy_dir(&f.path(), &saved.path().join("both"));
     let outputs: Vec<PathBuf> = done.outputs.iter().map(|output| output.segment.path()).collect();
@@ -473,7 +463,7 @@ proptest! {
             f.roll();
             let limits = CompactionLimits { dedupe_buffer_bytes: 27 * map_keys, ..f.limits(NOW) };
             let Some(job) = f.log().compaction_plan(limits) else { continue };
-            let done = job.run(&HashMap::new()).unwrap();
+            let done = job.run(&KnownProducers::default()).unwrap();
             let cleaned_end = done.cleaned_end;
             let events = f.log().install_compacted(done);
             f.learn(events);

@@ -101,6 +101,7 @@ impl Owned {
         let mut epochs = group.epochs().clone();
         epochs.truncate_from(meta.index.next());
         epochs.trim_to(log_start, log.first_index());
+        let aborted = self.shared.aborted();
         let checkpoint = Checkpoint {
             log: start_of(meta, log.first_raft_offset()).checkpoint().encode(),
             log_start,
@@ -108,6 +109,7 @@ impl Owned {
             epochs,
             // They may know batches that come after the snapshot: these are not folded in twice.
             producers: Cow::Borrowed(&self.producers),
+            aborted: Cow::Borrowed(&aborted),
         };
         let segments = log.compacted_segments();
         let offer = Offer {

@@ -253,6 +253,7 @@ mod tests {
             applied: RaftIndex(20),
             epochs,
             producers: Cow::Owned(Producers::default()),
+            aborted: Cow::default(),
         };
         Offer {
             id: PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 3 },

@@ -42,6 +42,7 @@ async fn a_follower_gives_what_is_committed_while_it_hears_of_a_leader() {
         last_fetched_epoch: None,
         may_block: true,
         from_follower: true,
+        isolation: Isolation::ReadUncommitted,
     };
     eventually("it follows", || p.feeds_consumers()).await;
     let wait = FetchWait::register(vec![p.clone()]);

@@ -25,7 +25,7 @@ fn created(cache: &mut SessionCache, asks: Vec<Ask>) -> (i32, Arc<Mutex<Session>
 }
 
 fn quiet(high_watermark: i64) -> Answer {
-    Answer { has_records: false, is_error: false, must_tell: false, high_watermark, log_start: 0 }
+    Answer { has_records: false, is_error: false, must_tell: false, high_watermark, last_stable: 0, log_start: 0 }
 }
 
 #[test]

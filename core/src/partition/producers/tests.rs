@@ -25,13 +25,14 @@ fn batch(id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
 struct Partition {
     producers: Producers,
     end: i64,
+    guards: u64,
 }
 
 impl Partition {
     fn produce(&mut self, b: &BatchHeader) -> Result<Admission, ProducerError> {
-        let outcome = self.producers.check(b)?;
+        let outcome = self.producers.check(b, None)?;
         if outcome == Admission::New {
-            self.producers.admit(BatchSequence::of(b, Offset(self.end)).unwrap());
+            self.producers.admit(BatchSequence::of(b, &[], Offset(self.end)).unwrap());
             self.end += i64::from(b.record_count);
         }
         Ok(outcome)
@@ -148,3 +149,5 @@ proptest! {
         drop(Producers::decode(&bytes));
     }
 }
+
+mod transactions;

@@ -1,0 +1,60 @@
+//! Does a transaction of the coordinator's know this partition? (KIP-890, Kafka `VerificationStateEntry`)
+//!
+//! Before the first batch of a transaction is appended the coordinator is asked. What it says counts only while nothing
+//! has ended the transaction meanwhile: a marker takes the guard away that was given when the question was put.
+
+use super::{ProducerError, Producers};
+use crate::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+/// Names one question to the coordinator; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard(pub u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verification {
+    pub guard: Guard,
+    pub since: Timestamp,
+    pub epoch: ProducerEpoch,
+    /// The lowest that was seen: no later batch may come before it.
+    pub lowest_sequence: Sequence,
+    /// The producer's epoch rises with each transaction (transaction version 2).
+    pub bumps_epoch: bool,
+}
+
+impl Producers {
+    /// Begins to verify that the transaction of a batch knows this partition. `None`: it does, for it is under way here.
+    /// `fresh`: a guard that was never used.
+    pub fn begin_verification(
+        &mut self,
+        (id, epoch, sequence): (ProducerId, ProducerEpoch, Sequence),
+        bumps_epoch: bool,
+        now: Timestamp,
+        fresh: Guard,
+    ) -> Result<Option<Guard>, ProducerError> {
+        let latest = self.latest(id);
+        if let Some(known) = latest.filter(|known| epoch < known.epoch) {
+            return Err(ProducerError::StaleEpoch { producer_id: id, epoch, current: known.epoch });
+        }
+        if latest.is_some_and(|known| known.transaction.is_some() && known.epoch == epoch) {
+            return Ok(None);
+        }
+        let new = Verification { guard: fresh, since: now, epoch, lowest_sequence: sequence, bumps_epoch };
+        let verification = self.verifications.entry(id).or_insert(new);
+        if epoch > verification.epoch {
+            verification.epoch = epoch;
+            verification.lowest_sequence = sequence;
+        } else if epoch == verification.epoch {
+            verification.lowest_sequence = verification.lowest_sequence.min(sequence);
+        }
+        Ok(Some(verification.guard))
+    }
+
+    /// This replica leads no more: what was asked was asked for an append here.
+    pub fn end_verifications(&mut self) {
+        self.verifications.clear();
+    }
+
+    pub(super) fn verification(&self, id: ProducerId) -> Option<&Verification> {
+        self.verifications.get(&id)
+    }
+}
