@@ -41,12 +41,10 @@ pub fn of_append(error: &AppendError) -> ResponseError {
         AppendError::Storage => ResponseError::KafkaStorageError,
         AppendError::Producer(ProducerError::StaleEpoch { .. }) => ResponseError::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
-        AppendError::Producer(
-            ProducerError::NotInTransaction { .. } | ProducerError::OutsideTransaction { .. },
-        ) => ResponseError::InvalidTxnState,
-        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => {
-            ResponseError::TransactionCoordinatorFenced
+        AppendError::Producer(ProducerError::NotInTransaction { .. } | ProducerError::OutsideTransaction { .. }) => {
+            ResponseError::InvalidTxnState
         }
+        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => ResponseError::TransactionCoordinatorFenced,
         AppendError::NotEnoughReplicas => ResponseError::NotEnoughReplicas,
         AppendError::NotEnoughReplicasAfterAppend => ResponseError::NotEnoughReplicasAfterAppend,
         AppendError::OffsetOutOfRange => ResponseError::OffsetOutOfRange,

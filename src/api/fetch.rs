@@ -17,7 +17,8 @@ use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
 use crate::config::Listener;
 use crate::partition::{FetchWait, Isolation, Partition, Read, ReadAsk, ReadRefused};
 use crate::protocol::fetch::{
-    AbortedTransaction, EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse, encode_fetch_response,
+    AbortedTransaction, EpochEndOffset, FetchPartitionResponse, FetchResponse, FetchTopicResponse,
+    encode_fetch_response,
 };
 use crate::protocol::{FileRange, Part, RequestHeader, StrBytes, TopicRef};
 

@@ -1,4 +1,6 @@
-use millstream_core::partition::{AbortedTransaction, AbortedTransactions, BatchKind, BatchSequence, LeaderEpochs, Producers};
+use millstream_core::partition::{
+    AbortedTransaction, AbortedTransactions, BatchKind, BatchSequence, LeaderEpochs, Producers,
+};
 use millstream_core::replica::{HardState, Membership};
 use millstream_core::types::{
     Offset, PartitionId, PeerId, ProducerEpoch, ProducerId, RaftIndex, RaftTerm, Sequence, Timestamp, TopicId,

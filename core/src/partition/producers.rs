@@ -49,7 +49,10 @@ pub enum BatchKind {
     Plain,
     Transactional,
     /// The marker that ends it.
-    End { commit: bool, coordinator_epoch: i32 },
+    End {
+        commit: bool,
+        coordinator_epoch: i32,
+    },
 }
 
 impl BatchSequence {

@@ -119,13 +119,7 @@ impl Filter<'_> {
         header.is_idempotent() && of_producer || self.last_offset == Some(last)
     }
 
-    fn rewrite(
-        &self,
-        header: &BatchHeader,
-        body: &[u8],
-        new_horizon: bool,
-        is_aborted: bool,
-    ) -> Result<Bytes, String> {
+    fn rewrite(&self, header: &BatchHeader, body: &[u8], new_horizon: bool, is_aborted: bool) -> Result<Bytes, String> {
         let codec = header.compression().map_err(|e| e.to_string())?;
         let mut builder = BatchBuilder::like(header, codec);
         if new_horizon {

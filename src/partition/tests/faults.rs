@@ -130,8 +130,15 @@ async fn a_halted_replica_refuses_however_much_was_on_its_way() {
     let bytes = batch(&"x".repeat(1_000_000), 1);
     let header = BatchHeader::parse(&bytes).unwrap();
     let ticket = Ticket::new(40, None);
-    let place =
-        |place| Append { id: id(0), header, bytes: bytes.clone(), acks: Acks::All, guard: None, ticket: ticket.clone(), place };
+    let place = |place| Append {
+        id: id(0),
+        header,
+        bytes: bytes.clone(),
+        acks: Acks::All,
+        guard: None,
+        ticket: ticket.clone(),
+        place,
+    };
     node.partitions.append((0..39).map(place).collect()).await;
     node.partitions.append(vec![place(39)]).await;
     tokio::time::timeout(Duration::from_secs(20), ticket.completed()).await.unwrap();
@@ -292,7 +299,15 @@ async fn no_more_than_16_mib_of_a_partition_wait_for_their_commit() {
     let header = BatchHeader::parse(&bytes).unwrap();
     let ticket = Ticket::new(40, None);
     for place in 0..40 {
-        let append = Append { id: id(0), header, bytes: bytes.clone(), acks: Acks::All, guard: None, ticket: ticket.clone(), place };
+        let append = Append {
+            id: id(0),
+            header,
+            bytes: bytes.clone(),
+            acks: Acks::All,
+            guard: None,
+            ticket: ticket.clone(),
+            place,
+        };
         node.partitions.append(vec![append]).await;
     }
     // Asked after them all.

@@ -205,8 +205,15 @@ async fn an_isolated_leader_is_replaced_and_what_only_it_had_is_cut_off() {
         cluster.node(old).produce(0, batch, Acks::Leader).await.unwrap();
     }
     let (ticket, header) = (Ticket::new(1, None), BatchHeader::parse(&batch("parked", 1)).unwrap());
-    let append =
-        Append { id: id(0), header, bytes: batch("parked", 1), acks: Acks::All, guard: None, ticket: ticket.clone(), place: 0 };
+    let append = Append {
+        id: id(0),
+        header,
+        bytes: batch("parked", 1),
+        acks: Acks::All,
+        guard: None,
+        ticket: ticket.clone(),
+        place: 0,
+    };
     cluster.node(old).partitions.append(vec![append]).await;
     let new = cluster.leader(0, old).await;
     assert_eq!(cluster.node(new).produce(0, batch("second", 2), Acks::All).await.unwrap().base_offset, Offset(3));

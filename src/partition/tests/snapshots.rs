@@ -202,7 +202,7 @@ fn offer(from: u64, to: u64, term: u64) -> Offer<'static> {
         applied: index,
         epochs: LeaderEpochs::default(),
         producers: Cow::Owned(Producers::default()),
-            aborted: Cow::default(),
+        aborted: Cow::default(),
     };
     let (from, to, number) = (PeerId(from), PeerId(to), Uuid::new_v4());
     Offer { id: id(0), number, term: RaftTerm(term), from, to, meta, segments: Vec::new(), checkpoint }

@@ -126,8 +126,7 @@ fn markers_are_checked_by_epochs() {
     assert_eq!(p.end(&end(1, 4, true, 0)), stale(4));
     assert_eq!(p.end(&end(1, 5, true, 2)), stale(5), "with version 2 a marker has a newer epoch");
     p.end(&TxnEnd { coordinator_epoch: 7, ..end(1, 6, true, 2) }).unwrap();
-    let fenced =
-        ProducerError::CoordinatorFenced { producer_id: ProducerId(1), epoch: 6, current: 7 };
+    let fenced = ProducerError::CoordinatorFenced { producer_id: ProducerId(1), epoch: 6, current: 7 };
     assert_eq!(p.end(&TxnEnd { coordinator_epoch: 6, ..end(1, 6, true, 2) }), Err(fenced));
     // One that comes again ends nothing.
     p.end(&TxnEnd { coordinator_epoch: 7, ..end(1, 6, true, 2) }).unwrap();
@@ -247,14 +246,23 @@ impl Model {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    Data { id: i64, count: i32 },
-    End { id: i64, commit: bool, bumps: bool },
+    Data {
+        id: i64,
+        count: i32,
+    },
+    End {
+        id: i64,
+        commit: bool,
+        bumps: bool,
+    },
     /// So much of what is not committed yet is, in percent.
     Commit(i64),
     /// What is not committed is cut off, and that is gone which was appended.
     Truncate,
     /// Another node takes over from what is stored, and reads the log from somewhere before that.
-    Restart { back: usize },
+    Restart {
+        back: usize,
+    },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
