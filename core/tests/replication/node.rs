@@ -206,7 +206,8 @@ impl Node {
             terms: log.terms(),
             applied,
             unapplied: log.entries().iter().filter(|e| e.index > applied).cloned().collect(),
-            seed: self.chance.next(),
+            // The lower half is the group's.
+            seed: self.chance.next() >> 32 << 32 | seed & u64::from(u32::MAX),
         });
         replica.hold_until(LogMark { term: held.max(self.since.term), ..self.since });
         self.replica = Some(replica);
