@@ -7,6 +7,7 @@
 pub mod group;
 pub mod ids;
 pub mod timers;
+pub mod txn;
 mod wire;
 
 pub use wire::{DecodeError, EncodedRecord};

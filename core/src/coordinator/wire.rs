@@ -18,6 +18,8 @@ pub enum DecodeError {
     Null,
     #[error("version {0} of the value is unknown")]
     Version(i16),
+    #[error("state {0} is unknown")]
+    State(i8),
     #[error(transparent)]
     Topic(#[from] InvalidTopicName),
     #[error(transparent)]
@@ -51,6 +53,10 @@ impl<'a> Reader<'a> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
         self.rest = rest;
         Ok(*head)
+    }
+
+    pub fn i8(&mut self) -> Result<i8, DecodeError> {
+        self.array().map(i8::from_be_bytes)
     }
 
     pub fn i16(&mut self) -> Result<i16, DecodeError> {
@@ -126,8 +132,14 @@ impl<'a> Reader<'a> {
 
     /// The count of an array whose elements take at least one byte each: so it is at most what is left.
     pub fn count(&mut self, flexible: bool) -> Result<usize, DecodeError> {
-        let count = if flexible { self.compact_len()? } else { self.long_len()? }.ok_or(DecodeError::Null)?;
-        if count > self.rest.len() { Err(DecodeError::Short) } else { Ok(count) }
+        self.nullable_count(flexible)?.ok_or(DecodeError::Null)
+    }
+
+    pub fn nullable_count(&mut self, flexible: bool) -> Result<Option<usize>, DecodeError> {
+        match if flexible { self.compact_len()? } else { self.long_len()? } {
+            Some(count) if count > self.rest.len() => Err(DecodeError::Short),
+            count => Ok(count),
+        }
     }
 
     /// Calls `each` with every tagged field's tag and content.
@@ -157,6 +169,10 @@ impl Writer {
         self.bytes.into()
     }
 
+    pub fn i8(&mut self, value: i8) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
     pub fn i16(&mut self, value: i16) {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
@@ -179,6 +195,14 @@ impl Writer {
             value >>= 7;
         }
         self.bytes.push(value as u8);
+    }
+
+    /// The count of an array; compact where the version is flexible.
+    pub fn array_len(&mut self, count: usize, flexible: bool) {
+        match flexible {
+            true => self.uvarint(u32::try_from(count + 1).expect("a request holds less than 2 GiB")),
+            false => self.count(count),
+        }
     }
 
     pub fn count(&mut self, count: usize) {

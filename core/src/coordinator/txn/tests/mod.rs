@@ -1,0 +1,4 @@
+mod property;
+mod records;
+mod script;
+mod world;
