@@ -2,9 +2,9 @@
 
 mod chores;
 mod cluster;
+mod coordinators;
 mod follow;
 mod gauges;
-mod group_topic;
 mod health;
 mod links;
 mod rooms;
@@ -197,7 +197,7 @@ impl Node {
         cluster.settle(&rooms.controller, registration).await;
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
-        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups);
+        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups, &rooms.transactions);
         let dismissals = health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
@@ -207,6 +207,7 @@ impl Node {
             controller: Arc::clone(&rooms.controller),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
+            transactions: Arc::clone(&rooms.transactions),
             alive: cluster.alive(),
             silent_for: cluster.silent_for(),
             on_demand: OnDemand::default(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
-use crate::coordinator::Groups;
+use crate::coordinator::{Groups, Transactions};
 use crate::partition::Partitions;
 use crate::telemetry::{LogLevels, Metrics};
 
@@ -22,6 +22,7 @@ pub struct Context {
     pub controller: Arc<Controller>,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     /// Whether a node was heard of lately; this one always.
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,
     /// For how long another node has not been heard of; `None`: it never was, since this one started.

@@ -3,6 +3,7 @@
 
 mod configs;
 mod groups;
+mod transactions;
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::controller::{CreatePartitionsError, CreateTopicError, DeleteTopicError, MoveError};
@@ -16,6 +17,7 @@ use crate::protocol::StrBytes;
 
 pub use configs::*;
 pub use groups::*;
+pub use transactions::*;
 
 /// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.
 const MESSAGE_LEN_MAX: usize = 1_000;

@@ -13,7 +13,10 @@ use crate::partition::Partition;
 use crate::protocol::{StrBytes, TopicRef};
 
 /// Where groups keep their offsets.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Where transactional ids keep their states.
+const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
 /// A topic that exists.
 #[derive(Clone, Debug)]
@@ -56,11 +59,20 @@ impl Context {
     ///
     /// COORDINATOR_NOT_AVAILABLE: it cannot be created, or not so soon. The client tries again.
     pub async fn ensure_offsets_topic(&self) -> Result<(TopicId, i32), ResponseError> {
-        let there = |now: &Published| now.image.topic_by_name(OFFSETS_TOPIC).map(|topic| found(topic));
+        self.ensure_internal_topic(OFFSETS_TOPIC).await
+    }
+
+    /// The same of `__transaction_state`.
+    pub async fn ensure_transactions_topic(&self) -> Result<(TopicId, i32), ResponseError> {
+        self.ensure_internal_topic(TRANSACTIONS_TOPIC).await
+    }
+
+    async fn ensure_internal_topic(&self, name: &str) -> Result<(TopicId, i32), ResponseError> {
+        let there = |now: &Published| now.image.topic_by_name(name).map(|topic| found(topic));
         if let Some(topic) = self.controller.look(there) {
             return Ok((topic.id, topic.partition_count));
         }
-        let missing = self.controller.look(|now| auto_created_topic(OFFSETS_TOPIC, &now.image, &now.settings));
+        let missing = self.controller.look(|now| auto_created_topic(name, &now.image, &now.settings));
         self.auto_create(vec![missing]).await;
         let topic = self.controller.look(there).ok_or(ResponseError::CoordinatorNotAvailable)?;
         Ok((topic.id, topic.partition_count))

@@ -16,15 +16,45 @@ use tokio::time::Instant;
 use super::dispatch::Here;
 use super::{Context, Dispatcher, Outcome, Request, Service, Session};
 use crate::controller::{Answer, ControllerError, Envelope, Forwarded, ProducerIdError, encode_block};
-use crate::protocol::{Part, Response};
+use crate::protocol::client::{decode_response, encode_request};
+use crate::protocol::{Encode, Part, RequestBody, Response, decode_request_header};
 use crate::rpc::{Inbound, Rpc, kind};
 
 /// How long the leader is looked for when the request does not say how long its client waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// And at least.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// Bytes before a frame, which say how long it is.
+const PREFIX_LEN: usize = 4;
 /// How long the leader tries to make topics that another node needs.
 const TOPICS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What one node may ask another for in its own name.
+const OF_NODES: [ApiKey; 2] = [ApiKey::AddPartitionsToTxn, ApiKey::WriteTxnMarkers];
+/// How long another node may take for that.
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Context {
+    /// Has another node carry out a request of this one. `None`: nobody knows whether it did.
+    pub(super) async fn ask_node<T: RequestBody + Encode>(
+        &self,
+        node: NodeId,
+        version: i16,
+        request: &T,
+    ) -> Option<T::Response> {
+        let frame = encode_request(version, 0, Some("millstream"), request);
+        let frame = frame.inspect_err(|e| tracing::error!(error = %e, "a request to another node")).ok()?;
+        let envelope = Envelope::Own(frame.slice(PREFIX_LEN..));
+        let answered = self.controller.ask_node(node, &envelope, NODE_PATIENCE).await;
+        let answered = answered.inspect_err(|e| tracing::debug!(%node, error = %e, "a node was not asked")).ok()?;
+        let response = answered.get(PREFIX_LEN..).map(|response| answered.slice_ref(response))?;
+        let decoded = decode_response::<T>(version, &response);
+        decoded
+            .inspect_err(|e| tracing::warn!(%node, error = %e, "the answer of another node"))
+            .ok()
+            .map(|(_, body)| body)
+    }
+}
 
 /// Carries a request out here or, where another node decides, there. The handler says it when none does in time.
 pub(super) async fn forward(
@@ -100,6 +130,12 @@ impl Dispatcher {
             let begun = context.hand_over_own(leaderships).await.into_iter().map(u8::from).collect();
             return Answer::Done { version: 0, result: begun };
         }
+        if let Envelope::Own(frame) = envelope {
+            return match self.respond_to_node(frame).await {
+                Ok(result) => Answer::Done { version: 0, result },
+                Err(reason) => Answer::Close(reason),
+            };
+        }
         if context.controller.leader() != Some(context.node_id()) {
             return Answer::NotController;
         }
@@ -131,7 +167,7 @@ impl Dispatcher {
             Envelope::Position => {
                 Ok(Bytes::copy_from_slice(&context.controller.look(|now| now.image.version()).to_be_bytes()))
             }
-            Envelope::Transfer(_) => Ok(Bytes::new()),
+            Envelope::Transfer(_) | Envelope::Own(_) => Ok(Bytes::new()),
         };
         match result {
             Ok(result) => Answer::Done { version: context.controller.look(|now| now.image.version()), result },
@@ -148,6 +184,17 @@ impl Dispatcher {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = client.parse().unwrap_or(unknown);
         Session { principal, forwarded_by: Some(from), ..Session::new(0, listener, unknown, peer) }
+    }
+
+    /// Carries out a request that another node has, not a client of its.
+    async fn respond_to_node(&self, frame: Bytes) -> Result<Bytes, String> {
+        let (header, _) = decode_request_header(&frame).map_err(|e| e.to_string())?;
+        if !OF_NODES.iter().any(|api| *api as i16 == header.api_key) {
+            return Err(format!("api key {} is not for nodes", header.api_key));
+        }
+        let listener = Arc::clone(self.context().listeners.first().expect("a node listens somewhere"));
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.respond(Session::new(0, listener, unknown, unknown), frame).await
     }
 
     /// The whole frame of the response, or why the client's connection is to be closed.

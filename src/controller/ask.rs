@@ -88,7 +88,7 @@ impl Controller {
     }
 
     /// Waits until this node's image is as new as the leader's was at some moment after the call. Tries for ever.
-    pub(super) async fn caught_up(&self) {
+    pub async fn caught_up(&self) {
         loop {
             match self.forward(&Envelope::Position.encode(), Instant::now() + POSITION_PATIENCE).await {
                 // Who decides has the newest image of all.

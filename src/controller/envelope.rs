@@ -9,6 +9,7 @@
 //! | 3 | u16 count, names of topics that are to come into being |
 //! | 4 | nothing: how far the leader is; the result is a version u64 |
 //! | 5 | u16 count, leaderships to hand over: topic id, partition i32, node i32; to the node that has them. The result is a byte for each: 1 it is under way |
+//! | 6 | the frame of a request that the sender itself has; to the node that it is for |
 //!
 //! An answer's: version u8, status u8 (0 done, 1 another node leads, 2 not available, 3 the client's connection is to be
 //! closed), and if done the version of the leader's image u64 and the result, if closed the reason. Numbers are
@@ -25,6 +26,7 @@ const PRODUCER_IDS: u8 = 2;
 const TOPICS: u8 = 3;
 const POSITION: u8 = 4;
 const TRANSFER: u8 = 5;
+const OWN: u8 = 6;
 
 const DONE: u8 = 0;
 const NOT_CONTROLLER: u8 = 1;
@@ -51,6 +53,8 @@ pub enum Envelope {
     Position,
     /// Leaderships that the receiver is to hand over.
     Transfer(Vec<(PartitionId, NodeId)>),
+    /// A request of the sending node itself (header and body, without the length prefix).
+    Own(Bytes),
 }
 
 /// Most leaderships of one envelope.
@@ -94,6 +98,10 @@ impl Envelope {
                 names.iter().take(usize::from(count)).for_each(|name| put_text(&mut to, name));
             }
             Self::Position => to.put_u8(POSITION),
+            Self::Own(frame) => {
+                to.put_u8(OWN);
+                to.put_slice(frame);
+            }
             Self::Transfer(leaderships) => {
                 to.put_u8(TRANSFER);
                 to.put_u16(u16::try_from(leaderships.len().min(TRANSFERS_MAX)).unwrap_or(0));
@@ -129,6 +137,7 @@ impl Envelope {
                 let count = from.try_get_u16().ok()?;
                 Self::Transfer((0..count).map(|_| transfer(from)).collect::<Option<_>>()?)
             }
+            OWN => Self::Own(from.split_off(0)),
             _ => return None,
         })
     }
@@ -209,6 +218,7 @@ mod tests {
             Envelope::Topics(vec!["a".into(), "".into(), "\u{20ac}".into()]),
             Envelope::Position,
             Envelope::Transfer(vec![(PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 3 }, NodeId(2))]),
+            Envelope::Own(Bytes::from_static(b"frame")),
         ] {
             assert_eq!(Envelope::decode(envelope.encode()), Ok(envelope));
         }

@@ -4,14 +4,17 @@
 mod follower;
 mod load;
 mod machine;
+mod markers;
 mod registry;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod turn;
 
 pub use machine::Machine;
 pub use registry::{Asked, Coordinators, Groups, partition_of};
+pub use transactions::{End, Outcome, Outside, Place, TransactionMachine, Transactions, Written};
 pub use turn::{Effects, Origin};
 
 /// Why a coordinator gave no reply.

@@ -97,7 +97,12 @@ impl Groups {
 }
 
 impl<M: Machine> Coordinators<M> {
-    fn with_effects(partitions: Arc<Partitions>, store: Arc<Store>, config: M::Config, effects: Effects<M>) -> Self {
+    pub(super) fn with_effects(
+        partitions: Arc<Partitions>,
+        store: Arc<Store>,
+        config: M::Config,
+        effects: Effects<M>,
+    ) -> Self {
         Self { partitions, store, config: Arc::new(config), effects, followed: RwLock::default() }
     }
 
@@ -210,6 +215,15 @@ impl<M: Machine> Coordinators<M> {
         let ask = Ask::Call { command: Box::new(command), reply };
         mailbox.send(ask).await.map_err(|_| CoordinatorError::NotCoordinator)?;
         Ok(Asked { done })
+    }
+
+    /// Puts a command that has no reply to the coordinator of a partition. One that is not loaded forgets it.
+    pub async fn tell(&self, partition: i32, command: M::Command) {
+        let mailbox = self.read().coordinators.get(&partition).map(|c| c.mailbox.clone());
+        if let Some(mailbox) = mailbox {
+            // An error: it has ended with the node.
+            drop(mailbox.send(Ask::Tell(command)).await);
+        }
     }
 
     /// Puts a command to the coordinator of a group.

@@ -170,8 +170,8 @@ impl<M: Machine> Runtime<M> {
     fn refuse(&mut self, ask: Option<Ask<M>>, error: CoordinatorError) -> Result<(), Ended> {
         match ask.ok_or(Ended)? {
             Ask::Call { reply, .. } => answer(reply, Err(error)),
-            // There is nothing to count.
-            Ask::Count(_) => {}
+            // There is nothing to count, and nothing is known of what is told.
+            Ask::Count(_) | Ask::Tell(_) => {}
             Ask::TopicsDeleted(topics) => {
                 self.put_off.extend(M::topics_deleted(topics));
                 if self.put_off.len() > PUT_OFF_MAX {

@@ -33,7 +33,12 @@ pub(super) type ReplyTo<R> = oneshot::Sender<Result<R, CoordinatorError>>;
 
 /// What a coordinator can be asked.
 pub(super) enum Ask<M: Machine> {
-    Call { command: Box<dyn FnOnce(ReplyToken) -> M::Command + Send>, reply: ReplyTo<M::Reply> },
+    Call {
+        command: Box<dyn FnOnce(ReplyToken) -> M::Command + Send>,
+        reply: ReplyTo<M::Reply>,
+    },
+    /// Nobody waits for a reply.
+    Tell(M::Command),
     TopicsDeleted(Arc<[(TopicName, TopicId)]>),
     Count(oneshot::Sender<M::Counts>),
 }
@@ -160,6 +165,7 @@ impl<M: Machine> Serving<M> {
                 self.waiting.insert(token, reply);
                 self.carry_out(command(token), Some(token)).await
             }
+            Ask::Tell(command) => self.carry_out(command, None).await,
             Ask::TopicsDeleted(topics) => match M::topics_deleted(topics) {
                 Some(command) => self.carry_out(command, None).await,
                 None => Ok(()),

@@ -8,14 +8,19 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::MissedTickBehavior;
 
-use crate::coordinator::Groups;
+use crate::coordinator::{Groups, Transactions};
 use crate::partition::{Leadership, Partitions};
 
 /// How often groups and offsets are counted: it looks at each of them.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Registers everything, and starts counting.
-pub(super) fn start(registry: &Registry, partitions: &Arc<Partitions>, groups: &Arc<Groups>) {
+pub(super) fn start(
+    registry: &Registry,
+    partitions: &Arc<Partitions>,
+    groups: &Arc<Groups>,
+    transactions: &Arc<Transactions>,
+) {
     let rooms = Rooms { partitions: Arc::downgrade(partitions), measured: Measured::new(), reading: Mutex::new(()) };
     registry.register(Box::new(rooms)).expect("every name is registered once");
     let by_state = IntGaugeVec::new(opts("groups", "Consumer groups, by state."), &["state"]);
@@ -24,6 +29,23 @@ pub(super) fn start(registry: &Registry, partitions: &Arc<Partitions>, groups: &
     registry.register(Box::new(by_state.clone())).expect("every name is registered once");
     registry.register(Box::new(offsets.clone())).expect("every name is registered once");
     tokio::spawn(count_groups(Arc::downgrade(groups), by_state, offsets));
+    let ids = gauge("transactional_ids", "Transactional ids that this node coordinates.");
+    let ongoing = gauge("transactions_ongoing", "Transactions under way that this node coordinates.");
+    registry.register(Box::new(ids.clone())).expect("every name is registered once");
+    registry.register(Box::new(ongoing.clone())).expect("every name is registered once");
+    tokio::spawn(count_transactions(Arc::downgrade(transactions), ids, ongoing));
+}
+
+async fn count_transactions(transactions: Weak<Transactions>, ids: IntGauge, ongoing: IntGauge) {
+    let mut interval = tokio::time::interval(COUNT_EVERY);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(transactions) = transactions.upgrade() else { return };
+        let counts = transactions.counts().await;
+        ids.set(count_of(counts.ids));
+        ongoing.set(count_of(counts.ongoing));
+    }
 }
 
 async fn count_groups(groups: Weak<Groups>, by_state: IntGaugeVec, offsets: IntGauge) {

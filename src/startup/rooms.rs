@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use millstream_core::config::BrokerConfig;
 use millstream_core::coordinator::group::GroupConfig;
+use millstream_core::coordinator::txn::TransactionConfig;
 use millstream_core::types::PeerId;
 use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{chores, group_topic, links};
+use super::{chores, coordinators, links};
 use crate::config::{Config, DataDirectory, DirectoryError};
 use crate::controller::{self, Controller, Founding, LoadError, METADATA_PARTITION};
-use crate::coordinator::Groups;
+use crate::coordinator::{Groups, Transactions};
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
 use crate::rpc::Rpc;
@@ -39,6 +40,7 @@ pub enum RoomsError {
 pub(super) struct Rooms {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub controller: Arc<Controller>,
     /// How the cleaner works.
     pub cleaner: watch::Sender<CleanerConfig>,
@@ -74,6 +76,7 @@ impl Rooms {
             links::connect(rpc, &partitions);
         }
         let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
+        let transactions = Transactions::new(partitions.clone(), store.clone(), TransactionConfig::of(broker));
         let controller = controller::start(controller::Start {
             partitions: partitions.clone(),
             store,
@@ -82,18 +85,19 @@ impl Rooms {
             rpc: rpc.cloned(),
         })
         .await?;
-        group_topic::follow(&controller, &groups);
+        coordinators::follow(&controller, &groups, &transactions);
         chores::start(&partitions, broker);
         let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
         if broker.boolean("log.cleaner.enable") {
             partitions.start_cleaner(cleaner.subscribe());
         }
-        Ok(Self { partitions, groups, controller, cleaner })
+        Ok(Self { partitions, groups, transactions, controller, cleaner })
     }
 
     /// Ends the coordinators, then the partitions that they write to, once what is in flight is committed and saved.
     pub async fn stop(&self) {
         self.groups.stop().await;
+        self.transactions.stop().await;
         self.partitions.stop().await;
     }
 }

@@ -13,6 +13,8 @@ pub struct Feature {
 }
 
 const METADATA_VERSION: &str = "metadata.version";
+/// What transactional producers and their coordinators may do.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 
 /// `metadata.version` 30 is Kafka 4.3. It says nothing of our own metadata, whose commands carry their versions.
 pub const FEATURES: &[Feature] = &[Feature { name: METADATA_VERSION, min: 7, max: 30 }];
