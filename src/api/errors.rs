@@ -41,15 +41,33 @@ pub fn of_append(error: &AppendError) -> ResponseError {
     match error {
         AppendError::NotLeader => ResponseError::NotLeaderOrFollower,
         AppendError::Storage => ResponseError::KafkaStorageError,
-        AppendError::Producer(ProducerError::StaleEpoch { .. }) => ResponseError::InvalidProducerEpoch,
-        AppendError::Producer(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
-        AppendError::Producer(ProducerError::NotInTransaction { .. } | ProducerError::OutsideTransaction { .. }) => {
-            ResponseError::InvalidTxnState
-        }
-        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => ResponseError::TransactionCoordinatorFenced,
+        AppendError::Producer(refused) => of_producer(refused),
         AppendError::NotEnoughReplicas => ResponseError::NotEnoughReplicas,
         AppendError::NotEnoughReplicasAfterAppend => ResponseError::NotEnoughReplicasAfterAppend,
         AppendError::OffsetOutOfRange => ResponseError::OffsetOutOfRange,
+    }
+}
+
+/// Why a batch of a producer, or the end of its transaction, did not.
+pub fn of_producer(error: &ProducerError) -> ResponseError {
+    match error {
+        ProducerError::StaleEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        ProducerError::OutOfOrder { .. } => ResponseError::OutOfOrderSequenceNumber,
+        ProducerError::NotInTransaction { .. } | ProducerError::OutsideTransaction { .. } => {
+            ResponseError::InvalidTxnState
+        }
+        ProducerError::CoordinatorFenced { .. } => ResponseError::TransactionCoordinatorFenced,
+    }
+}
+
+/// The same where a coordinator was to append it, to its own log (`CoordinatorOperationExceptionHelper`).
+pub fn of_append_at_coordinator(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::NotLeader | AppendError::Storage => ResponseError::NotCoordinator,
+        AppendError::NotEnoughReplicas | AppendError::NotEnoughReplicasAfterAppend => {
+            ResponseError::CoordinatorNotAvailable
+        }
+        AppendError::Producer(_) | AppendError::OffsetOutOfRange => of_append(error),
     }
 }
 

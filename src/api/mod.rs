@@ -24,6 +24,7 @@ pub mod reassign;
 pub mod sasl;
 pub mod topics;
 pub mod transactions;
+pub mod txn_markers;
 pub mod unregister_broker;
 pub mod versions;
 
@@ -39,6 +40,7 @@ mod operations;
 mod outcome;
 mod session;
 mod topic_creation;
+mod verification;
 
 use std::pin::Pin;
 use std::sync::Arc;

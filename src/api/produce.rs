@@ -1,6 +1,7 @@
 //! Produce (0): validates batches, takes their places in the log, and answers when they are as safe as was asked.
 
 mod check;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use kafka_protocol::error::ResponseError;
 use self::check::{Batch, Checked, Slot, last_of_each, refused};
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::config::Listener;
-use crate::partition::{Acks, Append, AppendOutcome, Ticket};
+use crate::partition::{Acks, Append, AppendError, AppendOutcome, Ticket};
 use crate::protocol::TopicRef;
 use crate::protocol::produce::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
 
@@ -35,14 +36,25 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     };
     let timeout = (acks == Acks::All).then(|| Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
     let size_bytes = request.body.len();
-    let Checked { topics, batches } = Checked::of(context, request.header.version, asked, acks, size_bytes).await;
+    let (version, transactional_id) = (request.header.version, asked.transactional_id.clone());
+    let mut checked = Checked::of(context, version, asked, acks, size_bytes).await;
+    if checked.is_transactional() {
+        // Before the next request of the connection: the producer's batches stay in order.
+        checked.verify(context, transactional_id.as_deref().unwrap_or_default(), version).await;
+    }
+    let Checked { topics, batches } = checked;
     // What was built anew may be larger than what came.
     let sound_bytes = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>();
     let admitted = context.partitions.admit(size_bytes.max(sound_bytes)).await;
     let ticket = Ticket::new(batches.len(), Some(admitted));
-    let appends = batches.into_iter().enumerate().map(|(place, batch)| {
-        let Batch { id, header, bytes, acks } = batch;
-        Append { id, header, bytes, acks, guard: None, ticket: Arc::clone(&ticket), place }
+    let appends = batches.into_iter().enumerate().filter_map(|(place, batch)| {
+        let Batch { id, header, bytes, acks, guard, is_refused } = batch;
+        if is_refused {
+            // Its slot says why.
+            ticket.fill(place, Err(AppendError::NotLeader));
+            return None;
+        }
+        Some(Append { id, header, bytes, acks, guard, ticket: Arc::clone(&ticket), place })
     });
     context.partitions.append(appends.collect()).await;
     let header = request.header;

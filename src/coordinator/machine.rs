@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use millstream_core::coordinator::ids::ReplyToken;
 use millstream_core::coordinator::timers::TimerChange;
+use millstream_core::coordinator::undecided::InTransaction;
 use millstream_core::coordinator::{DecodeError, EncodedRecord, group};
-use millstream_core::types::{Timestamp, TopicId, TopicName};
+use millstream_core::types::{Offset, ProducerId, Timestamp, TopicId, TopicName};
 
 /// A state machine over the records of one partition: decides, then applies what it decided.
 pub trait Machine: Sized + Send + 'static {
@@ -54,6 +55,30 @@ pub trait Machine: Sized + Send + 'static {
     fn is_atomic(decision: &Self::Decision) -> bool;
 
     fn apply(&mut self, decision: Self::Decision) -> Applied<Self>;
+
+    /// `apply`, of a decision whose records were appended as part of a producer's transaction, the first at `base`.
+    /// Only groups have such; for others it is what it is without.
+    fn apply_in_transaction(
+        &mut self,
+        decision: Self::Decision,
+        _producer: ProducerId,
+        _base: Offset,
+    ) -> Applied<Self> {
+        self.apply(decision)
+    }
+
+    /// `replay_encoded`, of a record of a transaction.
+    fn replay_in_transaction(
+        &mut self,
+        _of: InTransaction,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), DecodeError> {
+        self.replay_encoded(key, value)
+    }
+
+    /// A marker.
+    fn end_transaction(&mut self, _producer: ProducerId, _commit: bool) {}
 }
 
 /// What remains to be done once a decision is applied.
@@ -125,7 +150,30 @@ impl Machine for group::Shard {
     }
 
     fn apply(&mut self, decision: Self::Decision) -> Applied<Self> {
-        let group::Applied { replies, timers, again } = self.apply(decision);
-        Applied { replies, timers, effects: Vec::new(), again }
+        self.apply(decision).into()
+    }
+
+    fn apply_in_transaction(&mut self, decision: Self::Decision, producer: ProducerId, base: Offset) -> Applied<Self> {
+        self.apply_in_transaction(decision, producer, base).into()
+    }
+
+    fn replay_in_transaction(
+        &mut self,
+        of: InTransaction,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), DecodeError> {
+        self.replay_in_transaction(of, key, value)
+    }
+
+    fn end_transaction(&mut self, producer: ProducerId, commit: bool) {
+        self.end_transaction(producer, commit);
+    }
+}
+
+impl From<group::Applied> for Applied<group::Shard> {
+    fn from(applied: group::Applied) -> Self {
+        let group::Applied { replies, timers, again } = applied;
+        Self { replies, timers, effects: Vec::new(), again }
     }
 }

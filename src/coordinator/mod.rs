@@ -2,9 +2,11 @@
 //! what it decides, and lets replies go when that is committed. The state machines themselves are in core.
 
 mod follower;
+mod in_transaction;
 mod load;
 mod machine;
 mod markers;
+mod materialise;
 mod registry;
 mod runtime;
 #[cfg(test)]
@@ -12,6 +14,9 @@ mod tests;
 mod transactions;
 mod turn;
 
+use millstream_core::partition::ProducerError;
+
+pub use in_transaction::Transaction;
 pub use machine::Machine;
 pub use registry::{Asked, Coordinators, Groups, partition_of};
 pub use transactions::{End, Outcome, Outside, Place, TransactionMachine, Transactions, Written};
@@ -31,4 +36,7 @@ pub enum CoordinatorError {
     /// The command would take more than one batch may hold. Nothing has happened.
     #[error("the records of the command are too large")]
     TooLarge,
+    /// The partition does not take the batch of a transaction, or its end. Nothing has happened.
+    #[error(transparent)]
+    Producer(ProducerError),
 }

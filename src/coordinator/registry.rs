@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use millstream_core::coordinator::group;
 use millstream_core::coordinator::ids::ReplyToken;
+use millstream_core::partition::TxnEnd;
 use millstream_core::types::{PartitionId, TopicId, TopicName};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::in_transaction::Transaction;
 use super::machine::Machine;
 use super::runtime::Runtime;
 use super::turn::{Ask, Effects};
@@ -209,8 +211,7 @@ impl<M: Machine> Coordinators<M> {
         partition: i32,
         command: impl FnOnce(ReplyToken) -> M::Command + Send + 'static,
     ) -> Result<Asked<M::Reply>, CoordinatorError> {
-        let mailbox = self.read().coordinators.get(&partition).map(|c| c.mailbox.clone());
-        let mailbox = mailbox.ok_or(CoordinatorError::NotCoordinator)?;
+        let mailbox = self.mailbox(partition)?;
         let (reply, done) = oneshot::channel();
         let ask = Ask::Call { command: Box::new(command), reply };
         mailbox.send(ask).await.map_err(|_| CoordinatorError::NotCoordinator)?;
@@ -233,6 +234,34 @@ impl<M: Machine> Coordinators<M> {
         command: impl FnOnce(ReplyToken) -> M::Command + Send + 'static,
     ) -> Result<Asked<M::Reply>, CoordinatorError> {
         self.ask(self.partition_for(group)?, command).await
+    }
+
+    /// Puts a command to the coordinator of a partition whose records belong to a transaction.
+    pub async fn ask_in(
+        &self,
+        partition: i32,
+        of: Transaction,
+        command: impl FnOnce(ReplyToken) -> M::Command + Send + 'static,
+    ) -> Result<Asked<M::Reply>, CoordinatorError> {
+        let mailbox = self.mailbox(partition)?;
+        let (reply, done) = oneshot::channel();
+        let ask = Ask::CallIn { of, command: Box::new(command), reply };
+        mailbox.send(ask).await.map_err(|_| CoordinatorError::NotCoordinator)?;
+        Ok(Asked { done })
+    }
+
+    /// Ends a transaction that wrote to a partition of the coordinators' topic. Returns when that is committed, and what was
+    /// written with it counts, or never will.
+    pub async fn end_transaction(&self, partition: i32, end: TxnEnd) -> Result<(), CoordinatorError> {
+        let mailbox = self.mailbox(partition)?;
+        let (done, ended) = oneshot::channel();
+        mailbox.send(Ask::EndTransaction { end, done }).await.map_err(|_| CoordinatorError::NotCoordinator)?;
+        ended.await.unwrap_or(Err(CoordinatorError::NotCoordinator))
+    }
+
+    fn mailbox(&self, partition: i32) -> Result<mpsc::Sender<Ask<M>>, CoordinatorError> {
+        let mailbox = self.read().coordinators.get(&partition).map(|c| c.mailbox.clone());
+        mailbox.ok_or(CoordinatorError::NotCoordinator)
     }
 
     /// Topics are gone: their committed offsets go too. The coordinators see to it in their own time.

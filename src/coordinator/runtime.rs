@@ -16,6 +16,7 @@ use super::CoordinatorError;
 use super::follower::Follower;
 use super::load::{LoadError, load};
 use super::machine::Machine;
+use super::materialise::Materialised;
 use super::turn::{Ask, Effects, Lost, Serving, answer};
 use crate::partition::{AppendError, Leadership, Partition};
 use crate::store::Store;
@@ -64,8 +65,8 @@ impl<M: Machine> Runtime<M> {
     /// From a load to the next.
     async fn live(&mut self) -> Result<(), Ended> {
         let epoch = self.wait_for_leadership().await?;
-        let shard = match self.load().await? {
-            Ok(shard) => shard,
+        let state = match self.load().await? {
+            Ok(state) => state,
             Err(e) => {
                 self.failed(&e.to_string());
                 return self.refuse_for(RELOAD_AFTER, CoordinatorError::NotAvailable).await;
@@ -73,7 +74,7 @@ impl<M: Machine> Runtime<M> {
         };
         self.failures = 0;
         self.is_loaded.send_replace(true);
-        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), shard, epoch, self.effects.clone());
+        let mut serving = Serving::new(self.partition.clone(), self.store.clone(), state, epoch, self.effects.clone());
         let served = unwinding(self.serve(&mut serving, epoch)).await;
         self.is_loaded.send_replace(false);
         let stepped_down = match served {
@@ -137,7 +138,7 @@ impl<M: Machine> Runtime<M> {
     }
 
     /// Loads while those who ask are told to come back.
-    async fn load(&mut self) -> Result<Result<M, LoadError>, Ended> {
+    async fn load(&mut self) -> Result<Result<(M, Materialised), LoadError>, Ended> {
         let (partition, store, config) = (self.partition.clone(), self.store.clone(), self.config.clone());
         let begun = Instant::now();
         let mut loading = tokio::task::spawn_blocking(move || load::<M>(&partition, &store, &config));
@@ -145,7 +146,7 @@ impl<M: Machine> Runtime<M> {
             tokio::select! {
                 loaded = &mut loading => {
                     let loaded = loaded.unwrap_or(Err(LoadError::Panicked));
-                    if let Ok(shard) = &loaded {
+                    if let Ok((shard, _)) = &loaded {
                         let (partition, entries) = (&self.partition.name, shard.len());
                         tracing::debug!(%partition, entries, took = ?begun.elapsed(), "coordinator loaded");
                     }
@@ -169,7 +170,8 @@ impl<M: Machine> Runtime<M> {
 
     fn refuse(&mut self, ask: Option<Ask<M>>, error: CoordinatorError) -> Result<(), Ended> {
         match ask.ok_or(Ended)? {
-            Ask::Call { reply, .. } => answer(reply, Err(error)),
+            Ask::Call { reply, .. } | Ask::CallIn { reply, .. } => answer(reply, Err(error)),
+            Ask::EndTransaction { done, .. } => answer(done, Err(error)),
             // There is nothing to count, and nothing is known of what is told.
             Ask::Count(_) | Ask::Tell(_) => {}
             Ask::TopicsDeleted(topics) => {

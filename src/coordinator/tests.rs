@@ -1,3 +1,4 @@
+mod transactions;
 mod turns;
 
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_core::config::TopicConfig;
 use millstream_core::coordinator::group::{
-    ClientHost, ClientId, Command, CommitPartition, CommitTopic, FetchTopic, Generation, GroupConfig, GroupId,
+    ClientHost, ClientId, Command, CommitPartition, CommitTopic, FetchTopic, Fetched, Generation, GroupConfig, GroupId,
     JoinGroup, Joined, LeaveGroup, LeavingMember, ListGroups, MemberId, OffsetCommit, OffsetFetch, Protocol,
     ProtocolName, ProtocolType, Reply, ReplyToken, SyncGroup,
 };
@@ -104,7 +105,10 @@ impl Node {
 
     fn committed(&self, of: &str, partition: i32) -> Option<(i64, String)> {
         let Reply::OffsetFetch(topics) = self.ask(of, fetch(of, partition)) else { panic!("a fetch") };
-        topics[0].partitions[0].1.as_ref().map(|found| (found.offset.0, found.metadata.to_string()))
+        match &topics[0].partitions[0].1 {
+            Fetched::Offset(found) => Some((found.offset.0, found.metadata.to_string())),
+            Fetched::Nothing | Fetched::Unstable => None,
+        }
     }
 
     fn listed(&self) -> Vec<String> {
@@ -166,7 +170,7 @@ fn fetch(of: &str, partition: i32) -> impl Fn(ReplyToken) -> Command + Clone + u
     move |token| {
         let topics =
             vec![FetchTopic { name: TopicName::new("orders").unwrap(), id: ORDERS, partitions: vec![partition] }];
-        Command::OffsetFetch(OffsetFetch { token, group: of.clone(), topics: Some(topics) })
+        Command::OffsetFetch(OffsetFetch { token, group: of.clone(), topics: Some(topics), require_stable: false })
     }
 }
 

@@ -10,15 +10,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use millstream_core::coordinator::EncodedRecord;
 use millstream_core::coordinator::ids::ReplyToken;
 use millstream_core::coordinator::timers::{TimerChange, Timers};
+use millstream_core::partition::TxnEnd;
 use millstream_core::record::{BatchBuilder, BatchHeader};
-use millstream_core::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
+use millstream_core::types::{LeaderEpoch, Offset, ProducerId, Timestamp, TopicId, TopicName};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::in_transaction::{Ended, Transaction};
 use super::machine::{Applied, Machine};
-use crate::partition::{AppendError, Partition};
+use super::materialise::Materialised;
+use crate::partition::{AppendError, Appended, Partition};
 use crate::store::{Batch, Durability, Store};
 
 /// Appends that wait for their commit. Beyond: commands wait.
@@ -27,7 +30,7 @@ const IN_FLIGHT_MAX: usize = 256;
 const BATCH_BYTES: usize = 512 << 10;
 /// Most bytes of records that go into one batch because a decision must not be cut. Kafka allows `max.message.bytes`
 /// of its internal topic, 1 MiB.
-const DECISION_BYTES_MAX: usize = 16 << 20;
+pub(super) const DECISION_BYTES_MAX: usize = 16 << 20;
 
 pub(super) type ReplyTo<R> = oneshot::Sender<Result<R, CoordinatorError>>;
 
@@ -39,6 +42,17 @@ pub(super) enum Ask<M: Machine> {
     },
     /// Nobody waits for a reply.
     Tell(M::Command),
+    /// The command's records belong to a transaction.
+    CallIn {
+        of: Transaction,
+        command: Box<dyn FnOnce(ReplyToken) -> M::Command + Send>,
+        reply: ReplyTo<M::Reply>,
+    },
+    /// Answered when the marker is committed, and what it decides stored.
+    EndTransaction {
+        end: TxnEnd,
+        done: oneshot::Sender<Result<(), CoordinatorError>>,
+    },
     TopicsDeleted(Arc<[(TopicName, TopicId)]>),
     Count(oneshot::Sender<M::Counts>),
 }
@@ -66,21 +80,33 @@ impl Origin {
 /// Something appended, until it is committed.
 struct InFlight<M: Machine> {
     committed: oneshot::Receiver<Result<(), AppendError>>,
+    base_offset: Offset,
     next_offset: Offset,
     content: Gathered<M>,
 }
 
 /// Records of one batch, and the replies and effects that rest on them or on what went before.
-struct Gathered<M: Machine> {
-    records: Vec<EncodedRecord>,
-    size_bytes: usize,
-    replies: Vec<(ReplyToken, M::Reply)>,
-    effects: Vec<M::Effect>,
+pub(super) struct Gathered<M: Machine> {
+    pub records: Vec<EncodedRecord>,
+    pub size_bytes: usize,
+    pub replies: Vec<(ReplyToken, M::Reply)>,
+    pub effects: Vec<M::Effect>,
+    /// Whose transaction the records belong to.
+    pub producer: Option<ProducerId>,
+    /// It is a marker.
+    pub ended: Option<Ended>,
 }
 
 impl<M: Machine> Default for Gathered<M> {
     fn default() -> Self {
-        Self { records: Vec::new(), size_bytes: 0, replies: Vec::new(), effects: Vec::new() }
+        Self {
+            records: Vec::new(),
+            size_bytes: 0,
+            replies: Vec::new(),
+            effects: Vec::new(),
+            producer: None,
+            ended: None,
+        }
     }
 }
 
@@ -88,13 +114,14 @@ impl<M: Machine> Default for Gathered<M> {
 pub(super) struct Lost(pub AppendError);
 
 pub(super) struct Serving<M: Machine> {
-    partition: Arc<Partition>,
+    pub(super) partition: Arc<Partition>,
     /// Of its log by snapshots, when this began.
     replacements: u64,
     store: Arc<Store>,
-    shard: M,
+    pub(super) shard: M,
+    materialised: Materialised,
     /// Of the leadership that the state was loaded under.
-    epoch: LeaderEpoch,
+    pub(super) epoch: LeaderEpoch,
     effects: Effects<M>,
     /// Ends with this state.
     life: Arc<()>,
@@ -105,14 +132,14 @@ pub(super) struct Serving<M: Machine> {
     gathered: Gathered<M>,
     in_flight: VecDeque<InFlight<M>>,
     /// Work that was cut short to give others their turn.
-    unfinished: VecDeque<M::Command>,
+    pub(super) unfinished: VecDeque<M::Command>,
 }
 
 impl<M: Machine> Serving<M> {
     pub fn new(
         partition: Arc<Partition>,
         store: Arc<Store>,
-        shard: M,
+        (shard, materialised): (M, Materialised),
         epoch: LeaderEpoch,
         effects: Effects<M>,
     ) -> Self {
@@ -121,6 +148,7 @@ impl<M: Machine> Serving<M> {
             partition,
             store,
             shard,
+            materialised,
             epoch,
             effects,
             life: Arc::new(()),
@@ -160,12 +188,12 @@ impl<M: Machine> Serving<M> {
     pub async fn take(&mut self, ask: Ask<M>) -> Result<(), Lost> {
         match ask {
             Ask::Call { command, reply } => {
-                self.last_token += 1;
-                let token = ReplyToken(self.last_token);
-                self.waiting.insert(token, reply);
+                let token = self.wait(reply);
                 self.carry_out(command(token), Some(token)).await
             }
             Ask::Tell(command) => self.carry_out(command, None).await,
+            Ask::CallIn { of, command, reply } => self.carry_out_in(of, command, reply).await,
+            Ask::EndTransaction { end, done } => self.end_transaction(end, done).await,
             Ask::TopicsDeleted(topics) => match M::topics_deleted(topics) {
                 Some(command) => self.carry_out(command, None).await,
                 None => Ok(()),
@@ -174,6 +202,20 @@ impl<M: Machine> Serving<M> {
                 let _gone: Result<(), _> = reply.send(self.shard.counts());
                 Ok(())
             }
+        }
+    }
+
+    /// A token for who waits.
+    pub(super) fn wait(&mut self, reply: ReplyTo<M::Reply>) -> ReplyToken {
+        self.last_token += 1;
+        let token = ReplyToken(self.last_token);
+        self.waiting.insert(token, reply);
+        token
+    }
+
+    pub(super) fn refuse(&mut self, token: ReplyToken, error: CoordinatorError) {
+        if let Some(to) = self.waiting.remove(&token) {
+            answer(to, Err(error));
         }
     }
 
@@ -197,17 +239,22 @@ impl<M: Machine> Serving<M> {
         let is_atomic = M::is_atomic(&decision);
         let bytes_max = if is_atomic && asker.is_some() { DECISION_BYTES_MAX } else { usize::MAX };
         let Some(records) = within(bytes_max, M::records(&decision)) else {
-            let refused = asker.and_then(|asker| self.waiting.remove(&asker));
-            refused.into_iter().for_each(|to| answer(to, Err(CoordinatorError::TooLarge)));
+            asker.into_iter().for_each(|asker| self.refuse(asker, CoordinatorError::TooLarge));
             return Ok(());
         };
         self.gather(records, is_atomic).await?;
-        let Applied { replies, timers, effects, again } = self.shard.apply(decision);
+        let applied = self.shard.apply(decision);
+        self.take_up(applied);
+        Ok(())
+    }
+
+    /// What remains to be done of a decision whose records, if it has some, are gathered.
+    pub(super) fn take_up(&mut self, applied: Applied<M>) {
+        let Applied { replies, timers, effects, again } = applied;
         self.set_timers(timers);
         self.gathered.replies.extend(replies);
         self.gathered.effects.extend(effects);
         self.unfinished.extend(again);
-        Ok(())
     }
 
     async fn gather(&mut self, records: Vec<EncodedRecord>, atomic: bool) -> Result<(), Lost> {
@@ -225,7 +272,7 @@ impl<M: Machine> Serving<M> {
         Ok(())
     }
 
-    fn set_timers(&mut self, changes: Vec<TimerChange<M::TimerKey>>) {
+    pub(super) fn set_timers(&mut self, changes: Vec<TimerChange<M::TimerKey>>) {
         let now_ms = self.now_ms();
         for change in changes {
             match change {
@@ -257,8 +304,18 @@ impl<M: Machine> Serving<M> {
         let bytes = builder.finish();
         let header = BatchHeader::parse(&bytes).expect("it was built here");
         let (appended, committed) = self.partition.append_internal(self.epoch, header, bytes).await.map_err(Lost)?;
-        self.in_flight.push_back(InFlight { committed, next_offset: appended.last_offset.plus(1), content });
+        self.appended(appended, committed, content);
         Ok(())
+    }
+
+    pub(super) fn appended(
+        &mut self,
+        appended: Appended,
+        committed: oneshot::Receiver<Result<(), AppendError>>,
+        content: Gathered<M>,
+    ) {
+        let Appended { base_offset, last_offset, .. } = appended;
+        self.in_flight.push_back(InFlight { committed, base_offset, next_offset: last_offset.plus(1), content });
     }
 
     /// All that it rests on is committed.
@@ -267,6 +324,9 @@ impl<M: Machine> Serving<M> {
             if let Some(to) = self.waiting.remove(&token) {
                 answer(to, Ok(reply));
             }
+        }
+        if let Some(ended) = content.ended {
+            answer(ended.done, Ok(()));
         }
         if !content.effects.is_empty() {
             let (partition, epoch) = (self.partition.id.partition, self.epoch);
@@ -304,8 +364,19 @@ impl<M: Machine> Serving<M> {
         let Some(last) = done.last() else { return Ok(()) };
         let mut batch = Batch::default();
         batch.put_coordinator_applied(self.partition.id, last.next_offset);
-        for record in done.iter().flat_map(|done| &done.content.records) {
-            batch.apply_coordinator_record(self.partition.id, &record.key, record.value.as_deref());
+        for InFlight { base_offset, content, .. } in &done {
+            for (record, at) in content.records.iter().zip(base_offset.0..) {
+                let (key, value) = (&record.key[..], record.value.as_deref());
+                match content.producer {
+                    None => self.materialised.record(&mut batch, key, value),
+                    Some(producer) => {
+                        self.materialised.record_in_transaction(&mut batch, producer, Offset(at), (key, value));
+                    }
+                }
+            }
+            if let Some(ended) = &content.ended {
+                self.materialised.end(&mut batch, ended.producer, ended.commit);
+            }
         }
         let write = || self.store.write(batch, Durability::Buffered);
         // None: another leads, and what it told is all in the log.
@@ -336,7 +407,7 @@ pub(super) fn answer<R>(to: ReplyTo<R>, reply: Result<R, CoordinatorError>) {
 }
 
 /// `None` above `bytes_max`.
-fn within(bytes_max: usize, records: impl Iterator<Item = EncodedRecord>) -> Option<Vec<EncodedRecord>> {
+pub(super) fn within(bytes_max: usize, records: impl Iterator<Item = EncodedRecord>) -> Option<Vec<EncodedRecord>> {
     let mut kept = Vec::new();
     let mut size_bytes: usize = 0;
     for record in records {
@@ -354,7 +425,7 @@ fn size_of_record(record: &EncodedRecord) -> usize {
     16 + record.key.len() + record.value.as_ref().map_or(0, |value| value.len())
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -21,6 +21,7 @@ pub mod response;
 #[cfg(test)]
 mod samples;
 pub mod shape;
+pub mod write_txn_markers;
 mod writer;
 
 pub use decode::{Decode, DecodeError, RequestBody, decode};

@@ -20,6 +20,10 @@ impl<'a> Writer<'a> {
         self.buf.put_u8(u8::from(value));
     }
 
+    pub(super) fn i8(&mut self, value: i8) {
+        self.buf.put_i8(value);
+    }
+
     pub(super) fn i16(&mut self, value: i16) {
         self.buf.put_i16(value);
     }

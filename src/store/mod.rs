@@ -15,6 +15,7 @@ mod metadata;
 mod segments;
 mod synced;
 mod synced_end;
+mod undecided;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use rocksdb::{
 };
 use synced::SyncedNumber;
 pub use synced_end::SyncedEnd;
+pub use undecided::UndecidedRecord;
 
 /// Kinds of keys. Numbers reach the disk: never reused.
 mod kind {
@@ -39,6 +41,7 @@ mod kind {
     pub const MEMBERSHIP: u8 = 9;
     pub const INSTALLING: u8 = 10;
     pub const HELD: u8 = 11;
+    pub const UNDECIDED: u8 = 12;
 }
 
 /// Bytes that a scan reads at a time.
@@ -210,6 +213,7 @@ impl Store {
         batch.inner.delete(partition_key(kind::HARD_STATE, id));
         batch.inner.delete(partition_key(kind::COORDINATOR_APPLIED, id));
         self.delete_prefix(batch, &partition_key(kind::COORDINATOR, id))?;
+        self.delete_prefix(batch, &partition_key(kind::UNDECIDED, id))?;
         self.forget_log(batch, id)
     }
 

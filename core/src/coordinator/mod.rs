@@ -8,6 +8,7 @@ pub mod group;
 pub mod ids;
 pub mod timers;
 pub mod txn;
+pub mod undecided;
 mod wire;
 
 pub use wire::{DecodeError, EncodedRecord};

@@ -15,6 +15,7 @@ pub fn of_coordinator(error: CoordinatorError) -> ResponseError {
         CoordinatorError::LoadInProgress => ResponseError::CoordinatorLoadInProgress,
         CoordinatorError::NotAvailable => ResponseError::CoordinatorNotAvailable,
         CoordinatorError::TooLarge => ResponseError::UnknownServerError,
+        CoordinatorError::Producer(refused) => super::of_producer(&refused),
     }
 }
 
@@ -22,9 +23,10 @@ pub fn of_coordinator(error: CoordinatorError) -> ResponseError {
 pub fn of_coordinator_at_fetch(error: CoordinatorError) -> ResponseError {
     match error {
         CoordinatorError::NotAvailable => ResponseError::NotCoordinator,
-        CoordinatorError::NotCoordinator | CoordinatorError::LoadInProgress | CoordinatorError::TooLarge => {
-            of_coordinator(error)
-        }
+        CoordinatorError::NotCoordinator
+        | CoordinatorError::LoadInProgress
+        | CoordinatorError::TooLarge
+        | CoordinatorError::Producer(_) => of_coordinator(error),
     }
 }
 
@@ -32,9 +34,25 @@ pub fn of_coordinator_at_fetch(error: CoordinatorError) -> ResponseError {
 pub fn of_coordinator_at_commit(error: CoordinatorError) -> ResponseError {
     match error {
         CoordinatorError::TooLarge => ResponseError::InvalidCommitOffsetSize,
+        CoordinatorError::NotCoordinator
+        | CoordinatorError::LoadInProgress
+        | CoordinatorError::NotAvailable
+        | CoordinatorError::Producer(_) => of_coordinator(error),
+    }
+}
+
+/// The same for TxnOffsetCommit.
+pub fn of_coordinator_at_transactional_commit(error: &CoordinatorError) -> ResponseError {
+    of_coordinator_at_commit(*error)
+}
+
+/// The same for a marker: its writer knows leaders only, and writes it again.
+pub fn of_coordinator_at_marker(error: &CoordinatorError) -> ResponseError {
+    match error {
         CoordinatorError::NotCoordinator | CoordinatorError::LoadInProgress | CoordinatorError::NotAvailable => {
-            of_coordinator(error)
+            ResponseError::NotLeaderOrFollower
         }
+        CoordinatorError::TooLarge | CoordinatorError::Producer(_) => of_coordinator(*error),
     }
 }
 
@@ -129,6 +147,7 @@ pub fn of_coordinator_at_find(error: CoordinatorError) -> ResponseError {
         CoordinatorError::NotCoordinator
         | CoordinatorError::LoadInProgress
         | CoordinatorError::NotAvailable
-        | CoordinatorError::TooLarge => ResponseError::CoordinatorNotAvailable,
+        | CoordinatorError::TooLarge
+        | CoordinatorError::Producer(_) => ResponseError::CoordinatorNotAvailable,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::{
-    Command, FetchTopic, FetchedOffset, FetchedTopic, GroupId, OffsetFetch, Reply, TextTooLong,
+    Command, FetchTopic, Fetched, FetchedOffset, FetchedTopic, GroupId, OffsetFetch, Reply, TextTooLong,
 };
 use millstream_core::types::{TopicId, TopicName};
 
@@ -68,7 +68,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
                 answers.push(Answer::Refused(ResponseError::InvalidRequest));
                 continue;
             }
-            let plan = match from_wire(group, &|topic| context.find(topic)) {
+            let plan = match from_wire(group, asked.require_stable, &|topic| context.find(topic)) {
                 Ok(plan) => plan,
                 Err(e) => return too_long(e),
             };
@@ -98,8 +98,9 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
 
 /// A topic that is not there may still have offsets, under its name; by an id it cannot be asked for. The id that a
 /// name stands for now goes along, so that what was committed for a topic of that name before is not mistaken for its.
-pub(super) fn from_wire(asked: &OffsetFetchGroup, find: &Find<'_>) -> Result<Plan, TextTooLong> {
-    let mut fetch = OffsetFetch { token: NO_TOKEN, group: GroupId::new(&asked.group_id)?, topics: None };
+pub(super) fn from_wire(asked: &OffsetFetchGroup, require_stable: bool, find: &Find<'_>) -> Result<Plan, TextTooLong> {
+    let group = GroupId::new(&asked.group_id)?;
+    let mut fetch = OffsetFetch { token: NO_TOKEN, group, topics: None, require_stable };
     let Some(topics) = &asked.topics else { return Ok(Plan { fetch, topics: None }) };
     let mut named: HashMap<&TopicRef, HashSet<i32>> = HashMap::new();
     let mut to_fetch = Vec::new();
@@ -155,9 +156,10 @@ pub(super) fn to_wire(
 }
 
 fn of_topic(topic: FetchedTopic) -> Vec<OffsetFetchPartitionResponse> {
-    let row = |(index, offset): (i32, Option<FetchedOffset>)| match offset {
-        None => nothing(index, 0),
-        Some(FetchedOffset { offset, leader_epoch, metadata }) => OffsetFetchPartitionResponse {
+    let row = |(index, offset): (i32, Fetched)| match offset {
+        Fetched::Nothing => nothing(index, 0),
+        Fetched::Unstable => nothing(index, ResponseError::UnstableOffsetCommit.code()),
+        Fetched::Offset(FetchedOffset { offset, leader_epoch, metadata }) => OffsetFetchPartitionResponse {
             index,
             committed_offset: offset.0,
             committed_leader_epoch: leader_epoch.map_or(-1, |epoch| epoch.0),

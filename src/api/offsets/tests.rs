@@ -1,7 +1,7 @@
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::{GroupId as WireGroupId, OffsetDeleteRequest, TopicName as WireTopicName};
 use millstream_core::coordinator::group::{
-    CommitError, CommitPartitionError, CommittedTopic, DeletePartitionError, DeletedOffsets, FetchedOffset,
+    CommitError, CommitPartitionError, CommittedTopic, DeletePartitionError, DeletedOffsets, Fetched, FetchedOffset,
     FetchedTopic, OffsetDeleteError,
 };
 use millstream_core::types::{LeaderEpoch, Offset, TopicId, TopicName};
@@ -138,8 +138,12 @@ fn respond(version: i16, topics: Vec<crate::protocol::offset_fetch::OffsetFetchT
     encode_response(9, version, 1, &OffsetFetchResponse { throttle_time_ms: 0, groups: vec![group] }).unwrap();
 }
 
-fn found(offset: i64) -> Option<FetchedOffset> {
-    Some(FetchedOffset { offset: Offset(offset), leader_epoch: Some(LeaderEpoch(2)), metadata: "note".into() })
+fn found(offset: i64) -> Fetched {
+    Fetched::Offset(FetchedOffset {
+        offset: Offset(offset),
+        leader_epoch: Some(LeaderEpoch(2)),
+        metadata: "note".into(),
+    })
 }
 
 #[test]
@@ -149,7 +153,7 @@ fn a_fetch_is_answered_as_asked_in_every_version() {
             OffsetFetchTopic { topic: topic(version, "no topic!"), partitions: vec![4] },
             OffsetFetchTopic { topic: topic(version, "orders"), partitions: vec![1, 0, 1, 8] },
         ];
-        let plan = fetch::from_wire(&fetch_group(version, Some(topics)), &find).unwrap();
+        let plan = fetch::from_wire(&fetch_group(version, Some(topics)), true, &find).unwrap();
         let put = plan.fetch.topics.clone().unwrap();
         assert_eq!(
             (put.len(), put[0].name.as_str(), put[0].id, &put[0].partitions[..]),
@@ -158,7 +162,7 @@ fn a_fetch_is_answered_as_asked_in_every_version() {
         let fetched = FetchedTopic {
             name: TopicName::new("orders").unwrap(),
             id: ORDERS,
-            partitions: vec![(1, found(11)), (0, None), (8, None)],
+            partitions: vec![(1, found(11)), (0, Fetched::Nothing), (8, Fetched::Unstable)],
         };
         let answered = fetch::to_wire(plan, vec![fetched], version, &find);
         let rows: Vec<Vec<(i32, i64, i32, i16)>> = answered
@@ -171,7 +175,7 @@ fn a_fetch_is_answered_as_asked_in_every_version() {
             })
             .collect();
         let unknown = if version >= 10 { 100 } else { 0 };
-        assert_eq!(rows, [vec![(4, -1, -1, unknown)], vec![(1, 11, 2, 0), (0, -1, -1, 0), (8, -1, -1, 0)]]);
+        assert_eq!(rows, [vec![(4, -1, -1, unknown)], vec![(1, 11, 2, 0), (0, -1, -1, 0), (8, -1, -1, 88)]]);
         assert_eq!(answered[1].topic, topic(version, "orders"));
         let notes: Vec<_> = answered[1].partitions.iter().map(|p| p.metadata.as_deref()).collect();
         assert_eq!(notes, [Some("note"), Some(""), Some("")]);
@@ -183,7 +187,7 @@ fn a_fetch_is_answered_as_asked_in_every_version() {
 #[test]
 fn everything_that_is_committed_is_said_by_name_or_by_id() {
     for version in 2..=10 {
-        let plan = fetch::from_wire(&fetch_group(version, None), &find).unwrap();
+        let plan = fetch::from_wire(&fetch_group(version, None), false, &find).unwrap();
         assert_eq!(plan.fetch.topics, None);
         let fetched = |name: &str| FetchedTopic {
             name: TopicName::new(name).unwrap(),
@@ -200,7 +204,7 @@ fn everything_that_is_committed_is_said_by_name_or_by_id() {
         respond(version, answered);
     }
     let named = vec![OffsetFetchTopic { topic: topic(9, "gone"), partitions: vec![0] }];
-    let plan = fetch::from_wire(&fetch_group(9, Some(named)), &find).unwrap();
+    let plan = fetch::from_wire(&fetch_group(9, Some(named)), false, &find).unwrap();
     let put = plan.fetch.topics.unwrap();
     assert_eq!((put[0].name.as_str(), put[0].id), ("gone", TopicId::ZERO));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use millstream_core::config::{CompressionTarget, TopicConfig};
+use millstream_core::partition::Guard;
 use millstream_core::record::{
     ATTRIBUTES_AT, BatchHeader, BatchProblem, Budget, Rules, TimestampType, validate_produce_batch,
 };
@@ -48,6 +49,10 @@ pub(super) struct Batch {
     pub header: BatchHeader,
     pub bytes: Bytes,
     pub acks: Acks,
+    /// Under which its transaction was verified.
+    pub guard: Option<Guard>,
+    /// Its slot says why.
+    pub is_refused: bool,
 }
 
 /// A request whose batches are validated. A slot's place is that of its batch.
@@ -65,7 +70,7 @@ impl Checked {
         acks: Acks,
         size_bytes: usize,
     ) -> Self {
-        let check = Check { version, acks, now: now() };
+        let check = Check { version, acks, now: now(), has_transactional_id: asked.transactional_id.is_some() };
         if size_bytes < LARGE_BYTES || size_bytes < LARGE_PLAIN_BYTES && !is_any_compressed(&asked) {
             let mut budget = Budget::new(INFLATED_INLINE_MAX);
             let checked = check.request(context, &asked, &mut budget);
@@ -120,6 +125,7 @@ struct Check {
     version: i16,
     acks: Acks,
     now: Timestamp,
+    has_transactional_id: bool,
 }
 
 /// A batch and what its answer will say.
@@ -171,8 +177,11 @@ impl Check {
         let config = partition.config();
         let rules = self.rules(&config, &partition.name);
         let validated = validate_produce_batch(records, &rules, budget).map_err(|e| refused_batch(asked.index, e))?;
-        if validated.header.is_transactional() {
-            // No transaction is open: none can be, before the coordinator for them is there.
+        if validated.header.is_transactional() && !self.has_transactional_id {
+            // Nobody may write to a transaction without a name.
+            return Err(refused(asked.index, ResponseError::TransactionalIdAuthorizationFailed, None));
+        }
+        if validated.header.is_transactional() && !validated.header.is_idempotent() {
             return Err(refused(asked.index, ResponseError::InvalidTxnState, None));
         }
         let log_append_time_ms = match rules.timestamp_type {
@@ -181,7 +190,8 @@ impl Check {
         };
         // Of the one replica the leader's is the majority. With `write.caching` that it has the batch is enough.
         let acks = if config.write_caching && self.acks == Acks::All { Acks::Leader } else { self.acks };
-        let batch = Batch { id: partition.id, header: validated.header, bytes: validated.bytes, acks };
+        let (header, bytes) = (validated.header, validated.bytes);
+        let batch = Batch { id: partition.id, header, bytes, acks, guard: None, is_refused: false };
         Ok(Sound { batch, log_append_time_ms })
     }
 

@@ -18,6 +18,8 @@ pub enum Command {
     Heartbeat(Heartbeat),
     LeaveGroup(LeaveGroup),
     OffsetCommit(OffsetCommit),
+    /// To be appended and applied as part of a transaction.
+    TransactionalCommit(OffsetCommit),
     OffsetFetch(OffsetFetch),
     OffsetDelete(OffsetDelete),
     ListGroups(ListGroups),
@@ -149,14 +151,15 @@ pub struct CommitPartition {
     pub metadata: Box<str>,
 }
 
-/// Reads what is committed. Where a stable answer is required, nothing more is needed while there are no
-/// transactions: every reply waits for the commit of what it was read from.
+/// Reads what is committed. Every reply waits for the commit of what it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetFetch {
     pub token: ReplyToken,
     pub group: GroupId,
     /// `None`: all that the group has.
     pub topics: Option<Vec<FetchTopic>>,
+    /// Do not tell what a transaction that is under way may replace (KIP-447).
+    pub require_stable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,7 +43,7 @@ impl Shard {
         }
     }
 
-    fn commit_topic(
+    pub(super) fn commit_topic(
         &self,
         now: Timestamp,
         commit: &OffsetCommit,
@@ -96,7 +96,11 @@ fn validate(group: &ClassicGroup, commit: &OffsetCommit) -> Result<(), CommitErr
     }
 }
 
-fn validate_member(group: &ClassicGroup, member: Option<&MemberId>, commit: &OffsetCommit) -> Result<(), CommitError> {
+pub(super) fn validate_member(
+    group: &ClassicGroup,
+    member: Option<&MemberId>,
+    commit: &OffsetCommit,
+) -> Result<(), CommitError> {
     let instance = commit.instance.as_ref();
     match (member, instance) {
         (Some(member), _) => Ok(group.validate_member(member, instance)?),

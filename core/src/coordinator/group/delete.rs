@@ -29,7 +29,7 @@ impl Shard {
                 None => Err(DeleteGroupError::GroupNotFound),
                 Some(group) if group.classic.phase != Phase::Empty => Err(DeleteGroupError::NonEmpty),
                 Some(group) => {
-                    delete_group(id, group, &mut decision);
+                    self.delete_group(id, group, &mut decision);
                     Ok(())
                 }
             };
@@ -45,9 +45,17 @@ impl Shard {
         let last = self.for_each_group(after, &mut decision, |id, group, decision| {
             for (topic, topic_id) in topics.iter() {
                 // Commits of old clients do not say which topic of that name they are for.
-                delete_offsets(id, group, topic, decision, |committed| {
+                let is_of_topic = |committed: &CommittedOffset| {
                     committed.topic_id == TopicId::ZERO || committed.topic_id == *topic_id
-                });
+                };
+                delete_offsets(id, group, topic, decision, is_of_topic);
+                let undecided = self
+                    .undecided
+                    .iter()
+                    .filter(|(key, held)| key.group == *id && key.topic == *topic && is_of_topic(&held.value));
+                let keys: BTreeSet<&OffsetKey> = undecided.map(|(key, _)| key).collect();
+                decision
+                    .delete(keys.into_iter().filter(|key| group.offsets.get(topic.as_str(), key.partition).is_none()));
             }
         });
         decision.again = last.map(|last| Command::TopicsDeleted { topics: topics.clone(), after: Some(last) });
@@ -59,17 +67,26 @@ impl Shard {
         let mut decision = Decision::nothing();
         decision.atomic = false;
         let retention_ms = self.config.offsets_retention_ms;
+        // Neither they nor their offsets go while a transaction is under way that may commit some.
+        let waiting: BTreeSet<&GroupId> = self.undecided.keys().map(|key| &key.group).collect();
+        let waits = |group: &GroupId, topic: &TopicName, partition: i32| {
+            waiting.contains(group) && {
+                let (group, topic) = (group.clone(), topic.clone());
+                self.undecided.contains(&OffsetKey { group, topic, partition })
+            }
+        };
         let last = self.for_each_group(after, &mut decision, |id, group, decision| {
             let before = decision.records.len();
             if let Some(retention) = Retention::of(group) {
                 for topic in group.offsets.topics().filter(|topic| !group.classic.is_subscribed_to(topic.as_str())) {
-                    delete_offsets(id, group, topic, decision, |committed| {
-                        retention.is_over(committed, now, retention_ms)
+                    delete_partitions(id, group, topic, decision, |partition, committed| {
+                        retention.is_over(committed, now, retention_ms) && !waits(id, topic, partition)
                     });
                 }
             }
             let all_gone = decision.records.len() - before == group.offsets.len();
-            if all_gone && group.classic.phase == Phase::Empty && group.pending_joins.is_empty() {
+            let is_idle = group.classic.phase == Phase::Empty && group.pending_joins.is_empty();
+            if all_gone && is_idle && !waiting.contains(id) {
                 decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
             }
         });
@@ -100,14 +117,24 @@ impl Shard {
     }
 }
 
-/// Offsets first: whoever sees the group gone sees them gone too.
-fn delete_group(id: &GroupId, group: &Group, decision: &mut Decision) {
-    for topic in group.offsets.topics() {
-        delete_offsets(id, group, topic, decision, |_| true);
+impl Shard {
+    /// Offsets first: whoever sees the group gone sees them gone too. Those that wait for the end of a transaction go as well.
+    fn delete_group(&self, id: &GroupId, group: &Group, decision: &mut Decision) {
+        for topic in group.offsets.topics() {
+            delete_offsets(id, group, topic, decision, |_| true);
+        }
+        let undecided = self.undecided.keys().filter(|key| key.group == *id);
+        decision.delete(undecided.filter(|key| group.offsets.get(key.topic.as_str(), key.partition).is_none()));
+        decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
+        for member in &group.pending_joins {
+            decision.cancel_timer(TimerKey::Session { group: id.clone(), member: member.clone() });
+        }
     }
-    decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
-    for member in &group.pending_joins {
-        decision.cancel_timer(TimerKey::Session { group: id.clone(), member: member.clone() });
+}
+
+impl Decision {
+    fn delete<'a>(&mut self, keys: impl Iterator<Item = &'a OffsetKey>) {
+        self.records.extend(keys.map(|key| Record::OffsetCommit { key: key.clone(), value: None }));
     }
 }
 
@@ -118,8 +145,18 @@ fn delete_offsets(
     decision: &mut Decision,
     is_deleted: impl Fn(&CommittedOffset) -> bool,
 ) {
+    delete_partitions(id, group, topic, decision, |_, committed| is_deleted(committed));
+}
+
+fn delete_partitions(
+    id: &GroupId,
+    group: &Group,
+    topic: &TopicName,
+    decision: &mut Decision,
+    is_deleted: impl Fn(i32, &CommittedOffset) -> bool,
+) {
     for (partition, committed) in group.offsets.of_topic(topic.as_str()) {
-        if is_deleted(&committed) {
+        if is_deleted(partition, &committed) {
             let key = OffsetKey { group: id.clone(), topic: topic.clone(), partition };
             decision.records.push(Record::OffsetCommit { key, value: None });
         }

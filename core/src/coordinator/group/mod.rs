@@ -27,6 +27,7 @@ mod subscription;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use command::{
     Command, CommitPartition, CommitTopic, DeleteGroups, DescribeGroups, FetchTopic, Heartbeat, JoinGroup, LeaveGroup,
@@ -43,7 +44,8 @@ pub use loader::Loader;
 pub use record::{CommittedOffset, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember};
 pub use reply::{
     CommitError, CommitPartitionError, CommittedTopic, DeleteGroupError, DeletePartitionError, DeletedOffsets,
-    DescribedGroup, DescribedMember, FetchedOffset, FetchedTopic, GroupState, HeartbeatError, JoinError, JoinRefused,
-    Joined, JoinedMember, LeaveError, LeaveMemberError, Left, ListedGroup, OffsetDeleteError, Reply, SyncError, Synced,
+    DescribedGroup, DescribedMember, Fetched, FetchedOffset, FetchedTopic, GroupState, HeartbeatError, JoinError,
+    JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Left, ListedGroup, OffsetDeleteError, Reply,
+    SyncError, Synced,
 };
 pub use shard::{Applied, Shard};

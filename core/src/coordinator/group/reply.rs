@@ -146,8 +146,16 @@ pub struct FetchedTopic {
     pub name: TopicName,
     /// As asked for; zero where all topics were.
     pub id: TopicId,
-    /// `None`: nothing is committed (offset -1).
-    pub partitions: Vec<(i32, Option<FetchedOffset>)>,
+    pub partitions: Vec<(i32, Fetched)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    Offset(FetchedOffset),
+    /// Nothing is committed (offset -1).
+    Nothing,
+    /// A transaction is under way that may commit another one (UNSTABLE_OFFSET_COMMIT).
+    Unstable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,13 +11,19 @@ use super::loader::Loader;
 use super::record::{CommittedOffset, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
 use super::reply::Reply;
 use super::state::{ClassicGroup, Group, Phase};
-use crate::types::Timestamp;
+use crate::coordinator::undecided::Undecided;
+use crate::types::{Offset, Timestamp};
+
+/// What is replayed comes after all that was replayed before.
+const NEWEST: Offset = Offset(i64::MAX);
 
 /// The state machine. One owner; dropped when the node no longer leads the partition.
 #[derive(Debug)]
 pub struct Shard {
     pub(super) config: Arc<GroupConfig>,
     pub(super) groups: BTreeMap<GroupId, Group>,
+    /// Offsets that are committed with transactions which are under way.
+    pub(super) undecided: Undecided<OffsetKey, CommittedOffset>,
 }
 
 /// What remains to be done once a decision is applied.
@@ -31,7 +37,7 @@ pub struct Applied {
 
 impl Shard {
     pub fn new(config: Arc<GroupConfig>) -> Self {
-        Self { config, groups: BTreeMap::new() }
+        Self { config, groups: BTreeMap::new(), undecided: Undecided::default() }
     }
 
     /// A shard from stored entries, the keys and values of records. `Command::Loaded` must follow.
@@ -59,6 +65,7 @@ impl Shard {
             Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
             Command::LeaveGroup(leave) => self.leave(now, leave),
             Command::OffsetCommit(commit) => self.commit_offsets(now, commit),
+            Command::TransactionalCommit(commit) => self.commit_in_transaction(now, commit),
             Command::OffsetFetch(fetch) => self.fetch_offsets(fetch),
             Command::OffsetDelete(delete) => self.delete_offsets(delete),
             Command::ListGroups(list) => self.list_groups(list),
@@ -103,12 +110,15 @@ impl Shard {
     /// Takes a committed record in. Cannot fail: a record that could not be taken in was refused at decoding.
     pub fn replay(&mut self, record: &Record) {
         match record {
-            Record::OffsetCommit { key: OffsetKey { group, topic, partition }, value: Some(value) } => {
+            Record::OffsetCommit { key, value: Some(value) } => {
+                self.undecided.supersede(key, NEWEST);
+                let OffsetKey { group, topic, partition } = key;
                 let group = self.groups.entry(group.clone()).or_default();
                 group.offsets.put(topic.as_str(), *partition, value.clone()).expect("the topic's name is one");
             }
-            Record::OffsetCommit { key: OffsetKey { group, topic, partition }, value: None } => {
-                self.remove_offset(group.as_str(), topic.as_str(), *partition);
+            Record::OffsetCommit { key, value: None } => {
+                self.undecided.forget(key);
+                self.remove_offset(key.group.as_str(), key.topic.as_str(), key.partition);
             }
             Record::GroupMetadata { group, value: Some(value) } => {
                 self.groups.entry(group.clone()).or_default().classic = ClassicGroup::from_record(value);
@@ -122,9 +132,17 @@ impl Shard {
         match (KeyRef::decode(key)?, value) {
             (KeyRef::Offset(key), Some(value)) => {
                 let value = CommittedOffset::decode(value)?;
+                if !self.undecided.is_empty() {
+                    self.undecided.supersede(&key.to_key()?, NEWEST);
+                }
                 self.group_mut(key.group)?.offsets.put(key.topic, key.partition, value)?;
             }
-            (KeyRef::Offset(key), None) => self.remove_offset(key.group, key.topic, key.partition),
+            (KeyRef::Offset(key), None) => {
+                if !self.undecided.is_empty() {
+                    self.undecided.forget(&key.to_key()?);
+                }
+                self.remove_offset(key.group, key.topic, key.partition);
+            }
             (KeyRef::Group(group), Some(value)) => {
                 let value = GroupMetadata::decode(value)?;
                 self.group_mut(group)?.classic = ClassicGroup::from_record(&value);

@@ -1,4 +1,5 @@
 mod errors;
 mod property;
 mod script;
+mod transactions;
 mod world;

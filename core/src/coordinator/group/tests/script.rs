@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::world::{Event, World, first_join, group, instance, member, protocols};
 use crate::coordinator::group::{
-    Command, CommitPartition, CommitTopic, DeleteGroups, DescribeGroups, FetchTopic, Generation, GroupConfig, GroupId,
-    Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch, ProtocolName,
-    ProtocolType, Record, Reply, ReplyToken, SyncGroup,
+    Command, CommitPartition, CommitTopic, DeleteGroups, DescribeGroups, FetchTopic, Fetched, Generation, GroupConfig,
+    GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch,
+    ProtocolName, ProtocolType, Record, Reply, ReplyToken, SyncGroup,
 };
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
@@ -283,7 +283,7 @@ fn fetch(token: ReplyToken, words: &Words<'_>) -> OffsetFetch {
         FetchTopic { name, id, partitions: vec![partition] }
     });
     let topics = if words.rest == ["all"] { None } else { Some(topics.collect()) };
-    OffsetFetch { token, group: words.group(), topics }
+    OffsetFetch { token, group: words.group(), topics, require_stable: true }
 }
 
 fn show_record(record: &Record) -> String {
@@ -345,11 +345,15 @@ fn show_reply(reply: &Reply) -> String {
         Reply::OffsetFetch(topics) => {
             let partitions = topics.iter().flat_map(|topic| {
                 topic.partitions.iter().map(|(partition, fetched)| {
-                    let fetched = fetched.as_ref().map_or("nothing".to_owned(), |fetched| {
-                        let epoch = fetched.leader_epoch.map(|epoch| format!(" epoch {epoch}")).unwrap_or_default();
-                        let note = if fetched.metadata.is_empty() { "" } else { " " };
-                        format!("{}{epoch}{note}{}", fetched.offset, fetched.metadata)
-                    });
+                    let fetched = match fetched {
+                        Fetched::Nothing => "nothing".to_owned(),
+                        Fetched::Unstable => "unstable".to_owned(),
+                        Fetched::Offset(found) => {
+                            let epoch = found.leader_epoch.map(|epoch| format!(" epoch {epoch}")).unwrap_or_default();
+                            let note = if found.metadata.is_empty() { "" } else { " " };
+                            format!("{}{epoch}{note}{}", found.offset, found.metadata)
+                        }
+                    };
                     format!("{}-{partition} {fetched}", topic.name)
                 })
             });
