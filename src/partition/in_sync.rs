@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 use super::peers::Peers;
 
+/// Longer than between two looks of a group that is awake.
+const SLEPT_FROM: Duration = Duration::from_secs(1);
+
 /// A leader's view of its followers. In sync is whose node is alive and who has had, within the allowed time, all that
-/// was the leader's end.
+/// was the leader's end, and said so. While the group sleeps nobody has to.
 #[derive(Default)]
 pub(super) struct InSync {
     followers: HashMap<PeerId, Follower>,
@@ -18,6 +21,7 @@ pub(super) struct InSync {
     end: Option<RaftIndex>,
     /// By id; empty before the first look.
     nodes: Vec<NodeId>,
+    looked_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,7 +58,8 @@ impl InSync {
         now: Instant,
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
-        for (peer, Progress { matched, is_voter, .. }) in progress {
+        let has_slept = self.looked_at.replace(now).is_none_or(|at| now.duration_since(at) > SLEPT_FROM);
+        for (peer, Progress { matched, is_voter, is_recently_active, .. }) in progress {
             // A leader has its own log, whichever disk it is on.
             let counts = |node: &NodeId| is_voter && (*node == seen.own || seen.peers.is_present(peer));
             let Some(node) = seen.peers.get(&peer).filter(|node| counts(node)) else { continue };
@@ -74,7 +79,7 @@ impl InSync {
             }
             *follower = match *follower {
                 _ if seen.dead.contains(node) => Follower::Dead,
-                _ if matched >= needed => Follower::CaughtUp(now),
+                _ if matched >= needed && (is_recently_active || has_slept) => Follower::CaughtUp(now),
                 Follower::Dead => Follower::Comes(end),
                 as_before => as_before,
             };
@@ -159,6 +164,25 @@ mod tests {
         let seen = Seen { peers: &peers, ..seen };
         assert!(in_sync.look(progress([50, 50, 50]), RaftIndex(50), &seen, at(33)));
         assert_eq!(in_sync.nodes(), [NodeId(10), NodeId(20), NodeId(30)]);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_not_in_sync_for_long_but_nobody_has_to_while_the_group_sleeps() {
+        let peers = disks(&[(1, 1), (2, 2)]);
+        let seen = Seen { own: NodeId(1), peers: &peers, dead: &HashSet::new(), lag_max: Duration::from_secs(30) };
+        let progress = |is_active| {
+            let follower = Progress { is_recently_active: is_active, ..at_end(9) };
+            [(PeerId(1), at_end(9)), (PeerId(2), follower)].into_iter()
+        };
+        let start = Instant::now();
+        let at = |tenths: u64| start + Duration::from_millis(100 * tenths);
+        let mut in_sync = InSync::default();
+        assert!(in_sync.look(progress(true), RaftIndex(9), &seen, start));
+        assert!(!in_sync.look(progress(false), RaftIndex(9), &seen, at(10_000)), "it slept");
+        let gone = (10_001..11_000).find(|t| in_sync.look(progress(false), RaftIndex(9), &seen, at(*t)));
+        assert_eq!((gone, in_sync.nodes()), (Some(10_301), [NodeId(1)].as_slice()));
+        assert!(in_sync.look(progress(true), RaftIndex(9), &seen, at(10_302)));
+        assert_eq!(in_sync.nodes(), [NodeId(1), NodeId(2)]);
     }
 
     #[test]

@@ -8,14 +8,17 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use millstream_core::types::{NodeId, PartitionId, RaftIndex, RaftTerm};
+use millstream_core::replica::ELECTION_TICKS;
+use millstream_core::types::{NodeId, PartitionId, PeerId, RaftIndex, RaftTerm};
 
 use super::shard::{Owned, Shard};
 use super::shared::{Post, Shared};
 use super::wire::{WireError, put_id, take_id};
 
 /// Ticks that a group is calm before it sleeps.
-const CALM_TICKS: u8 = 5;
+const CALM_TICKS: i8 = 5;
+/// And when the node of a member has fallen silent or started anew: by then raft has forgotten who was heard of before.
+const CALM_TICKS_AFTER_CHANGE: i8 = ELECTION_TICKS as i8 + 2;
 
 /// What a leader tells when it goes to sleep: it was calm in this term, with everything up to this entry committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +81,7 @@ impl Shard {
     pub(super) fn wake(&mut self, nodes: &HashSet<NodeId>) {
         for (id, owned) in &mut self.owned {
             if owned.other_nodes(&self.shared).any(|node| nodes.contains(&node)) {
-                owned.calm_ticks = 0;
+                owned.calm_ticks = CALM_TICKS - CALM_TICKS_AFTER_CHANGE;
                 self.awake.insert(*id);
             }
         }
@@ -100,8 +103,22 @@ impl Owned {
     /// Counts calm ticks of a leader. True when it may sleep.
     pub(super) fn is_calm(&mut self, shared: &Shared) -> bool {
         let is_calm = self.is_calm_now(shared);
-        self.calm_ticks = if is_calm { self.calm_ticks.saturating_add(1) } else { 0 };
-        self.calm_ticks >= CALM_TICKS
+        self.calm_ticks = if is_calm { self.calm_ticks.saturating_add(1) } else { self.calm_ticks.min(0) };
+        self.calm_ticks >= CALM_TICKS && self.do_members_answer(shared)
+    }
+
+    /// Whether those who count as in sync, and whose nodes live, have answered of late. A replica that is offline does not.
+    fn do_members_answer(&self, shared: &Shared) -> bool {
+        let Some(group) = &self.group else { return false };
+        let (peers, silent) = (shared.peers.load(), shared.silent.load());
+        group.replica().progress().all(|(peer, p)| {
+            p.is_recently_active
+                || !peers.get(&peer).is_some_and(|node| !silent.contains(node) && self.is_in_sync(*node))
+        })
+    }
+
+    fn is_in_sync(&self, node: NodeId) -> bool {
+        self.in_sync.nodes().contains(&node)
     }
 
     fn is_calm_now(&self, shared: &Shared) -> bool {
@@ -121,9 +138,15 @@ impl Owned {
         let (peers, silent) = (shared.peers.load(), shared.silent.load());
         let is_heard = |peer: &&_| peers.get(peer).is_some_and(|node| !silent.contains(node));
         let heard = membership.voters.iter().filter(is_heard).count();
+        // One that is offline, and known to be, asks for what it lacks when it is back.
+        let is_offline =
+            |peer: PeerId, is_active: bool| !is_active && peers.get(&peer).is_none_or(|node| !self.is_in_sync(*node));
         heard > membership.voters.len() / 2
             && replica.progress().all(|(peer, p)| {
-                peer == replica.peer() || p.matched == last && p.committed == last || !is_heard(&&peer)
+                peer == replica.peer()
+                    || p.matched == last && p.committed == last
+                    || !is_heard(&&peer)
+                    || is_offline(peer, p.is_recently_active)
             })
     }
 

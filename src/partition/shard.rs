@@ -74,7 +74,7 @@ pub(super) struct Owned {
     /// Who shall belong to the group, as the metadata says.
     pub wanted: Option<Members>,
     /// Ticks in a row that this leader had nothing to do.
-    pub calm_ticks: u8,
+    pub calm_ticks: i8,
     /// The members are not known to be those.
     pub members_are_due: bool,
     /// Until then it stands for election at every tick.

@@ -95,12 +95,22 @@ pub(super) struct Cluster {
     pub net: Arc<Net>,
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Node>>,
+    /// `replica.lag.time.max.ms` of nodes that are started.
+    pub lag_max: Duration,
+    /// Partitions that are not opened.
+    pub offline: HashSet<i32>,
 }
 
 impl Cluster {
     pub async fn start() -> Self {
         let dirs = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-        let mut cluster = Self { net: Arc::default(), dirs, nodes: vec![None, None, None] };
+        let mut cluster = Self {
+            net: Arc::default(),
+            dirs,
+            nodes: vec![None, None, None],
+            lag_max: Duration::from_secs(30),
+            offline: HashSet::new(),
+        };
         for node in 1..=3 {
             cluster.start_node(node, true).await;
         }
@@ -115,11 +125,8 @@ impl Cluster {
             .await;
         let store = Arc::new(found.into_inner().unwrap());
         let data = DataDir::open(dir, FlushConfig::default()).unwrap();
-        let config = PartitionsConfig {
-            shards: 2,
-            producer_id_expiration_ms: 86_400_000,
-            replica_lag_max: Duration::from_secs(30),
-        };
+        let config =
+            PartitionsConfig { shards: 2, producer_id_expiration_ms: 86_400_000, replica_lag_max: self.lag_max };
         let identity = Identity { peer: PeerId(node as u64), node: NodeId(node), boot: Uuid::from_u128(node as u128) };
         let links = Links { outlet: self.net.outlet(node), caller: self.net.caller(node) };
         let partitions = Partitions::start(data, store, identity, Some(links), config);
@@ -128,7 +135,8 @@ impl Cluster {
         self.net.connect(node, &partitions);
         let voters = (1..=3).map(PeerId).collect::<Vec<_>>();
         let open = |p| ToOpen { voters: voters.clone(), preferred: node == p + 1, ..to_open(p, newborn) };
-        let outcomes = partitions.open((0..3).map(open).collect()).await;
+        let opened = (0..3).filter(|p| !self.offline.contains(p)).map(open);
+        let outcomes = partitions.open(opened.collect()).await;
         assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
         self.nodes[node as usize - 1] = Some(Node { partitions });
     }
@@ -391,6 +399,31 @@ async fn members_come_and_go_while_producers_write_and_the_leader_goes_too() {
     tokio::time::timeout(Duration::from_secs(30), opened).await.expect("it leads by itself");
     assert!(cluster.node(1).get(moved).is_leading());
     produce(&cluster, &mut end).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_offline_is_out_of_sync_though_its_node_lives() {
+    let mut cluster = Cluster::start().await;
+    cluster.lag_max = Duration::from_secs(1);
+    // Those who lead afterwards have the shorter limit.
+    for node in 1..=3 {
+        cluster.kill(node).await;
+        cluster.start_node(node, false).await;
+    }
+    let leader = cluster.leader(0, 0).await;
+    cluster.node(leader).produce(0, batch("x", 1), Acks::All).await.unwrap();
+    let returned = leader % 3 + 1;
+    let id = cluster.node(leader).get(0).id;
+    let in_sync = |cluster: &Cluster| cluster.node(leader).partitions.leaders().get(id).map(|told| told.isr);
+    eventually("all are in sync", || in_sync(&cluster).is_some_and(|isr| isr.len() == 3)).await;
+    for is_offline in [true, false] {
+        cluster.kill(returned).await;
+        cluster.offline = if is_offline { HashSet::from([0]) } else { HashSet::new() };
+        cluster.start_node(returned, false).await;
+        cluster.node(leader).partitions.greet(NodeId(returned), Uuid::from_u128(returned as u128)).await;
+        let expected: Vec<NodeId> = (1..=3).filter(|node| !is_offline || *node != returned).map(NodeId).collect();
+        eventually("the leader knows", || in_sync(&cluster).is_some_and(|isr| isr == expected)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
