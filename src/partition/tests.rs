@@ -37,6 +37,7 @@ mod answers;
 mod faults;
 mod replicas;
 mod snapshots;
+mod transactions;
 
 /// A node's partitions over a directory; dropping it without `stop` is a crash of the process.
 struct Node {
