@@ -310,6 +310,15 @@ async fn leads(cluster: &Cluster, partition: i32, away: Option<i32>) -> i32 {
     found.into_inner().unwrap()
 }
 
+/// Nodes hear of each other, but for one: groups that sleep wake.
+async fn hear(cluster: &Cluster, away: Option<i32>) {
+    for node in 1..=3 {
+        let others = (1..=3).filter(|other| *other != node);
+        let silent = others.filter(|other| away.is_some_and(|away| away == node || away == *other));
+        cluster.node(node).partitions.set_silent(silent.map(NodeId).collect()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_know_the_same_after_failovers_and_snapshots_at_any_point_between_markers() {
     let mut rng = StdRng::seed_from_u64(7);
@@ -340,14 +349,18 @@ async fn replicas_know_the_same_after_failovers_and_snapshots_at_any_point_betwe
             82..88 if away.is_none() => {
                 away = Some(leader);
                 cluster.net.isolate(leader, true);
+                hear(&cluster, away).await;
             }
             88..94 if away.is_none() => {
                 cluster.kill(leader).await;
                 cluster.start_node(leader, false).await;
+                hear(&cluster, Some(leader)).await;
+                hear(&cluster, None).await;
             }
             _ => {
                 if let Some(node) = away.take() {
                     cluster.net.isolate(node, false);
+                    hear(&cluster, None).await;
                 }
             }
         }
@@ -359,6 +372,7 @@ async fn replicas_know_the_same_after_failovers_and_snapshots_at_any_point_betwe
     }
     if let Some(node) = away.take() {
         cluster.net.isolate(node, false);
+        hear(&cluster, None).await;
     }
     for (partition, story) in (0..).zip(&stories) {
         let leader = cluster.node(leads(&cluster, partition, None).await).get(partition);
