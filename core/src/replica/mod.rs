@@ -189,6 +189,8 @@ pub struct Replica {
     reads: u64,
     /// Index of a snapshot on its way to the disk.
     installing: Option<RaftIndex>,
+    /// Number of the effects whose term or vote is on its way to the disk.
+    unsynced: Option<u64>,
 }
 
 impl Replica {
@@ -222,6 +224,7 @@ impl Replica {
             since: LogMark::default(),
             reads: 0,
             installing: None,
+            unsynced: None,
         };
         replica.timeout.hold(&mut replica.node.raft);
         replica
@@ -417,14 +420,25 @@ impl Replica {
             number: number_of(asked).expect("asked here, by number"),
             index: RaftIndex(asked.index),
         };
+        // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
+        let must_sync_hard_state = ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs));
+        if must_sync_hard_state {
+            self.unsynced = Some(ready.number());
+        }
+        let own = |messages: Vec<raft::eraftpb::Message>| messages.into_iter().map(Message).collect::<Vec<_>>();
+        let (mut messages, mut persisted_messages) = (own(ready.take_messages()), own(ready.take_persisted_messages()));
+        if self.unsynced.is_some() {
+            // A sole voter leads at once, by a vote that a loss of power takes back: it would lead in the same term again,
+            // with other entries. Learners must not hear of it before. Raft lets a leader speak at any time.
+            persisted_messages.append(&mut messages);
+        }
         let mut effects = Effects {
             number: ready.number(),
             snapshot: self.install(ready.snapshot()),
-            // Raft's own `must_sync` says yes whenever there are entries: those lie in the log.
-            must_sync_hard_state: ready.hs().is_some_and(|hs| self.node.store().votes_otherwise(hs)),
+            must_sync_hard_state,
             hard_state,
-            messages: ready.take_messages().into_iter().map(Message).collect(),
-            persisted_messages: ready.take_persisted_messages().into_iter().map(Message).collect(),
+            messages,
+            persisted_messages,
             reads: ready.read_states().iter().map(read).collect(),
             committed,
             append,
@@ -442,6 +456,7 @@ impl Replica {
 
     /// Everything of the effects up to `number` is on disk.
     pub fn persisted(&mut self, number: u64) {
+        self.unsynced = self.unsynced.filter(|unsynced| *unsynced > number);
         self.node.on_persist_ready(number);
         self.apply_installed();
         self.stand();

@@ -48,6 +48,26 @@ fn a_sole_voter_leads_at_once_and_commits_only_what_is_persisted() {
     assert_eq!(r.effects().unwrap().committed.len(), 2);
 }
 
+/// A loss of power takes back a vote that was not synced, and the same term may be led again with other entries.
+#[test]
+fn a_sole_voter_tells_its_learners_nothing_of_a_term_before_its_vote_is_on_disk() {
+    let membership = Membership { learners: vec![PeerId(2)], ..Membership::of_voters([PeerId(1)]) };
+    let mut r = Replica::new(Start { membership, ..Start::newborn(PeerId(1), vec![PeerId(1)], 1) });
+    r.campaign();
+    assert!(r.is_leader());
+    let first = r.effects().unwrap();
+    assert!(first.must_sync_hard_state && first.messages.is_empty());
+    r.tick();
+    r.propose(batch(0)).unwrap();
+    let second = r.effects().unwrap();
+    assert!(second.messages.is_empty());
+    let held = [first.persisted_messages, second.persisted_messages].concat();
+    assert!(held.iter().any(|m| m.to() == PeerId(2) && m.term() == RaftTerm(2)), "it is told afterwards");
+    r.persisted(first.number);
+    r.tick();
+    assert!(!r.effects().unwrap().messages.is_empty());
+}
+
 #[test]
 fn a_restart_commits_the_synced_tail_in_a_new_term() {
     let unapplied = vec![

@@ -395,8 +395,8 @@ impl Cluster {
     pub(super) fn work(&mut self, node: usize) {
         let Done { send, committed, installed, memberships, reads, fetches, flush } = self.nodes[node].work();
         let boot = self.nodes[node].boot;
-        if let Some(replica) = self.nodes[node].replica.as_ref().filter(|r| r.is_leader()) {
-            self.checks.leads(replica.term(), self.nodes[node].peer);
+        if let Some(term) = self.nodes[node].leads() {
+            self.checks.leads(term, self.nodes[node].peer);
         }
         self.snapshots += usize::from(installed.is_some());
         let has_changed = !memberships.is_empty();

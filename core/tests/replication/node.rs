@@ -164,6 +164,12 @@ impl Node {
         self.disk.log.last().1 < self.disk.held || self.replica.as_ref().is_some_and(|r| r.is_held())
     }
 
+    /// The term that it leads in, once its vote is on disk: before that it leads for itself alone.
+    pub fn leads(&self) -> Option<RaftTerm> {
+        let leads = |r: &&Replica| r.is_leader() && r.term() == self.disk.hard_state.term;
+        self.replica.as_ref().filter(leads).map(Replica::term)
+    }
+
     /// Whether the entry is on its disk, or was when it said so.
     pub fn had(&self, entry: &Entry) -> bool {
         self.disk.log.holds(entry) || self.lost.as_ref().is_some_and(|lost| lost.holds(entry))
