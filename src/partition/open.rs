@@ -151,7 +151,14 @@ impl Owned {
         shared.set_log_end(group.end_offset());
         shared.advance_log_start(log_start.max(shared.log_start()));
         shared.advance_high_watermark(high_watermark.max(shared.high_watermark()));
-        *shared.write_aborted() = aborted;
+        {
+            let mut known = shared.write_aborted();
+            match high_watermark >= shared.high_watermark() {
+                true => *known = aborted,
+                // What was committed before it was halted is applied again, a little later; readers may come before that.
+                false => aborted.iter().for_each(|aborted| known.push(*aborted)),
+            }
+        }
         if let Some(last_stable) = producers.last_stable_offset(high_watermark) {
             shared.advance_last_stable(last_stable);
         }

@@ -156,6 +156,8 @@ pub struct Producers {
     aborted: Vec<AbortedTransaction>,
     /// Transactions that the coordinator is asked about. Not of the log: they go with the leadership.
     verifications: HashMap<ProducerId, Verification>,
+    /// With so many, old ones are forgotten.
+    verifications_max: usize,
 }
 
 /// One producer, as DescribeProducers shows it.

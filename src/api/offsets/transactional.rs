@@ -79,9 +79,14 @@ async fn put(
             Named { transactional_id: &asked.transactional_id, producer_id: producer, producer_epoch: epoch, support };
         let refused = verify(context, &of, std::slice::from_ref(&partition.name)).await;
         if let Some((_, error)) = refused.into_iter().next() {
-            // Clients look for the group's coordinator after other errors, which would not help.
+            // As Kafka tells them (`GroupCoordinatorService.handleOperationException`): after a load in progress clients try
+            // again without looking for another coordinator.
             return Err(match error {
                 ResponseError::NetworkException => ResponseError::CoordinatorLoadInProgress,
+                ResponseError::UnknownTopicOrPartition
+                | ResponseError::NotEnoughReplicas
+                | ResponseError::RequestTimedOut => ResponseError::CoordinatorNotAvailable,
+                ResponseError::NotLeaderOrFollower | ResponseError::KafkaStorageError => ResponseError::NotCoordinator,
                 other => other,
             });
         }

@@ -9,7 +9,7 @@ use millstream_core::types::{Offset, ProducerId, Timestamp};
 
 use super::super::timestamps::INFLATED_MAX;
 use super::offset_map::OffsetMap;
-use super::transactions::Transactions;
+use super::transactions::{Need, Transactions};
 
 /// What becomes of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl Filter<'_> {
     /// Takes the batches of a log in their order. `batch`: whole and checked. The error says what is wrong with its records.
     pub fn apply(&mut self, header: &BatchHeader, batch: &[u8], scratch: &mut Vec<u8>) -> Result<Kept, String> {
         if header.is_control() {
-            let is_over = self.transactions.marker(header, batch);
-            return self.apply_to_marker(header, batch, is_over);
+            let need = self.transactions.marker(header, batch);
+            return self.apply_to_marker(header, batch, need);
         }
         let is_aborted = self.transactions.batch(header);
         if header.base_offset >= self.map_end {
@@ -65,15 +65,15 @@ impl Filter<'_> {
 
     /// A marker that no batch needs any more first gets its horizon, and goes when that is over. The last of a producer
     /// stays, whole: only it has the producer's epoch.
-    fn apply_to_marker(&self, header: &BatchHeader, batch: &[u8], is_over: bool) -> Result<Kept, String> {
-        if !is_over {
+    fn apply_to_marker(&self, header: &BatchHeader, batch: &[u8], need: Need) -> Result<Kept, String> {
+        if need == Need::Batches {
             return Ok(Kept::Whole);
         }
         if !header.has_delete_horizon() {
             let body = batch.get(BATCH_HEADER_LEN..).unwrap_or_default();
             return self.rewrite(header, body, true, false).map(Kept::Rewritten);
         }
-        let is_expired = self.now >= header.base_timestamp;
+        let is_expired = need == Need::Nothing && self.now >= header.base_timestamp;
         Ok(if is_expired && !self.is_needed(header) { Kept::Nothing } else { Kept::Whole })
     }
 

@@ -25,6 +25,16 @@ pub(super) struct Transactions {
     pub gone: Vec<Offset>,
 }
 
+/// Whether a marker is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A batch of its transaction is there.
+    Batches,
+    /// Readers may still be told of its transaction until it is known that they need not.
+    Listed,
+    Nothing,
+}
+
 struct Aborted {
     transaction: AbortedTransaction,
     has_batches: bool,
@@ -63,22 +73,24 @@ impl Transactions {
         }
     }
 
-    /// Takes the next batch, a marker. True: nothing that came before it needs it.
-    pub fn marker(&mut self, header: &BatchHeader, batch: &[u8]) -> bool {
+    /// Takes the next batch, a marker.
+    pub fn marker(&mut self, header: &BatchHeader, batch: &[u8]) -> Need {
         self.come_to(header);
         let id = header.producer_id;
         match marker_of(header, batch) {
             Some((Marker::Abort, _)) => {
                 let ended = self.aborted.remove(&id);
-                let is_needed = ended.as_ref().is_some_and(|aborted| aborted.has_batches);
-                if let Some(aborted) = ended.filter(|aborted| !aborted.has_batches) {
-                    self.gone.push(aborted.transaction.last_offset);
-                }
                 // A batch that was not known to be aborted needs its marker all the more.
-                !self.with_batches.remove(&id) && !is_needed
+                if self.with_batches.remove(&id) || ended.as_ref().is_some_and(|aborted| aborted.has_batches) {
+                    return Need::Batches;
+                }
+                let Some(aborted) = ended else { return Need::Nothing };
+                self.gone.push(aborted.transaction.last_offset);
+                Need::Listed
             }
-            Some((Marker::Commit, _)) => !self.with_batches.remove(&id),
-            None => false,
+            Some((Marker::Commit, _)) if self.with_batches.remove(&id) => Need::Batches,
+            Some((Marker::Commit, _)) => Need::Nothing,
+            None => Need::Batches,
         }
     }
 }

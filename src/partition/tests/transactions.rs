@@ -344,7 +344,8 @@ async fn replicas_know_the_same_after_failovers_and_snapshots_at_any_point_betwe
                     cluster.node(n).partitions.set_config(id(1), compact()).await;
                 }
                 let config = CleanerConfig::of(&BrokerConfig::default());
-                drop(cluster.node(leader).partitions.compact_one(&config, &HashSet::new()).await);
+                let cleaned = cluster.node(leader).partitions.compact_one(&config, &HashSet::new()).await;
+                assert!(!matches!(cleaned, Cleaned::Failed(_)), "{when}: {cleaned:?}");
             }
             82..88 if away.is_none() => {
                 away = Some(leader);

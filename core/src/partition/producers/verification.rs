@@ -6,6 +6,11 @@
 use super::{ProducerError, Producers};
 use crate::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
+/// So many are kept at least, however old: clients may name any producer ids.
+const KEPT_MIN: usize = 10_000;
+/// Nobody waits longer for the coordinator.
+const ASKED_FOR_MS: i64 = 60_000;
+
 /// Names one question to the coordinator; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard(pub u64);
@@ -37,6 +42,10 @@ impl Producers {
         }
         if latest.is_some_and(|known| known.transaction.is_some() && known.epoch == epoch) {
             return Ok(None);
+        }
+        if self.verifications.len() >= self.verifications_max.max(KEPT_MIN) {
+            self.verifications.retain(|_, v| now.0.saturating_sub(v.since.0) < ASKED_FOR_MS);
+            self.verifications_max = self.verifications.len() * 2;
         }
         let new = Verification { guard: fresh, since: now, epoch, lowest_sequence: sequence, bumps_epoch };
         let verification = self.verifications.entry(id).or_insert(new);

@@ -104,6 +104,18 @@ fn batches_that_overtake_the_first_while_it_is_verified_are_out_of_order() {
 }
 
 #[test]
+fn questions_that_nothing_came_of_are_forgotten() {
+    let mut producers = Producers::default();
+    for id in 0..50_000 {
+        let of = (ProducerId(id), ProducerEpoch(0), Sequence(0));
+        producers.begin_verification(of, false, Timestamp(id * 10), Guard(id as u64)).unwrap();
+    }
+    assert!(producers.verifications.len() < 20_000, "{}", producers.verifications.len());
+    let last = (ProducerId(49_999), ProducerEpoch(0), Sequence(0));
+    assert_eq!(producers.begin_verification(last, false, Timestamp(500_000), Guard(0)), Ok(Some(Guard(49_999))));
+}
+
+#[test]
 fn a_transaction_takes_no_other_batches_of_its_producer() {
     let mut p = Partition::default();
     p.transact(&of_transaction(1, 0, 0, 1)).unwrap();
