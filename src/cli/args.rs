@@ -284,6 +284,82 @@ pub struct GroupDelete {
     pub groups: Vec<String>,
 }
 
+/// List and describe transactions, find those that hang and abort them
+#[derive(Debug, Args)]
+pub struct TxnCommand {
+    #[command(flatten)]
+    pub connect: Connect,
+    #[command(subcommand)]
+    pub action: TxnAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TxnAction {
+    /// List transactional ids
+    List(TxnList),
+    /// Show producers, states and partitions of transactional ids
+    Describe(TxnDescribe),
+    /// Abort the transaction of a partition that its coordinator does not know of
+    Abort(TxnAbort),
+    /// Find transactions that go on in partitions and that no coordinator knows of
+    FindHanging(TxnFindHanging),
+}
+
+#[derive(Debug, Args)]
+pub struct TxnList {
+    /// Only ids in these states: Ongoing, PrepareCommit, PrepareAbort, CompleteCommit, CompleteAbort, Empty
+    #[arg(long = "state", value_name = "STATE,..", value_delimiter = ',')]
+    pub states: Vec<String>,
+    /// Only ids of these producers
+    #[arg(long = "producer-id", value_name = "ID,..", value_delimiter = ',')]
+    pub producer_ids: Vec<i64>,
+    /// Only transactions that have gone on for more than so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub longer_than: Option<Duration>,
+    /// Only ids that this pattern matches as a whole
+    #[arg(long, value_name = "REGEX")]
+    pub pattern: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TxnDescribe {
+    /// Transactional ids
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TxnAbort {
+    /// The partition
+    #[arg(value_name = "TOPIC:P", value_parser = topic_selection)]
+    pub partition: TopicSelection,
+    /// Where the transaction begins in it
+    #[arg(long, value_name = "OFFSET", required_unless_present = "producer_id", conflicts_with_all = ["producer_id", "producer_epoch", "coordinator_epoch"])]
+    pub start_offset: Option<i64>,
+    /// Its producer
+    #[arg(long, value_name = "ID", requires = "producer_epoch")]
+    pub producer_id: Option<i64>,
+    /// The epoch of its producer
+    #[arg(long, value_name = "EPOCH", requires = "producer_id")]
+    pub producer_epoch: Option<i16>,
+    /// The epoch of its coordinator, as the partition knows it
+    #[arg(long, value_name = "EPOCH", requires = "producer_id", default_value_t = 0)]
+    pub coordinator_epoch: i32,
+}
+
+#[derive(Debug, Args)]
+pub struct TxnFindHanging {
+    /// A topic, or some of its partitions; may be repeated. All topics without it
+    #[arg(long = "topic", value_name = "TOPIC[:P,..]", value_parser = topic_selection)]
+    pub topics: Vec<TopicSelection>,
+    /// Only partitions that this broker leads
+    #[arg(long, value_name = "ID")]
+    pub broker: Option<i32>,
+    /// How long a transaction may take; as long as transaction.max.timeout.ms allows
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = seconds)]
+    pub max_timeout: Duration,
+}
+
 /// Describe the cluster, and take brokers out of it
 #[derive(Debug, Args)]
 pub struct ClusterCommand {

@@ -1,4 +1,4 @@
-//! The command line over the Kafka protocol, to any broker: `millstream topic|group|cluster|config|debug`.
+//! The command line over the Kafka protocol, to any broker: `millstream topic|group|txn|cluster|config|debug`.
 //!
 //! Every command gives its result on standard output (a table or one JSON document) and, when it fails, one line on
 //! standard error. Exit codes: 0 done, 1 the request failed, 2 wrong use.
@@ -18,6 +18,7 @@ mod record_format;
 mod resolve;
 mod settings;
 mod topic;
+mod txn;
 mod values;
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, TopicCommand};
+use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, TopicCommand, TxnCommand};
 use client::Client;
 use failure::{Doing, Stop};
 
@@ -38,6 +39,7 @@ const PORT_DEFAULT: u16 = 9092;
 pub enum Command {
     Topic(TopicCommand),
     Group(GroupCommand),
+    Txn(TxnCommand),
     Cluster(ClusterCommand),
     Config(ConfigCommand),
     Debug(DebugCommand),
@@ -48,6 +50,7 @@ pub async fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::Txn(command) => txn::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Config(command) => config::run(command).await,
         Command::Debug(command) => debug::run(&command),
@@ -115,6 +118,8 @@ mod tests {
             &["group", "reset", "g", "--to", "5", "--topic", "a", "--all-topics"],
             &["group", "reset", "g", "--to", "5", "--topic", "a", "--dry-run", "--execute"],
             &["config", "describe", "--topic", "a", "--broker", "1"],
+            &["txn", "abort", "a:0"],
+            &["txn", "abort", "a:0", "--start-offset", "5", "--producer-id", "1"],
         ] {
             let words = ["millstream"].iter().chain(wrong);
             assert_eq!(Arguments::try_parse_from(words).err().map(|e| e.exit_code()), Some(2), "{wrong:?}");

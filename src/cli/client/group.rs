@@ -16,8 +16,22 @@ use millstream_core::types::{TopicName, TopicPartition};
 
 use super::{Broker, Client, ClientError, text};
 
-/// Kafka's coordinator type of groups.
-const GROUP: i8 = 0;
+/// What is coordinated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordinated {
+    Group,
+    Transaction,
+}
+
+impl Coordinated {
+    /// Kafka's number of it.
+    fn to_wire(self) -> i8 {
+        match self {
+            Self::Group => 0,
+            Self::Transaction => 1,
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedOffset {
@@ -38,9 +52,14 @@ const ONLOOKER: Committer<'static> = Committer { member: "", generation: -1 };
 impl Client {
     /// The broker that coordinates a group.
     pub async fn coordinator(&self, group: &str) -> Result<Broker, ClientError> {
+        self.coordinator_of(Coordinated::Group, group).await
+    }
+
+    /// The broker that coordinates a group, or a transactional id.
+    pub async fn coordinator_of(&self, what: Coordinated, key: &str) -> Result<Broker, ClientError> {
         let mut retry = self.retry();
         loop {
-            let found = match self.any(|version| find_coordinator(group, version)).await {
+            let found = match self.any(|version| find_coordinator(what, key, version)).await {
                 Ok(response) => coordinator_of(response),
                 Err(error) => Err(error),
             };
@@ -69,6 +88,20 @@ impl Client {
         self.ask_coordinator_waiting(group, build, code_of, Duration::ZERO).await
     }
 
+    /// The same of a transactional id.
+    pub async fn ask_transaction_coordinator<R>(
+        &self,
+        id: &str,
+        build: impl Fn(i16) -> R + Send + Sync,
+        code_of: impl Fn(&R::Response) -> i16,
+    ) -> Result<R::Response, ClientError>
+    where
+        R: Request + Send + Sync,
+        R::Response: Send,
+    {
+        self.ask_coordinator_of(Coordinated::Transaction, id, build, code_of, Duration::ZERO).await
+    }
+
     /// The same with a request that the coordinator itself may keep waiting for so long.
     pub async fn ask_coordinator_waiting<R>(
         &self,
@@ -81,10 +114,25 @@ impl Client {
         R: Request + Send + Sync,
         R::Response: Send,
     {
+        self.ask_coordinator_of(Coordinated::Group, group, build, code_of, wait).await
+    }
+
+    async fn ask_coordinator_of<R>(
+        &self,
+        what: Coordinated,
+        key: &str,
+        build: impl Fn(i16) -> R + Send + Sync,
+        code_of: impl Fn(&R::Response) -> i16,
+        wait: Duration,
+    ) -> Result<R::Response, ClientError>
+    where
+        R: Request + Send + Sync,
+        R::Response: Send,
+    {
         use ResponseError::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
         let mut retry = self.retry();
         loop {
-            let coordinator = self.coordinator(group).await?;
+            let coordinator = self.coordinator_of(what, key).await?;
             match self.broker_waiting(coordinator.id, &build, wait).await {
                 Ok(response) => match ResponseError::try_from_code(code_of(&response)) {
                     Some(error @ (CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)) => {
@@ -160,10 +208,10 @@ fn partition(topic: &str, partition: i32) -> Result<TopicPartition, ClientError>
 }
 
 /// One key up to version 3, a list from version 4 on.
-fn find_coordinator(group: &str, version: i16) -> FindCoordinatorRequest {
+fn find_coordinator(what: Coordinated, key: &str, version: i16) -> FindCoordinatorRequest {
     let request = FindCoordinatorRequest::default();
-    let request = if version >= 1 { request.with_key_type(GROUP) } else { request };
-    if version >= 4 { request.with_coordinator_keys(vec![text(group)]) } else { request.with_key(text(group)) }
+    let request = if version >= 1 { request.with_key_type(what.to_wire()) } else { request };
+    if version >= 4 { request.with_coordinator_keys(vec![text(key)]) } else { request.with_key(text(key)) }
 }
 
 fn coordinator_of(response: FindCoordinatorResponse) -> Result<Broker, ClientError> {

@@ -9,6 +9,7 @@ mod connection;
 mod errors;
 mod group;
 mod offsets;
+mod transactions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +24,9 @@ pub use cluster::{Broker, Cluster, PartitionState, TopicState};
 use connection::Connection;
 pub use connection::Timeouts;
 pub use errors::{ClientError, name as error_name};
-pub use group::{CommittedOffset, Committer};
+pub use group::{CommittedOffset, Committer, Coordinated};
 pub use offsets::{Isolation, OffsetQuery};
+pub use transactions::{OpenTransaction, Transaction};
 
 /// Longest wait for a connection: brokers that are up accept at once.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
