@@ -25,7 +25,7 @@ use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, Context, Dispatcher, OnDemand};
+use crate::api::{APIS, Context, Dispatcher, OnDemand, TransactionNodes};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::ScrubMetrics;
@@ -217,6 +217,7 @@ impl Node {
             listeners,
             stopping: stopping.clone(),
         });
+        rooms.transactions.connect(TransactionNodes::of(&context));
         let service = Arc::new(Dispatcher::new(context, APIS));
         if let Some(rpc) = cluster.rpc() {
             service.serve_others(rpc);

@@ -1,4 +1,4 @@
-//! FindCoordinator (10): who coordinates a group. One key up to version 3, then many.
+//! FindCoordinator (10): who coordinates a group, or a transactional id. One key up to version 3, then many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_core::types::PartitionId;
 use tokio::time::Instant;
 
 use super::nodes::ReachableNode;
@@ -41,24 +42,20 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
             return Outcome::Close(format!("request: coordinators of {} keys at once", keys.len()));
         }
         let ready = match asked.key_type {
-            GROUP => with_coordinators(context).await,
-            // Java's client and librdkafka give up at this code at once; at any other one of them tries again until
-            // its time is over (see `init_producer_id`).
-            TRANSACTION => {
-                Err((ResponseError::TransactionalIdAuthorizationFailed, "this broker serves no transactions"))
-            }
+            GROUP => with_groups(context).await.map(|()| Kind::Groups),
+            TRANSACTION => with_transactions(context).await.map(|()| Kind::Transactions),
             // As what has no coordinator here, ever: a client that waited for one would wait for nothing.
-            _ => Err((ResponseError::InvalidRequest, "this broker coordinates nothing but groups")),
+            _ => Err((ResponseError::InvalidRequest, "this broker coordinates groups and transactions only")),
         };
-        if ready.is_ok() {
+        if let Ok(kind) = ready {
             let deadline = Instant::now() + LOAD_PATIENCE;
             for key in &keys {
-                settled(context, key, deadline).await;
+                settled(context, kind, key, deadline).await;
             }
         }
         let nodes = context.reachable_nodes(&session.listener);
         let found = keys.into_iter().map(|key| {
-            let node = ready.and_then(|()| find(context, &nodes, &key));
+            let node = ready.and_then(|kind| find(context, kind, &nodes, &key));
             (key, node)
         });
         let body = to_wire(found.collect(), version);
@@ -66,28 +63,61 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
     })
 }
 
-/// Makes the topic that coordinators live on, at the first look for one.
-async fn with_coordinators(context: &Context) -> Result<(), (ResponseError, &'static str)> {
-    if context.groups.partition_count() > 0 {
-        return Ok(());
-    }
-    match context.ensure_offsets_topic().await {
-        Ok((topic, partition_count)) => {
-            context.groups.follow(topic, partition_count);
-            Ok(())
+/// What is coordinated.
+#[derive(Clone, Copy)]
+enum Kind {
+    Groups,
+    Transactions,
+}
+
+impl Kind {
+    /// The partition whose leader is the coordinator of `key`.
+    fn partition_of(self, context: &Context, key: &str) -> Result<PartitionId, CoordinatorError> {
+        match self {
+            Self::Groups => context.groups.partition_id_for(key),
+            Self::Transactions => context.transactions.partition_id_for(key),
         }
-        // Whatever it is, it is the broker's trouble: the client comes back.
-        Err(_) => Err((ResponseError::CoordinatorNotAvailable, "the topic of group offsets is not there yet")),
+    }
+
+    /// Waits until the coordinator, which is here, has its state.
+    async fn loaded(self, context: &Context, key: &str, deadline: Instant) {
+        match self {
+            Self::Groups => context.groups.loaded(key, deadline).await,
+            Self::Transactions => context.transactions.loaded(key, deadline).await,
+        }
     }
 }
 
-/// Waits until it is known who coordinates a group, and if that is this node, until it can.
-async fn settled(context: &Context, group: &str, deadline: Instant) {
-    let Ok(partition) = context.groups.partition_id_for(group) else { return };
+/// Makes the topic that coordinators of groups live on, at the first look for one. Whatever is the matter, it is the
+/// broker's trouble: the client comes back.
+async fn with_groups(context: &Context) -> Result<(), (ResponseError, &'static str)> {
+    if context.groups.partition_count() > 0 {
+        return Ok(());
+    }
+    let not_there = |_| (ResponseError::CoordinatorNotAvailable, "the topic of group offsets is not there yet");
+    let (topic, partition_count) = context.ensure_offsets_topic().await.map_err(not_there)?;
+    context.groups.follow(topic, partition_count);
+    Ok(())
+}
+
+/// The same for transactions.
+async fn with_transactions(context: &Context) -> Result<(), (ResponseError, &'static str)> {
+    if context.transactions.partition_count() > 0 {
+        return Ok(());
+    }
+    let not_there = |_| (ResponseError::CoordinatorNotAvailable, "the topic of transactions is not there yet");
+    let (topic, partition_count) = context.ensure_transactions_topic().await.map_err(not_there)?;
+    context.transactions.follow(topic, partition_count);
+    Ok(())
+}
+
+/// Waits until it is known who the coordinator is, and if that is this node, until it can coordinate.
+async fn settled(context: &Context, kind: Kind, key: &str, deadline: Instant) {
+    let Ok(partition) = kind.partition_of(context, key) else { return };
     let mut leaders = context.partitions.leaders().changes();
     loop {
         match context.lead(partition).leader.filter(|node| context.is_alive(*node)) {
-            Some(node) if node == context.node_id() => return context.groups.loaded(group, deadline).await,
+            Some(node) if node == context.node_id() => return kind.loaded(context, key, deadline).await,
             Some(_) => return,
             None => {}
         }
@@ -98,9 +128,9 @@ async fn settled(context: &Context, group: &str, deadline: Instant) {
     }
 }
 
-fn find<'a>(context: &Context, nodes: &'a [ReachableNode], group: &str) -> Found<'a> {
+fn find<'a>(context: &Context, kind: Kind, nodes: &'a [ReachableNode], key: &str) -> Found<'a> {
     let not_available = |e| (errors::of_coordinator_at_find(e), "the coordinator is not available");
-    let partition = context.groups.partition_id_for(group).map_err(not_available)?;
+    let partition = kind.partition_of(context, key).map_err(not_available)?;
     let leader = context.lead(partition).leader;
     let node = leader.and_then(|leader| nodes.iter().find(|node| node.id == leader));
     node.ok_or_else(|| not_available(CoordinatorError::NotAvailable))

@@ -40,6 +40,7 @@ mod operations;
 mod outcome;
 mod session;
 mod topic_creation;
+mod transaction_nodes;
 mod verification;
 
 use std::pin::Pin;
@@ -55,6 +56,7 @@ pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
 pub use session::{ClientSoftware, Session};
 pub use topic_creation::OnDemand;
+pub use transaction_nodes::Cluster as TransactionNodes;
 
 /// A boxed future, as handlers return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -86,6 +88,11 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::DeleteRecords, 0..=2, delete_records::handle),
     Api::new(ApiKey::InitProducerId, 0..=5, init_producer_id::handle),
     Api::new(ApiKey::OffsetForLeaderEpoch, 2..=4, list_offsets::handle_for_epoch),
+    Api::new(ApiKey::AddPartitionsToTxn, 0..=5, transactions::handle_add_partitions),
+    Api::new(ApiKey::AddOffsetsToTxn, 0..=4, transactions::handle_add_offsets),
+    Api::new(ApiKey::EndTxn, 0..=5, transactions::handle_end),
+    Api::new(ApiKey::WriteTxnMarkers, 1..=2, txn_markers::handle),
+    Api::new(ApiKey::TxnOffsetCommit, 0..=5, offsets::handle_transactional),
     Api::new(ApiKey::DescribeConfigs, 1..=4, configs::handle_describe),
     Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter).forwarded(),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
@@ -104,6 +111,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),
     Api::new(ApiKey::UnregisterBroker, 0..=0, unregister_broker::handle).forwarded(),
+    Api::new(ApiKey::DescribeTransactions, 0..=0, describe_transactions::handle_describe),
+    Api::new(ApiKey::ListTransactions, 0..=2, describe_transactions::handle_list),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

@@ -1,7 +1,7 @@
 //! rdkafka as applications use it: codecs and sizes, idempotence, time look-ups, administration.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfig;
@@ -141,21 +141,6 @@ fn an_idempotent_producer_writes_each_message_once_in_order() {
         let expected: Vec<_> = (0..6_000).filter(|i| i % 3 == partition).map(|i| i.to_string().into_bytes()).collect();
         assert!(records.iter().map(|r| &r.value).eq(&expected), "partition {partition}");
     }
-}
-
-/// Transactions are not served yet: an application learns of it at once, and not when its patience is over.
-#[test]
-fn a_transactional_producer_fails_at_once() {
-    let broker = Broker::start();
-    if !broker.is_own() {
-        return;
-    }
-    let config = config(broker.bootstrap(), &[("transactional.id", &unique("transactional"))]);
-    let producer: BaseProducer = BaseProducer::from_config(&config).expect("a producer");
-    let began = Instant::now();
-    let refused = producer.init_transactions(PATIENCE).expect_err("refused");
-    assert_eq!(refused.rdkafka_error_code(), Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed), "{refused}");
-    assert!(began.elapsed() < PATIENCE / 2, "after {:?}", began.elapsed());
 }
 
 #[test]

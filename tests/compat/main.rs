@@ -4,6 +4,7 @@
 mod absent_members;
 mod cli;
 mod cli_group;
+mod cli_txn;
 mod clients;
 mod cluster;
 mod configs;
@@ -36,4 +37,6 @@ mod stderr;
 mod storage;
 mod throttles;
 mod topics;
+mod transactions;
+mod txn_coordinator;
 mod versions;

@@ -17,7 +17,11 @@ const METADATA_VERSION: &str = "metadata.version";
 pub const TRANSACTION_VERSION: &str = "transaction.version";
 
 /// `metadata.version` 30 is Kafka 4.3. It says nothing of our own metadata, whose commands carry their versions.
-pub const FEATURES: &[Feature] = &[Feature { name: METADATA_VERSION, min: 7, max: 30 }];
+pub const FEATURES: &[Feature] = &[
+    Feature { name: METADATA_VERSION, min: 7, max: 30 },
+    // From 2 on the epoch of a producer rises with each of its transactions (KIP-890).
+    Feature { name: TRANSACTION_VERSION, min: 0, max: 2 },
+];
 
 /// Kafka's numbers of how a level may change (`FeatureUpdate.UpgradeType`).
 pub mod upgrade_type {
