@@ -389,20 +389,16 @@ fn a_transactional_batch_of_an_unknown_producer_is_refused() {
     let (id, epoch) = producer_id(&mut wire, 4);
     let batch = Batch::of(&["x"]).producer(id, epoch, 0).with(|b| b.attributes = 0x10).build();
     let request = produce_request(&topic, 0, batch).with_transactional_id(Some(TransactionalId(text("unknown"))));
-    if !broker.is_own() {
-        let find = FindCoordinatorRequest::default().with_key(text("unknown")).with_key_type(1);
-        eventually("the transaction coordinator", || (wire.call(2, &find).error_code == 0).then_some(()));
-    }
-    let error = eventually("Kafka's transaction coordinator has loaded", || {
+    let find = FindCoordinatorRequest::default().with_key(text("unknown")).with_key_type(1);
+    eventually("the transaction coordinator", || (wire.call(2, &find).error_code == 0).then_some(()));
+    let error = eventually("the transaction coordinator has loaded", || {
         const NOT_ENOUGH_REPLICAS: i16 = 19;
         let error = wire.call(9, &request).responses[0].partition_responses[0].error_code;
         (error != NOT_ENOUGH_REPLICAS).then_some(error)
     });
     const INVALID_TXN_STATE: i16 = 48;
     const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
-    const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
-    let accepted =
-        [INVALID_TXN_STATE, INVALID_PRODUCER_ID_MAPPING, TRANSACTIONAL_ID_AUTHORIZATION_FAILED, UNKNOWN_PRODUCER_ID];
+    let accepted = [INVALID_TXN_STATE, INVALID_PRODUCER_ID_MAPPING, UNKNOWN_PRODUCER_ID];
     assert!(accepted.contains(&error), "error {error}");
     assert_eq!(topics::list_offset(&mut wire, &topic, 0, LATEST).offset, 0);
 }

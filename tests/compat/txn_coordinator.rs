@@ -3,10 +3,15 @@
 
 use kafka_protocol::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
 use kafka_protocol::messages::describe_transactions_response::TransactionState;
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest, EndTxnResponse,
     FindCoordinatorRequest, GroupId, InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest,
-    TransactionalId,
+    OffsetFetchRequest, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse, WriteTxnMarkersRequest,
 };
 
 use crate::harness::broker::Broker;
@@ -24,7 +29,9 @@ const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
+const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
 const OPERATION_NOT_ATTEMPTED: i16 = 55;
+const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 const PRODUCER_FENCED: i16 = 90;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const TRANSACTION_ABORTABLE: i16 = 120;
@@ -438,4 +445,98 @@ fn list_transactions() {
     let wrong = wire.call(2, &of_pattern("("));
     // Kafka forgets to tell what is wrong.
     assert!(wrong.error_code == INVALID_REGULAR_EXPRESSION || !broker.is_own(), "error {}", wrong.error_code);
+}
+
+#[test]
+fn write_txn_markers() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    let (id, epoch) = topics::producer_id(&mut wire, 4);
+    let mut write = |epoch, coordinator_epoch, topic: &str, partition| {
+        let topic =
+            WritableTxnMarkerTopic::default().with_name(topics::name(topic)).with_partition_indexes(vec![partition]);
+        let marker = WritableTxnMarker::default()
+            .with_producer_id(id.into())
+            .with_producer_epoch(epoch)
+            .with_coordinator_epoch(coordinator_epoch)
+            .with_topics(vec![topic]);
+        let request = WriteTxnMarkersRequest::default().with_markers(vec![marker]);
+        let answer = wire.call(1, &request);
+        assert_eq!((answer.markers.len(), answer.markers[0].producer_id.0), (1, id));
+        answer.markers[0].topics[0].partitions[0].error_code
+    };
+    assert_eq!(write(epoch, 5, &topic, 0), 0);
+    assert_eq!(write(epoch, 5, &topic, 0), 0, "once more: nothing to end");
+    assert_eq!(write(epoch, 4, &topic, 0), TRANSACTION_COORDINATOR_FENCED);
+    assert_eq!(write(epoch + 1, 5, &topic, 0), 0);
+    assert_eq!(write(epoch, 5, &topic, 0), INVALID_PRODUCER_EPOCH);
+    assert_eq!(write(epoch, 5, &topic, 7), UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(write(epoch, 5, "missing", 0), UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+/// The offset that a group has committed, or that it is not decided yet.
+fn committed(wire: &mut Wire, group: &str, topic: &str) -> Result<i64, i16> {
+    let topics =
+        vec![OffsetFetchRequestTopic::default().with_name(topics::name(topic)).with_partition_indexes(vec![0])];
+    let request = OffsetFetchRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_topics(Some(topics))
+        .with_require_stable(true);
+    let answer = settled(|| wire.call(7, &request), |answer| answer.error_code);
+    assert_eq!(answer.error_code, 0);
+    let row = &answer.topics[0].partitions[0];
+    if row.error_code == 0 { Ok(row.committed_offset) } else { Err(row.error_code) }
+}
+
+#[test]
+fn txn_offset_commit() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let topic = topics::topic(&mut wire, 1);
+    let group = unique("group");
+    let found = FindCoordinatorRequest::default().with_key(text(&group));
+    eventually("the group coordinator", || (wire.call(2, &found).error_code == 0).then_some(()));
+    let mut offset = 0;
+    for version in wire.versions::<TxnOffsetCommitRequest>() {
+        let id = unique("t");
+        find(&mut wire, &id);
+        let producer = init(&mut wire, &id);
+        let bumps_epoch = version >= 5;
+        if !bumps_epoch {
+            let request = AddOffsetsToTxnRequest::default()
+                .with_transactional_id(wire_id(&id))
+                .with_producer_id(producer.0.into())
+                .with_producer_epoch(producer.1)
+                .with_group_id(GroupId(text(&group)));
+            assert_eq!(settled(|| wire.call(3, &request), |answer| answer.error_code).error_code, 0);
+        }
+        let before = committed(&mut wire, &group, &topic).expect("nothing is open");
+        offset += 1;
+        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
+        let row = TxnOffsetCommitRequestTopic::default()
+            .with_name(topics::name(&topic))
+            .with_partitions(vec![partition.with_committed_leader_epoch(-1)]);
+        let request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(wire_id(&id))
+            .with_group_id(GroupId(text(&group)))
+            .with_producer_id(producer.0.into())
+            .with_producer_epoch(producer.1)
+            .with_topics(vec![row]);
+        let request = if version >= 3 { request.with_generation_id(-1) } else { request };
+        let code = |answer: &TxnOffsetCommitResponse| answer.topics[0].partitions[0].error_code;
+        assert_eq!(code(&settled(|| wire.call(version, &request), code)), 0, "version {version}");
+        assert_eq!(committed(&mut wire, &group, &topic), Err(UNSTABLE_OFFSET_COMMIT), "version {version}");
+        let is_committed = version % 2 == 0;
+        let ended = end(&mut wire, if bumps_epoch { BUMPS_EPOCH } else { 4 }, &id, producer, is_committed);
+        assert_eq!(ended.error_code, 0);
+        let expected = if is_committed { offset } else { before };
+        eventually("the offset is decided", || match committed(&mut wire, &group, &topic) {
+            Err(UNSTABLE_OFFSET_COMMIT) => None,
+            decided => {
+                assert_eq!(decided, Ok(expected), "version {version}");
+                Some(())
+            }
+        });
+    }
 }
