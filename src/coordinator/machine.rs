@@ -32,7 +32,7 @@ pub trait Machine: Sized + Send + 'static {
     fn replay_encoded(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), DecodeError>;
 
     /// Groups, or whatever it has.
-    fn len(&self) -> usize;
+    fn entry_count(&self) -> usize;
 
     fn counts(&self) -> Self::Counts;
 
@@ -113,7 +113,7 @@ impl Machine for group::Shard {
         self.replay_encoded(key, value)
     }
 
-    fn len(&self) -> usize {
+    fn entry_count(&self) -> usize {
         self.group_count()
     }
 

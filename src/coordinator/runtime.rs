@@ -147,7 +147,7 @@ impl<M: Machine> Runtime<M> {
                 loaded = &mut loading => {
                     let loaded = loaded.unwrap_or(Err(LoadError::Panicked));
                     if let Ok((shard, _)) = &loaded {
-                        let (partition, entries) = (&self.partition.name, shard.len());
+                        let (partition, entries) = (&self.partition.name, shard.entry_count());
                         tracing::debug!(%partition, entries, took = ?begun.elapsed(), "coordinator loaded");
                     }
                     return Ok(loaded);

@@ -151,7 +151,7 @@ impl Machine for TransactionMachine {
         self.shard.replay_encoded(key, value)
     }
 
-    fn len(&self) -> usize {
+    fn entry_count(&self) -> usize {
         self.shard.len()
     }
 

@@ -221,17 +221,15 @@ impl Lives {
             (Asked::Add, Reply::AddPartitions(Ok(()))) => {
                 assert!(!self.clients[client].is_fenced, "a fenced producer adds partitions");
             }
-            (Asked::End { commit, producer }, Reply::EndTransaction(Ok(next))) => {
-                if let Some(next) = next {
-                    // Epochs grow, or the id is a new one.
-                    assert!(next.id != producer.id || next.epoch >= producer.epoch, "{producer:?} became {next:?}");
-                    if next.id == producer.id && next.epoch > producer.epoch {
-                        self.ended(next, commit);
-                    }
-                    let known = &mut self.clients[client].known;
-                    if let Some((known, _)) = known.as_mut().filter(|(known, _)| *known == producer) {
-                        *known = next;
-                    }
+            (Asked::End { commit, producer }, Reply::EndTransaction(Ok(Some(next)))) => {
+                // Epochs grow, or the id is a new one.
+                assert!(next.id != producer.id || next.epoch >= producer.epoch, "{producer:?} became {next:?}");
+                if next.id == producer.id && next.epoch > producer.epoch {
+                    self.ended(next, commit);
+                }
+                let known = &mut self.clients[client].known;
+                if let Some((known, _)) = known.as_mut().filter(|(known, _)| *known == producer) {
+                    *known = next;
                 }
             }
             _ => {}
