@@ -44,7 +44,7 @@ fn producer_ids_are_given_once() {
 #[test]
 fn features_change_together_or_not_at_all() {
     let image = cluster(1);
-    assert_eq!(image.features().collect::<Vec<_>>(), [("metadata.version", 30)]);
+    assert_eq!(image.features().collect::<Vec<_>>(), [("metadata.version", 30), ("transaction.version", 2)]);
     let refusal = |name: &str, level, upgrade_type| {
         let update = FeatureUpdate { name: name.into(), level, upgrade_type };
         let decision = update_features(&image, NodeId(1), &[update], false);
@@ -86,6 +86,19 @@ fn features_change_together_or_not_at_all() {
         )
     );
     assert_eq!(refusal("metadata.version", 30, 1), Ok(()));
+}
+
+#[test]
+fn transactions_may_go_back_to_an_older_version() {
+    let mut image = cluster(1);
+    for level in [1, 0, 2] {
+        let upgrade_type = if level == 2 { upgrade_type::UPGRADE } else { upgrade_type::SAFE_DOWNGRADE };
+        let update = FeatureUpdate { name: TRANSACTION_VERSION.into(), level, upgrade_type };
+        let decision = update_features(&image, NodeId(1), &[update], false);
+        assert_eq!(decision.reply, Ok(()));
+        decision.commands.iter().for_each(|command| image.apply(command));
+        assert_eq!(image.feature(TRANSACTION_VERSION), level);
+    }
 }
 
 #[test]
