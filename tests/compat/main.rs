@@ -23,6 +23,7 @@ mod leadership;
 mod leaving;
 mod limits;
 mod list_offsets;
+mod markers;
 mod metadata;
 mod network;
 mod offsets;

@@ -155,6 +155,11 @@ pub struct Read {
     pub timestamp: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    /// Of its batch.
+    pub producer_id: i64,
+    pub is_transactional: bool,
+    /// It is a marker.
+    pub is_control: bool,
 }
 
 /// The records of whole uncompressed batches; a partial batch at the end is left out, as clients do.
@@ -165,6 +170,8 @@ pub fn read(mut bytes: &[u8]) -> Vec<Read> {
         assert_eq!(be(batch, 17, 4) as u32, crc32c(&batch[21..]), "CRC of the batch at offset {}", be(batch, 0, 8));
         assert_eq!(be(batch, 21, 2) & 7, 0, "not compressed");
         let (base, first_timestamp) = (be(batch, 0, 8) as i64, be(batch, 27, 8) as i64);
+        let (attributes, producer_id) = (be(batch, 21, 2), be(batch, 43, 8) as i64);
+        let (is_transactional, is_control) = (attributes & 0x10 != 0, attributes & 0x20 != 0);
         let mut at = 61;
         for _ in 0..be(batch, 57, 4) {
             let length = unvarlong(batch, &mut at);
@@ -178,7 +185,7 @@ pub fn read(mut bytes: &[u8]) -> Vec<Read> {
                 Some(batch[at - length..at].to_vec())
             };
             let (key, value) = (field(), field());
-            out.push(Read { offset, timestamp, key, value });
+            out.push(Read { offset, timestamp, key, value, producer_id, is_transactional, is_control });
             at = end;
         }
         bytes = rest;
