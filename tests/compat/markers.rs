@@ -60,8 +60,16 @@ impl Producer {
         let transactional = TransactionalId(text(&unique("transactional")));
         let find = FindCoordinatorRequest::default().with_key(transactional.0.clone()).with_key_type(1);
         eventually("the transaction coordinator", || (wire.call(2, &find).error_code == 0).then_some(()));
+        let mut producer = Self { transactional, id: -1, epoch: -1, sequence: 0 };
+        producer.init(wire);
+        producer
+    }
+
+    /// A new instance of the producer: with another epoch.
+    #[track_caller]
+    fn init(&mut self, wire: &mut Wire) {
         let init = InitProducerIdRequest::default()
-            .with_transactional_id(Some(transactional.clone()))
+            .with_transactional_id(Some(self.transactional.clone()))
             .with_transaction_timeout_ms(60_000)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
@@ -70,7 +78,7 @@ impl Producer {
             assert!(given.error_code == 0 || PASSING.contains(&given.error_code), "error {}", given.error_code);
             (given.error_code == 0).then_some(given)
         });
-        Self { transactional, id: given.producer_id.0, epoch: given.producer_epoch, sequence: 0 }
+        (self.id, self.epoch, self.sequence) = (given.producer_id.0, given.producer_epoch, 0);
     }
 
     #[track_caller]
@@ -217,6 +225,7 @@ fn write_txn_markers() {
     let topic = topics::topic(&mut wire, 1);
     for version in 1..=*wire.versions::<WriteTxnMarkersRequest>().end() {
         let mut producer = Producer::new(&mut wire);
+        producer.init(&mut wire);
         producer.add(&mut wire, &topic, 0);
         let first = producer.send(&mut wire, &topic, 0, "hangs");
         assert_eq!(last_stable(&mut wire, &topic), first);
