@@ -40,4 +40,5 @@ mod throttles;
 mod topics;
 mod transactions;
 mod txn_coordinator;
+mod txn_offsets;
 mod versions;
