@@ -109,7 +109,7 @@ impl<M: Machine> Coordinators<M> {
     }
 
     #[cfg(test)]
-    pub(super) fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Arc<Store> {
         &self.store
     }
 

@@ -1,3 +1,4 @@
+mod markers;
 mod transactions;
 mod turns;
 

@@ -92,7 +92,7 @@ fn topic_of(topic: &str, partitions: &[i32]) -> AddPartitionsToTxnTopic {
     AddPartitionsToTxnTopic::default().with_name(topics::name(topic)).with_partitions(partitions.to_vec())
 }
 
-/// The error of each partition, in order.
+/// The errors of the partitions, sorted: the rows come in any order.
 fn add(wire: &mut Wire, version: i16, id: &str, producer: (i64, i16), asked: &[(&str, &[i32])]) -> Vec<i16> {
     let topics: Vec<_> = asked.iter().map(|(topic, partitions)| topic_of(topic, partitions)).collect();
     let request = AddPartitionsToTxnRequest::default();
@@ -120,7 +120,10 @@ fn added(wire: &mut Wire, version: i16, request: &AddPartitionsToTxnRequest) -> 
         4.. => answer.results_by_transaction.into_iter().flat_map(|row| row.topic_results).collect(),
         _ => answer.results_by_topic_v3_and_below,
     };
-    topics.iter().flat_map(|topic| &topic.results_by_partition).map(|row| row.partition_error_code).collect()
+    let rows = topics.iter().flat_map(|topic| &topic.results_by_partition);
+    let mut errors: Vec<i16> = rows.map(|row| row.partition_error_code).collect();
+    errors.sort_unstable();
+    errors
 }
 
 /// The same once what came before is complete.
@@ -216,7 +219,7 @@ fn add_partitions_to_txn() {
     for version in wire.versions::<AddPartitionsToTxnRequest>() {
         assert_eq!(add(&mut wire, version, &id, producer, &[(&topic, &[0, 1])]), [0, 0], "version {version}");
         let errors = add(&mut wire, version, &id, producer, &[(&topic, &[0, 7]), ("missing", &[0])]);
-        let expected = [OPERATION_NOT_ATTEMPTED, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_OR_PARTITION];
+        let expected = [UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_OR_PARTITION, OPERATION_NOT_ATTEMPTED];
         assert_eq!(errors, expected, "version {version}");
         let (number, epoch) = producer;
         let fenced = if version < 2 { INVALID_PRODUCER_EPOCH } else { PRODUCER_FENCED };
