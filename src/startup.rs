@@ -8,6 +8,7 @@ mod gauges;
 mod health;
 mod links;
 mod rooms;
+mod surroundings;
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;

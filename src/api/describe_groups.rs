@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     ListGroupsResponse,
 };
 use millstream_core::coordinator::group::{
-    Command, DeleteGroupError, DeleteGroups, DescribeGroups, DescribedGroup, GroupId, GroupState, ListGroups,
+    Command, DeleteGroupError, DeleteGroups, DescribeGroups, DescribedGroup, GroupId, GroupKind, ListGroups,
     ListedGroup, Reply, TextTooLong,
 };
 
@@ -63,11 +63,11 @@ async fn list_all(context: &Context, list: &ListGroups) -> Result<Vec<ListedGrou
 }
 
 fn list_from_wire(asked: &ListGroupsRequest) -> ListGroups {
-    let states = GroupState::ALL.map(GroupState::name);
+    let states: Vec<&str> = GroupKind::states().collect();
     ListGroups {
         token: NO_TOKEN,
         states: filter(&asked.states_filter, &states),
-        types: filter(&asked.types_filter, &["classic"]),
+        types: filter(&asked.types_filter, &GroupKind::ALL.map(GroupKind::name)),
     }
 }
 
@@ -91,8 +91,8 @@ fn list_to_wire(listed: Result<Vec<ListedGroup>, CoordinatorError>, version: i16
         let row = list_groups_response::ListedGroup::default()
             .with_group_id(wire_id(&group.group))
             .with_protocol_type(str_bytes(protocol_type));
-        let row = if version >= 4 { row.with_group_state(StrBytes::from_static_str(group.state.name())) } else { row };
-        if version >= 5 { row.with_group_type(StrBytes::from_static_str("classic")) } else { row }
+        let row = if version >= 4 { row.with_group_state(StrBytes::from_static_str(group.state)) } else { row };
+        if version >= 5 { row.with_group_type(StrBytes::from_static_str(group.kind.name())) } else { row }
     });
     ListGroupsResponse::default().with_groups(groups.collect())
 }
@@ -213,16 +213,16 @@ fn delete_to_wire(id: &GroupId, result: Result<(), DeleteGroupError>) -> Deletab
 }
 
 /// The groups that are named, once each.
-fn group_ids(named: &[kafka_protocol::messages::GroupId]) -> Result<BTreeSet<GroupId>, TextTooLong> {
+pub(super) fn group_ids(named: &[kafka_protocol::messages::GroupId]) -> Result<BTreeSet<GroupId>, TextTooLong> {
     named.iter().map(|id| GroupId::new(id)).collect()
 }
 
-fn wire_id(id: &GroupId) -> kafka_protocol::messages::GroupId {
+pub(super) fn wire_id(id: &GroupId) -> kafka_protocol::messages::GroupId {
     kafka_protocol::messages::GroupId(str_bytes(id.as_str()))
 }
 
 /// Puts a command to every coordinator that some of the groups have; all work at the same time.
-async fn ask_each<C>(
+pub(super) async fn ask_each<C>(
     groups: &Groups,
     ids: BTreeSet<GroupId>,
     command: C,

@@ -204,12 +204,12 @@ fn join_from_wire(
 }
 
 /// At most `len` bytes from the start of a text.
-fn head(text: &str, len: usize) -> &str {
+pub(super) fn head(text: &str, len: usize) -> &str {
     text.get(..text.floor_char_boundary(len)).unwrap_or_default()
 }
 
 /// An address as Java prints it (`InetAddress.toString` without a name).
-fn client_host(address: IpAddr) -> String {
+pub(super) fn client_host(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(v4) => format!("/{v4}"),
         IpAddr::V6(v6) => {

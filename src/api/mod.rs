@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod configs;
+pub mod consumer_groups;
 pub mod delete_records;
 pub mod describe_groups;
 pub mod describe_producers;
@@ -113,6 +114,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::UnregisterBroker, 0..=0, unregister_broker::handle).forwarded(),
     Api::new(ApiKey::DescribeTransactions, 0..=0, describe_transactions::handle_describe),
     Api::new(ApiKey::ListTransactions, 0..=2, describe_transactions::handle_list),
+    Api::new(ApiKey::ConsumerGroupHeartbeat, 0..=1, consumer_groups::handle_heartbeat),
+    Api::new(ApiKey::ConsumerGroupDescribe, 0..=1, consumer_groups::handle_describe),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

@@ -14,7 +14,7 @@ pub trait Machine: Sized + Send + 'static {
     /// What it is, for the log.
     const NAME: &'static str;
     type Config: Send + Sync;
-    type Command: Clone + Send;
+    type Command: Clone + Send + Sync;
     type Reply: Send;
     type TimerKey: Clone + Eq + Hash + Ord + Send;
     type Decision: Send;
@@ -97,7 +97,7 @@ impl Machine for group::Shard {
     type Reply = group::Reply;
     type TimerKey = group::TimerKey;
     type Decision = group::Decision;
-    type Effect = std::convert::Infallible;
+    type Effect = group::Effect;
     type Counts = group::GroupCounts;
 
     fn load<E>(
@@ -173,7 +173,7 @@ impl Machine for group::Shard {
 
 impl From<group::Applied> for Applied<group::Shard> {
     fn from(applied: group::Applied) -> Self {
-        let group::Applied { replies, timers, again } = applied;
-        Self { replies, timers, effects: Vec::new(), again }
+        let group::Applied { replies, timers, effects, again } = applied;
+        Self { replies, timers, effects, again }
     }
 }

@@ -7,6 +7,7 @@ mod load;
 mod machine;
 mod markers;
 mod materialise;
+pub mod patterns;
 mod registry;
 mod runtime;
 #[cfg(test)]

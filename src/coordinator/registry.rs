@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::CoordinatorError;
 use super::in_transaction::Transaction;
 use super::machine::Machine;
+use super::patterns;
 use super::runtime::Runtime;
 use super::turn::{Ask, Effects};
 use crate::partition::{Partition, Partitions, confirm_leaderships};
@@ -33,6 +34,8 @@ pub struct Coordinators<M: Machine> {
     store: Arc<Store>,
     config: Arc<M::Config>,
     effects: Effects<M>,
+    /// What every coordinator is told before it serves, and again when it changes.
+    surroundings: watch::Sender<Option<M::Command>>,
     followed: RwLock<Followed<M>>,
 }
 
@@ -94,7 +97,12 @@ pub fn partition_of(key: &str, partition_count: i32) -> i32 {
 
 impl Groups {
     pub fn new(partitions: Arc<Partitions>, store: Arc<Store>, config: group::GroupConfig) -> Arc<Self> {
-        Arc::new(Self::with_effects(partitions, store, config, Arc::new(|_, effects| assert!(effects.is_empty()))))
+        Arc::new_cyclic(|groups| Self::with_effects(partitions, store, config, patterns::effects(groups.clone())))
+    }
+
+    /// Tells all coordinators, also those to come, what the cluster is like now.
+    pub fn set_surroundings(&self, surroundings: group::consumer::Surroundings) {
+        self.surroundings.send_replace(Some(group::Command::SurroundingsChanged(surroundings)));
     }
 }
 
@@ -105,7 +113,8 @@ impl<M: Machine> Coordinators<M> {
         config: M::Config,
         effects: Effects<M>,
     ) -> Self {
-        Self { partitions, store, config: Arc::new(config), effects, followed: RwLock::default() }
+        let (surroundings, _) = watch::channel(None);
+        Self { partitions, store, config: Arc::new(config), effects, surroundings, followed: RwLock::default() }
     }
 
     #[cfg(test)]
@@ -140,7 +149,8 @@ impl<M: Machine> Coordinators<M> {
             let (mailbox, asks) = mpsc::channel(MAILBOX_MAX);
             let (is_loaded, loaded) = watch::channel(false);
             let (config, effects) = (self.config.clone(), self.effects.clone());
-            let runtime = Runtime::new(handle.clone(), self.store.clone(), config, effects, asks, is_loaded);
+            let runtime = Runtime::new(handle.clone(), self.store.clone(), config, effects, asks, is_loaded)
+                .in_surroundings(self.surroundings.subscribe());
             let task = spawn_essential(M::NAME, runtime.run());
             followed.coordinators.insert(partition, Coordinator { partition: handle, mailbox, loaded, task });
         }

@@ -36,6 +36,7 @@ pub(super) struct Runtime<M: Machine> {
     effects: Effects<M>,
     mailbox: mpsc::Receiver<Ask<M>>,
     is_loaded: watch::Sender<bool>,
+    surroundings: watch::Receiver<Option<M::Command>>,
     /// What could not be carried out while there was no state: as few as topics that are deleted meanwhile.
     put_off: VecDeque<M::Command>,
     /// Loads that failed one after the other: only the first is worth a line in the log.
@@ -54,7 +55,23 @@ impl<M: Machine> Runtime<M> {
         mailbox: mpsc::Receiver<Ask<M>>,
         is_loaded: watch::Sender<bool>,
     ) -> Self {
-        Self { partition, store, config, effects, mailbox, is_loaded, put_off: VecDeque::new(), failures: 0 }
+        Self {
+            partition,
+            store,
+            config,
+            effects,
+            mailbox,
+            is_loaded,
+            surroundings: watch::channel(None).1,
+            put_off: VecDeque::new(),
+            failures: 0,
+        }
+    }
+
+    /// With what is told before it serves, and whenever it changes.
+    pub(super) fn in_surroundings(mut self, surroundings: watch::Receiver<Option<M::Command>>) -> Self {
+        self.surroundings = surroundings;
+        self
     }
 
     /// Ends when nobody can ask any more and all that was appended is committed.
@@ -187,6 +204,10 @@ impl<M: Machine> Runtime<M> {
     /// Ends well when nobody can ask any more.
     async fn serve(&mut self, serving: &mut Serving<M>, epoch: LeaderEpoch) -> Result<(), Lost> {
         let partition = self.partition.clone();
+        let surroundings = self.surroundings.borrow_and_update().clone();
+        if let Some(command) = surroundings {
+            serving.carry_out(command, None).await?;
+        }
         serving.carry_out(M::loaded(), None).await?;
         // Kept until they are appended: what fails is put to the next state.
         for command in self.put_off.clone() {
@@ -209,6 +230,12 @@ impl<M: Machine> Runtime<M> {
                     }
                     for ask in asks.drain(..) {
                         serving.take(ask).await?;
+                    }
+                }
+                Ok(()) = self.surroundings.changed(), if room => {
+                    let changed = self.surroundings.borrow_and_update().clone();
+                    if let Some(command) = changed {
+                        serving.carry_out(command, None).await?;
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if room && due.is_some() => {}

@@ -105,7 +105,7 @@ impl Node {
     }
 
     fn committed(&self, of: &str, partition: i32) -> Option<(i64, String)> {
-        let Reply::OffsetFetch(topics) = self.ask(of, fetch(of, partition)) else { panic!("a fetch") };
+        let Reply::OffsetFetch(Ok(topics)) = self.ask(of, fetch(of, partition)) else { panic!("a fetch") };
         match &topics[0].partitions[0].1 {
             Fetched::Offset(found) => Some((found.offset.0, found.metadata.to_string())),
             Fetched::Nothing | Fetched::Unstable => None,
@@ -161,6 +161,7 @@ fn commit(of: &str, partition: i32, offset: i64, metadata: &str) -> impl Fn(Repl
             instance: None,
             generation: Generation(-1),
             retention_ms: None,
+            knows_epochs: true,
             topics,
         })
     }
@@ -171,7 +172,14 @@ fn fetch(of: &str, partition: i32) -> impl Fn(ReplyToken) -> Command + Clone + u
     move |token| {
         let topics =
             vec![FetchTopic { name: TopicName::new("orders").unwrap(), id: ORDERS, partitions: vec![partition] }];
-        Command::OffsetFetch(OffsetFetch { token, group: of.clone(), topics: Some(topics), require_stable: false })
+        Command::OffsetFetch(OffsetFetch {
+            token,
+            group: of.clone(),
+            topics: Some(topics),
+            require_stable: false,
+            member: None,
+            epoch: -1,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use millstream_core::controller::TRANSACTION_VERSION;
 use millstream_core::coordinator::txn::TransactionVersion;
 use millstream_core::types::{TopicId, TopicName};
 
+use super::surroundings;
 use crate::controller::{Controller, Published};
 use crate::coordinator::{Groups, Transactions};
 
@@ -20,6 +21,7 @@ pub(super) fn follow(controller: &Arc<Controller>, groups: &Arc<Groups>, transac
     let mut changes = controller.changes();
     changes.mark_unchanged();
     let mut before = controller.published();
+    surroundings::follow(controller, groups);
     start_coordinators(&before, groups, transactions);
     let (controller, groups, transactions) = (Arc::downgrade(controller), Arc::clone(groups), Arc::clone(transactions));
     tokio::spawn(async move {

@@ -56,7 +56,7 @@ async fn count_groups(groups: Weak<Groups>, by_state: IntGaugeVec, offsets: IntG
         let Some(groups) = groups.upgrade() else { return };
         let counts = groups.counts().await;
         for (state, count) in counts.groups {
-            by_state.with_label_values(&[state.name()]).set(count_of(count));
+            by_state.with_label_values(&[state]).set(count_of(count));
         }
         offsets.set(count_of(counts.offsets));
     }

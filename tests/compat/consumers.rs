@@ -40,10 +40,10 @@ impl ConsumerContext for Context {
     }
 }
 
-type Log = Arc<Mutex<Vec<(usize, i32, i64, String)>>>;
+pub type Log = Arc<Mutex<Vec<(usize, i32, i64, String)>>>;
 
 /// A consumer in a thread of its own; every message it gets goes into the common log.
-struct Member {
+pub struct Member {
     stop: Arc<AtomicBool>,
     held: Arc<Mutex<BTreeSet<i32>>>,
     events: Context,
@@ -51,14 +51,23 @@ struct Member {
 }
 
 impl Member {
-    fn start(broker: &Broker, group: &str, topic: &str, number: usize, log: &Log, more: &[(&str, &str)]) -> Member {
-        let mut settings = vec![
-            ("group.id", group),
-            ("auto.offset.reset", "earliest"),
-            ("session.timeout.ms", "6000"),
-            ("heartbeat.interval.ms", "200"),
-            ("auto.commit.interval.ms", "200"),
-        ];
+    pub fn start(broker: &Broker, group: &str, topic: &str, number: usize, log: &Log, more: &[(&str, &str)]) -> Member {
+        let mut settings = vec![("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200")];
+        settings.extend_from_slice(more);
+        Member::start_new(broker, group, topic, number, log, &settings)
+    }
+
+    /// Without what only the classic protocol knows.
+    pub fn start_new(
+        broker: &Broker,
+        group: &str,
+        topic: &str,
+        number: usize,
+        log: &Log,
+        more: &[(&str, &str)],
+    ) -> Member {
+        let mut settings =
+            vec![("group.id", group), ("auto.offset.reset", "earliest"), ("auto.commit.interval.ms", "200")];
         settings.extend_from_slice(more);
         let events = Context::default();
         let consumer: BaseConsumer<Context> =
@@ -94,7 +103,7 @@ impl Member {
         self.events.0.revoked.load(Ordering::SeqCst)
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.end();
     }
 
@@ -112,7 +121,7 @@ impl Drop for Member {
     }
 }
 
-fn produce(broker: &Broker, topic: &str, partitions: i32, range: std::ops::Range<usize>) {
+pub fn produce(broker: &Broker, topic: &str, partitions: i32, range: std::ops::Range<usize>) {
     let producer = Producer::new(broker.bootstrap(), &[("linger.ms", "5")]);
     for i in range {
         producer.send(i, topic, Some((i % partitions as usize) as i32), None, i.to_string().as_bytes());
@@ -122,7 +131,7 @@ fn produce(broker: &Broker, topic: &str, partitions: i32, range: std::ops::Range
 
 /// Waits until the members share out all partitions among them, each at least one.
 #[track_caller]
-fn await_shared(members: &[&Member], partitions: i32) {
+pub fn await_shared(members: &[&Member], partitions: i32) {
     eventually("every partition has one owner, every member has some", || {
         let held: Vec<_> = members.iter().map(|m| m.held()).collect();
         let total: usize = held.iter().map(BTreeSet::len).sum();
@@ -132,7 +141,7 @@ fn await_shared(members: &[&Member], partitions: i32) {
 }
 
 #[track_caller]
-fn await_values(log: &Log, count: usize) {
+pub fn await_values(log: &Log, count: usize) {
     eventually("every message has come", || {
         let log = log.lock().expect("log");
         let values: BTreeSet<_> = log.iter().map(|(.., value)| value.clone()).collect();
@@ -142,7 +151,7 @@ fn await_values(log: &Log, count: usize) {
 
 /// No message is missing, and each member saw each partition's offsets rise.
 #[track_caller]
-fn assert_complete(log: &Log, count: usize) {
+pub fn assert_complete(log: &Log, count: usize) {
     let log = log.lock().expect("log");
     let values: BTreeSet<usize> = log.iter().map(|(.., value)| value.parse().expect("a number")).collect();
     assert_eq!(values.len(), count);

@@ -166,7 +166,7 @@ fn a_client_that_asks_a_follower_is_sent_to_the_leader() {
 
 /// The node that coordinates a group, as another one tells.
 #[track_caller]
-fn coordinator(nodes: &Nodes, asked: usize, of: &str) -> i32 {
+pub fn coordinator(nodes: &Nodes, asked: usize, of: &str) -> i32 {
     let mut wire = nodes.wire(asked);
     eventually("the coordinator is known", || {
         let found = wire.call(2, &FindCoordinatorRequest::default().with_key(text(of)).with_key_type(0));

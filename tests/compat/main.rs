@@ -8,6 +8,7 @@ mod cli_txn;
 mod clients;
 mod cluster;
 mod configs;
+mod consumer_protocol;
 mod consumers;
 mod crash;
 mod degraded;

@@ -230,4 +230,30 @@ impl Writer {
         self.count(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
+
+    pub fn compact_nullable_str(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.compact_str(text),
+            None => self.uvarint(0),
+        }
+    }
+
+    /// The count of an array, as the flexible versions write it.
+    pub fn compact_count(&mut self, count: usize) {
+        self.uvarint(u32::try_from(count + 1).expect("a request holds less than 2 GiB"));
+    }
+
+    pub fn compact_bytes(&mut self, bytes: &[u8]) {
+        self.compact_count(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// A tagged field with what `content` writes.
+    pub fn tagged(&mut self, tag: u32, content: impl FnOnce(&mut Self)) {
+        let mut inner = Self::default();
+        content(&mut inner);
+        self.uvarint(tag);
+        self.uvarint(u32::try_from(inner.bytes.len()).expect("a request holds less than 2 GiB"));
+        self.bytes.extend_from_slice(&inner.bytes);
+    }
 }

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use millstream_core::coordinator::group::{
-    ClientHost, ClientId, DescribedMember, InstanceId, MemberId, ProtocolName, ProtocolType,
+    ClientHost, ClientId, DescribedMember, GroupState, InstanceId, MemberId, ProtocolName, ProtocolType,
 };
 
 use super::*;
@@ -17,9 +17,9 @@ fn groups_are_listed_in_every_version() {
             group: id(name),
             protocol_type: protocol_type.map(|name| ProtocolType::new(name).unwrap()),
             state,
+            kind: GroupKind::Classic,
         };
-        let rows =
-            vec![group("a", Some("consumer"), GroupState::Stable), group("b", None, GroupState::PreparingRebalance)];
+        let rows = vec![group("a", Some("consumer"), "Stable"), group("b", None, "PreparingRebalance")];
         let listed = list_to_wire(Ok(rows), version);
         let loading = list_to_wire(Err(CoordinatorError::LoadInProgress), version);
         for body in [&listed, &loading] {
@@ -43,7 +43,7 @@ fn a_filter_keeps_what_can_matter() {
         (list.states, list.types)
     };
     assert_eq!(list(&[], &[]), (vec![], vec![]));
-    let many = list(&["Stable", "stable", " EMPTY", "nonsense", "other"], &["consumer", "Classic"]);
+    let many = list(&["Stable", "stable", " EMPTY", "nonsense", "other"], &["consumers", "Classic"]);
     assert_eq!(many, (vec![" empty".to_owned(), "stable".to_owned()], vec!["classic".to_owned()]));
     assert_eq!(list(&["nonsense", "more"], &["share"]), (vec!["nonsense".to_owned()], vec!["share".to_owned()]));
 }

@@ -2,8 +2,8 @@
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::{
-    CommitError, CommitPartitionError, DeleteGroupError, DeletePartitionError, HeartbeatError, JoinError, LeaveError,
-    LeaveMemberError, OffsetDeleteError, SyncError,
+    CommitError, CommitPartitionError, ConsumerError, DeleteGroupError, DeletePartitionError, FetchError,
+    HeartbeatError, JoinError, LeaveError, LeaveMemberError, OffsetDeleteError, SyncError,
 };
 
 use crate::coordinator::CoordinatorError;
@@ -65,6 +65,7 @@ pub fn of_join(error: JoinError) -> ResponseError {
         JoinError::FencedInstance => ResponseError::FencedInstanceId,
         JoinError::GroupFull => ResponseError::GroupMaxSizeReached,
         JoinError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        JoinError::GroupNotFound => ResponseError::GroupIdNotFound,
         JoinError::Superseded => ResponseError::RebalanceInProgress,
     }
 }
@@ -111,6 +112,8 @@ pub fn of_commit(error: CommitError, version: i16) -> ResponseError {
         CommitError::UnknownMember => ResponseError::UnknownMemberId,
         CommitError::FencedInstance => ResponseError::FencedInstanceId,
         CommitError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        CommitError::StaleEpoch => ResponseError::StaleMemberEpoch,
+        CommitError::UnsupportedVersion => ResponseError::UnsupportedVersion,
     }
 }
 
@@ -149,5 +152,25 @@ pub fn of_coordinator_at_find(error: CoordinatorError) -> ResponseError {
         | CoordinatorError::NotAvailable
         | CoordinatorError::TooLarge
         | CoordinatorError::Producer(_) => ResponseError::CoordinatorNotAvailable,
+    }
+}
+
+pub fn of_offset_fetch(error: FetchError) -> ResponseError {
+    match error {
+        FetchError::UnknownMember => ResponseError::UnknownMemberId,
+        FetchError::StaleEpoch => ResponseError::StaleMemberEpoch,
+        FetchError::IllegalGeneration => ResponseError::IllegalGeneration,
+    }
+}
+
+pub fn of_consumer_group(error: ConsumerError) -> ResponseError {
+    match error {
+        ConsumerError::GroupNotFound => ResponseError::GroupIdNotFound,
+        ConsumerError::GroupFull => ResponseError::GroupMaxSizeReached,
+        ConsumerError::UnknownMember => ResponseError::UnknownMemberId,
+        ConsumerError::FencedEpoch => ResponseError::FencedMemberEpoch,
+        ConsumerError::UnreleasedInstance => ResponseError::UnreleasedInstanceId,
+        ConsumerError::FencedInstance => ResponseError::FencedInstanceId,
+        ConsumerError::InvalidPattern => ResponseError::InvalidRegularExpression,
     }
 }

@@ -17,6 +17,8 @@ use crate::protocol::offset_commit::{
     OffsetCommitPartitionResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopicResponse,
 };
 
+/// From this version on members of the consumer protocol may commit.
+const EPOCHS_FROM: i16 = 9;
 /// Most bytes that the records of one commit may take. A partition takes a few bytes in the request, but group and
 /// topic are named anew in every record.
 const RECORDS_BYTES_MAX: usize = 16 << 20;
@@ -37,10 +39,11 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let Plan { commit, verdicts } = match from_wire(&asked, &|topic| context.find(topic)) {
+        let Plan { mut commit, verdicts } = match from_wire(&asked, &|topic| context.find(topic)) {
             Ok(plan) => plan,
             Err(e) => return too_long(e),
         };
+        commit.knows_epochs = version >= EPOCHS_FROM;
         if commit.topics.is_empty() {
             return Outcome::reply(&request.header, &to_wire(&asked, &verdicts, Ok(Ok(Vec::new())), version));
         }
@@ -62,6 +65,7 @@ pub(super) fn from_wire(asked: &OffsetCommitRequest, find: &Find<'_>) -> Result<
         member: member_id(&asked.member_id)?,
         instance: instance_id(asked.group_instance_id.as_ref())?,
         generation: Generation(asked.generation_id_or_member_epoch),
+        knows_epochs: false,
         retention_ms: (asked.retention_time_ms != -1).then_some(asked.retention_time_ms),
         topics: Vec::new(),
     };

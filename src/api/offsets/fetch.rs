@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::{
-    Command, FetchTopic, Fetched, FetchedOffset, FetchedTopic, GroupId, OffsetFetch, Reply, TextTooLong,
+    Command, FetchTopic, Fetched, FetchedOffset, FetchedTopic, GroupId, MemberId, OffsetFetch, Reply, TextTooLong,
 };
 use millstream_core::types::{TopicId, TopicName};
 
@@ -81,7 +81,8 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         for (group, answer) in asked.groups.iter().zip(answers) {
             let (topics, error) = match answer {
                 Answer::Coordinator(plan, asked) => match answered(context, asked).await {
-                    Ok(Reply::OffsetFetch(fetched)) => {
+                    Ok(Reply::OffsetFetch(Err(e))) => (nothing_of(group, version), Some(errors::of_offset_fetch(e))),
+                    Ok(Reply::OffsetFetch(Ok(fetched))) => {
                         (to_wire(plan, fetched, version, &|topic| context.find(topic)), None)
                     }
                     Ok(other) => unreachable!("a fetch was answered with {other:?}"),
@@ -100,7 +101,9 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
 /// name stands for now goes along, so that what was committed for a topic of that name before is not mistaken for its.
 pub(super) fn from_wire(asked: &OffsetFetchGroup, require_stable: bool, find: &Find<'_>) -> Result<Plan, TextTooLong> {
     let group = GroupId::new(&asked.group_id)?;
-    let mut fetch = OffsetFetch { token: NO_TOKEN, group, topics: None, require_stable };
+    let mut fetch =
+        OffsetFetch { token: NO_TOKEN, group, topics: None, require_stable, member: None, epoch: asked.member_epoch };
+    fetch.member = asked.member_id.as_deref().map(MemberId::new).transpose()?;
     let Some(topics) = &asked.topics else { return Ok(Plan { fetch, topics: None }) };
     let mut named: HashMap<&TopicRef, HashSet<i32>> = HashMap::new();
     let mut to_fetch = Vec::new();

@@ -58,7 +58,7 @@ impl Node {
             Command::OffsetFetch(fetch) => Command::OffsetFetch(OffsetFetch { require_stable: true, ..fetch }),
             other => other,
         };
-        let Reply::OffsetFetch(topics) = self.ask(of, stable) else { panic!("a fetch") };
+        let Reply::OffsetFetch(Ok(topics)) = self.ask(of, stable) else { panic!("a fetch") };
         topics[0].partitions[0].1 != Fetched::Unstable
     }
 

@@ -1,14 +1,16 @@
 //! What can be asked of the group coordinator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::{Surroundings, Target, TopicNames, Topics};
 use super::ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
 };
 use crate::coordinator::timers;
-use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
+use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 
 /// One command to one shard. All groups in it belong to the shard's partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,11 @@ pub enum Command {
     OffsetDelete(OffsetDelete),
     ListGroups(ListGroups),
     DescribeGroups(DescribeGroups),
+    ConsumerHeartbeat(ConsumerHeartbeat),
+    DescribeConsumerGroups(DescribeGroups),
+    PatternsResolved(PatternsResolved),
+    /// The cluster is another one than it was.
+    SurroundingsChanged(Surroundings),
     DeleteGroups(DeleteGroups),
     /// Topics are gone, and their offsets go with them. `after`: groups up to and with this one are done.
     TopicsDeleted {
@@ -49,6 +56,12 @@ pub enum TimerKey {
     Rebalance { group: GroupId },
     /// Members have not asked for their assignments.
     Sync { group: GroupId },
+    /// A member of the consumer protocol has not given up what it must.
+    Revoke { group: GroupId, member: MemberId },
+    /// A member of the classic protocol in a consumer group did not join again.
+    MemberJoin { group: GroupId, member: MemberId },
+    /// The same, and did not ask for its assignment.
+    MemberSync { group: GroupId, member: MemberId },
     /// Time to look for expired offsets.
     Expiry,
 }
@@ -132,6 +145,8 @@ pub struct OffsetCommit {
     pub generation: Generation,
     /// Retention that clients of v2 to v4 may ask for, in ms. `None`: the group's.
     pub retention_ms: Option<i64>,
+    /// The client knows of members' epochs (v9 and later).
+    pub knows_epochs: bool,
     pub topics: Vec<CommitTopic>,
 }
 
@@ -160,6 +175,9 @@ pub struct OffsetFetch {
     pub topics: Option<Vec<FetchTopic>>,
     /// Do not tell what a transaction that is under way may replace (KIP-447).
     pub require_stable: bool,
+    /// With an epoch of -1: no member.
+    pub member: Option<MemberId>,
+    pub epoch: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,4 +213,53 @@ pub struct DescribeGroups {
 pub struct DeleteGroups {
     pub token: ReplyToken,
     pub groups: Vec<GroupId>,
+}
+
+/// What a member of the consumer protocol says. What it leaves out has not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerHeartbeat {
+    pub token: ReplyToken,
+    pub group: GroupId,
+    /// `None` from clients that do not make their ids themselves, as long as they have none.
+    pub member: Option<MemberId>,
+    /// The id that such a one gets.
+    pub fresh_member: MemberId,
+    /// 0 to join, -1 to leave, -2 to leave for a while.
+    pub epoch: i32,
+    pub instance: Option<InstanceId>,
+    pub rack: Option<Arc<str>>,
+    pub client_id: ClientId,
+    pub client_host: ClientHost,
+    pub rebalance_timeout_ms: Option<i32>,
+    pub topics: Option<Arc<TopicNames>>,
+    pub pattern: Option<Pattern>,
+    pub assignor: Option<Arc<str>>,
+    /// The partitions that it has.
+    pub owned: Option<Target>,
+}
+
+/// A pattern that topics are to match. Whoever asks has looked at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    pub text: Arc<str>,
+    /// Why it is none.
+    pub invalid: Option<Box<str>>,
+}
+
+/// The topics that the patterns of a group stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternsResolved {
+    pub group: GroupId,
+    pub patterns: BTreeMap<Arc<str>, Arc<TopicNames>>,
+    /// Of the metadata that they were compared with.
+    pub version: i64,
+    /// When that began.
+    pub at: Timestamp,
+}
+
+/// What is to be done elsewhere.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Compare patterns with the topics, and tell the result as [`Command::PatternsResolved`]. It may take its time.
+    ResolvePatterns { group: GroupId, patterns: Vec<Arc<str>>, topics: Arc<Topics> },
 }

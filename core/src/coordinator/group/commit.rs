@@ -6,7 +6,7 @@ use super::ids::{MemberId, TEXT_LEN_MAX};
 use super::record::{CommittedOffset, OffsetKey, Record};
 use super::reply::{CommitError, CommitPartitionError, CommittedTopic, Reply};
 use super::shard::Shard;
-use super::state::{ClassicGroup, NotMember, Phase};
+use super::state::{ClassicGroup, Group, NotMember, Phase};
 use crate::types::{Timestamp, TopicId};
 
 impl From<NotMember> for CommitError {
@@ -36,6 +36,7 @@ impl Shard {
 
     fn validate_commit(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
         match self.groups.get(&commit.group) {
+            Some(Group { consumer: Some(consumer), .. }) => consumer.validate_commit(commit),
             Some(group) => validate(&group.classic, commit),
             None if commit.generation.is_given() => Err(CommitError::GroupNotFound),
             // The first commit of a consumer without group management makes the group.

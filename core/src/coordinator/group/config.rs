@@ -1,5 +1,6 @@
 //! Settings of the group coordinator.
 
+use super::consumer::ConsumerConfig;
 use crate::config::BrokerConfig;
 
 /// Times in milliseconds. Defaults are Kafka's (`GroupCoordinatorConfig`).
@@ -25,6 +26,7 @@ pub struct GroupConfig {
     pub commit_timeout_ms: u64,
     /// How long the first join of a member may be parked before it is taken for dead. Not configurable in Kafka.
     pub new_member_join_timeout_ms: i32,
+    pub consumer: ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -39,6 +41,7 @@ impl Default for GroupConfig {
             expiry_interval_ms: 600_000,
             commit_timeout_ms: 5_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
+            consumer: ConsumerConfig::default(),
         }
     }
 }
@@ -58,6 +61,7 @@ impl GroupConfig {
             offsets_retention_ms: broker.integer("offsets.retention.minutes").saturating_mul(60_000),
             expiry_interval_ms: unsigned("offsets.retention.check.interval.ms"),
             commit_timeout_ms: unsigned("offsets.commit.timeout.ms"),
+            consumer: ConsumerConfig::of(broker),
             ..Self::default()
         }
     }

@@ -1,6 +1,7 @@
 //! What a command leads to.
 
-use super::command::{Command, TimerChange, TimerKey};
+use super::command::{Command, Effect, TimerChange, TimerKey};
+use super::consumer::{SoftChange, Surroundings};
 use super::ids::{GroupId, ReplyToken};
 use super::pending::PendingChanges;
 use super::record::Record;
@@ -23,6 +24,11 @@ pub struct Decision {
     pub again: Option<Command>,
     /// The volatile part of groups, as it is to be.
     pub(super) drafts: Vec<Drafted>,
+    /// The same of consumer groups.
+    pub(super) soft: Vec<(GroupId, SoftChange)>,
+    pub(super) surroundings: Option<Surroundings>,
+    /// Once the records are committed.
+    pub effects: Vec<Effect>,
 }
 
 #[derive(Debug)]
@@ -41,6 +47,9 @@ impl Decision {
             timers: Vec::new(),
             again: None,
             drafts: Vec::new(),
+            soft: Vec::new(),
+            surroundings: None,
+            effects: Vec::new(),
         }
     }
 

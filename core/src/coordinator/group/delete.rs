@@ -27,7 +27,7 @@ impl Shard {
         for id in delete.groups.iter().collect::<BTreeSet<_>>() {
             let result = match self.groups.get(id) {
                 None => Err(DeleteGroupError::GroupNotFound),
-                Some(group) if group.classic.phase != Phase::Empty => Err(DeleteGroupError::NonEmpty),
+                Some(group) if !group.is_empty() => Err(DeleteGroupError::NonEmpty),
                 Some(group) => {
                     self.delete_group(id, group, &mut decision);
                     Ok(())
@@ -78,16 +78,16 @@ impl Shard {
         let last = self.for_each_group(after, &mut decision, |id, group, decision| {
             let before = decision.records.len();
             if let Some(retention) = Retention::of(group) {
-                for topic in group.offsets.topics().filter(|topic| !group.classic.is_subscribed_to(topic.as_str())) {
+                for topic in group.offsets.topics().filter(|topic| !group.is_subscribed_to(topic.as_str())) {
                     delete_partitions(id, group, topic, decision, |partition, committed| {
                         retention.is_over(committed, now, retention_ms) && !waits(id, topic, partition)
                     });
                 }
             }
             let all_gone = decision.records.len() - before == group.offsets.len();
-            let is_idle = group.classic.phase == Phase::Empty && group.pending_joins.is_empty();
+            let is_idle = group.is_empty() && group.pending_joins.is_empty();
             if all_gone && is_idle && !waiting.contains(id) {
-                decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
+                decision.records.extend(group.tombstones(id));
             }
         });
         match last {
@@ -125,7 +125,7 @@ impl Shard {
         }
         let undecided = self.undecided.keys().filter(|key| key.group == *id);
         decision.delete(undecided.filter(|key| group.offsets.get(key.topic.as_str(), key.partition).is_none()));
-        decision.records.push(Record::GroupMetadata { group: id.clone(), value: None });
+        decision.records.extend(group.tombstones(id));
         for member in &group.pending_joins {
             decision.cancel_timer(TimerKey::Session { group: id.clone(), member: member.clone() });
         }

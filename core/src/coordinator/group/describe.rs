@@ -5,19 +5,54 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::command::{DescribeGroups, ListGroups};
+use super::consumer::ConsumerState;
 use super::decision::Decision;
+use super::ids::ProtocolType;
 use super::reply::{DescribedGroup, DescribedMember, GroupState, ListedGroup, Reply};
 use super::shard::Shard;
-use super::state::ClassicGroup;
+use super::state::{ClassicGroup, Group};
 
-/// Kafka's name for groups of this protocol (`GroupType`).
-const CLASSIC: &str = "classic";
+/// Which protocol a group's members speak (`GroupType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    Classic,
+    Consumer,
+}
+
+impl GroupKind {
+    pub const ALL: [Self; 2] = [Self::Classic, Self::Consumer];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// The names of all states that groups may be in; some are of both kinds.
+    pub fn states() -> impl Iterator<Item = &'static str> {
+        GroupState::ALL.map(GroupState::name).into_iter().chain(ConsumerState::ALL.map(ConsumerState::name))
+    }
+}
+
+impl Group {
+    fn kind(&self) -> GroupKind {
+        if self.consumer.is_some() { GroupKind::Consumer } else { GroupKind::Classic }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match &self.consumer {
+            Some(consumer) => consumer.state().name(),
+            None => self.classic.state().name(),
+        }
+    }
+}
 
 /// How much a shard holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupCounts {
-    /// Every state, also without groups.
-    pub groups: BTreeMap<GroupState, usize>,
+    /// Every state of either protocol, also without groups, by its name.
+    pub groups: BTreeMap<&'static str, usize>,
     /// Committed offsets.
     pub offsets: usize,
 }
@@ -26,7 +61,7 @@ impl GroupCounts {
     /// Adds another shard's.
     pub fn add(&mut self, other: &Self) {
         for (state, count) in &other.groups {
-            *self.groups.entry(*state).or_default() += count;
+            *self.groups.entry(state).or_default() += count;
         }
         self.offsets += other.offsets;
     }
@@ -35,9 +70,9 @@ impl GroupCounts {
 impl Shard {
     /// Counts everything: for metrics, not for every command.
     pub fn counts(&self) -> GroupCounts {
-        let mut counts = GroupCounts { groups: GroupState::ALL.map(|state| (state, 0)).into(), offsets: 0 };
+        let mut counts = GroupCounts { groups: GroupKind::states().map(|state| (state, 0)).collect(), offsets: 0 };
         for group in self.groups.values() {
-            *counts.groups.entry(group.classic.state()).or_default() += 1;
+            *counts.groups.entry(group.state_name()).or_default() += 1;
             counts.offsets += group.offsets.len();
         }
         counts
@@ -49,13 +84,17 @@ impl Shard {
         };
         let mut groups = Vec::new();
         // A type's name is not trimmed, as in Kafka.
-        if list.types.is_empty() || list.types.iter().any(|wanted| wanted.eq_ignore_ascii_case(CLASSIC)) {
-            for (id, group) in &self.groups {
-                let state = group.classic.state();
-                if is_listed(&list.states, state.name()) {
-                    let protocol_type = group.classic.protocol_type.clone();
-                    groups.push(ListedGroup { group: id.clone(), protocol_type, state });
-                }
+        let is_of_type = |kind: GroupKind| {
+            list.types.is_empty() || list.types.iter().any(|wanted| wanted.eq_ignore_ascii_case(kind.name()))
+        };
+        for (id, group) in &self.groups {
+            let (kind, state) = (group.kind(), group.state_name());
+            if is_of_type(kind) && is_listed(&list.states, state) {
+                let protocol_type = match kind {
+                    GroupKind::Classic => group.classic.protocol_type.clone(),
+                    GroupKind::Consumer => ProtocolType::new(ProtocolType::CONSUMER).ok(),
+                };
+                groups.push(ListedGroup { group: id.clone(), protocol_type, state, kind });
             }
         }
         Decision::reply(list.token, Reply::ListGroups(groups))
@@ -63,7 +102,8 @@ impl Shard {
 
     pub(super) fn describe_groups(&self, describe: &DescribeGroups) -> Decision {
         let groups = describe.groups.iter().map(|id| {
-            let described = self.groups.get(id).map(|group| describe_classic(&group.classic));
+            let classic = self.groups.get(id).filter(|group| group.consumer.is_none());
+            let described = classic.map(|group| describe_classic(&group.classic));
             (id.clone(), described)
         });
         Decision::reply(describe.token, Reply::DescribeGroups(groups.collect()))

@@ -7,17 +7,21 @@ use super::reply::{
     DeletePartitionError, DeletedOffsets, Fetched, FetchedOffset, FetchedTopic, OffsetDeleteError, Reply,
 };
 use super::shard::Shard;
-use super::state::{Group, Phase};
+use super::state::Group;
 use crate::types::{TopicId, TopicName};
 
 impl Shard {
     /// A group that is not there has committed nothing.
     pub(super) fn fetch_offsets(&self, fetch: &OffsetFetch) -> Decision {
+        let consumer = self.groups.get(&fetch.group).and_then(|group| group.consumer.as_ref());
+        if let Some(Err(error)) = consumer.map(|consumer| consumer.validate_fetch(fetch)) {
+            return Decision::reply(fetch.token, Reply::OffsetFetch(Err(error)));
+        }
         let topics = match &fetch.topics {
             Some(topics) => topics.iter().map(|topic| self.fetch_topic(fetch, topic)).collect(),
             None => self.fetch_all(fetch),
         };
-        Decision::reply(fetch.token, Reply::OffsetFetch(topics))
+        Decision::reply(fetch.token, Reply::OffsetFetch(Ok(topics)))
     }
 
     /// Whether the answer waits for the end of a transaction.
@@ -60,8 +64,9 @@ impl Shard {
             return refuse(OffsetDeleteError::InvalidGroupId);
         }
         let Some(group) = self.groups.get(&delete.group) else { return refuse(OffsetDeleteError::GroupNotFound) };
-        let is_consumer = group.classic.protocol_type.as_ref().is_some_and(|name| name.is_consumer());
-        if group.classic.phase != Phase::Empty && !is_consumer {
+        let is_classic_consumer = group.classic.protocol_type.as_ref().is_some_and(|name| name.is_consumer());
+        let is_known = group.consumer.is_some() || is_classic_consumer;
+        if !group.is_empty() && !is_known {
             return refuse(OffsetDeleteError::NonEmpty);
         }
         let mut decision = Decision::nothing();
@@ -95,7 +100,7 @@ impl Shard {
         partitions: &[i32],
         decision: &mut Decision,
     ) -> DeletedOffsets {
-        let is_subscribed = group.classic.is_subscribed_to(topic.as_str());
+        let is_subscribed = group.is_subscribed_to(topic.as_str());
         let mut results = Vec::with_capacity(partitions.len());
         for &partition in partitions {
             if is_subscribed {

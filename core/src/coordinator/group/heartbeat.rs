@@ -19,13 +19,16 @@ impl From<NotMember> for HeartbeatError {
 }
 
 impl Shard {
-    pub(super) fn heartbeat(&self, heartbeat: &Heartbeat) -> Decision {
+    pub(super) fn heartbeat(&self, now: Timestamp, heartbeat: &Heartbeat) -> Decision {
         let Heartbeat { token, group, member, .. } = heartbeat;
         let refuse = |error| Decision::reply(*token, Reply::Heartbeat(Err(error)));
         if group.is_empty() {
             return refuse(HeartbeatError::InvalidGroupId);
         }
         let Some(known) = self.groups.get(group) else { return refuse(HeartbeatError::UnknownMember) };
+        if known.consumer.is_some() {
+            return self.classic_heartbeat(now, heartbeat);
+        }
         if let Err(error) = validate(&known.classic, heartbeat) {
             return refuse(error);
         }
@@ -50,6 +53,9 @@ impl Shard {
 
     pub(super) fn session_ended(&self, now: Timestamp, group: &GroupId, member: &MemberId) -> Decision {
         let Some(known) = self.groups.get(group) else { return Decision::nothing() };
+        if known.consumer.is_some() {
+            return self.consumer_time_ended(now, group, member);
+        }
         let is_pending = known.pending_joins.contains(member);
         let excused = known.classic.members.get(member).is_none_or(|member| member.is_excused());
         if !is_pending && excused {
@@ -78,6 +84,9 @@ impl Shard {
     pub(super) fn loaded(&self, now: Timestamp) -> Decision {
         let mut decision = Decision::nothing();
         for (id, group) in &self.groups {
+            if let Some(consumer) = &group.consumer {
+                self.consumer_loaded(id, consumer, &mut decision);
+            }
             for (member, known) in &group.classic.members {
                 let key = TimerKey::Session { group: id.clone(), member: member.clone() };
                 decision.set_timer(key, known.session_timeout_ms);

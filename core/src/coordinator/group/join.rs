@@ -28,12 +28,17 @@ impl Shard {
             Decision::reply(join.token, Reply::JoinGroup(Err(refused)))
         };
         let timeouts = self.config.session_timeout_ms_min..=self.config.session_timeout_ms_max;
-        let exists = self.groups.contains_key(&join.group);
+        let known = self.groups.get(&join.group);
+        let consumer = known.filter(|group| group.consumer.is_some());
+        let exists = known.is_some() && consumer.is_none();
         if join.group.is_empty() {
             return refuse(JoinError::InvalidGroupId);
         }
         if !timeouts.contains(&join.session_timeout_ms) {
             return refuse(JoinError::InvalidSessionTimeout);
+        }
+        if consumer.is_some_and(|group| !group.is_empty()) {
+            return self.classic_join(now, join);
         }
         if !exists && join.member.is_some() {
             return refuse(JoinError::UnknownMember);
@@ -47,9 +52,12 @@ impl Shard {
             // Refused: no group comes of it.
             return draft.decision;
         }
+        // One of the consumer protocol that has no members becomes a classic one.
+        let records = &mut draft.decision.records;
+        records.extend(consumer.into_iter().flat_map(|group| group.tombstones(&join.group)));
         // A group that is there must be there after a failover too.
         let value = Some(ClassicGroup::new(now).to_record());
-        draft.decision.records.push(Record::GroupMetadata { group: join.group.clone(), value });
+        records.push(Record::GroupMetadata { group: join.group.clone(), value });
         draft.finish()
     }
 }

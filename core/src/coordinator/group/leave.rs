@@ -32,6 +32,9 @@ impl Shard {
             let reply = Reply::LeaveGroup(Ok(leave.members.iter().map(unknown).collect()));
             return Decision::reply(leave.token, reply);
         }
+        if self.groups.get(&leave.group).is_some_and(|group| group.consumer.is_some()) {
+            return self.classic_leave(now, leave);
+        }
         let mut draft = Draft::new(self, now, &leave.group);
         let results: Vec<Left> = leave.members.iter().map(|leaving| left(leaving, draft.leave(leaving))).collect();
         if results.iter().any(|left| left.result.is_ok()) && draft.group.phase != Phase::Empty {

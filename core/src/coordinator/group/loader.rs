@@ -33,6 +33,11 @@ impl Loader {
                 let value = GroupMetadata::decode(value)?;
                 self.group_mut(group)?.classic = ClassicGroup::from_record(&value);
             }
+            KeyRef::Consumer(key) => {
+                if let Some(change) = key.change(Some(value))? {
+                    self.group_mut(key.group)?.consumer.get_or_insert_default().replay(&change);
+                }
+            }
             KeyRef::Other => {}
         }
         Ok(())

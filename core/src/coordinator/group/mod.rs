@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol: who is a member, who leads, which offsets are committed.
+//! Consumer groups, of the classic protocol and in [`consumer`] of the new one: who is a member, who leads, which offsets are committed.
 //!
 //! One [`Shard`] per partition of `__consumer_offsets`, as Kafka's `GroupMetadataManager` and
 //! `OffsetMetadataManager` (4.3) decide. Knows nothing of API versions, connections, or where records go.
@@ -6,6 +6,7 @@
 mod command;
 mod commit;
 mod config;
+pub mod consumer;
 mod decision;
 mod delete;
 mod describe;
@@ -30,22 +31,26 @@ mod tests;
 mod transaction;
 
 pub use command::{
-    Command, CommitPartition, CommitTopic, DeleteGroups, DescribeGroups, FetchTopic, Heartbeat, JoinGroup, LeaveGroup,
-    LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch, Protocol, SyncGroup, TimerChange, TimerKey,
+    Command, CommitPartition, CommitTopic, ConsumerHeartbeat, DeleteGroups, DescribeGroups, Effect, FetchTopic,
+    Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch, Pattern,
+    PatternsResolved, Protocol, SyncGroup, TimerChange, TimerKey,
 };
 pub use config::GroupConfig;
 pub use decision::Decision;
-pub use describe::GroupCounts;
+pub use describe::{GroupCounts, GroupKind};
 pub use ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
     TEXT_LEN_MAX, TextTooLong,
 };
 pub use loader::Loader;
-pub use record::{CommittedOffset, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember};
+pub use record::{
+    CommittedOffset, ConsumerChange, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember,
+};
 pub use reply::{
-    CommitError, CommitPartitionError, CommittedTopic, DeleteGroupError, DeletePartitionError, DeletedOffsets,
-    DescribedGroup, DescribedMember, Fetched, FetchedOffset, FetchedTopic, GroupState, HeartbeatError, JoinError,
-    JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Left, ListedGroup, OffsetDeleteError, Reply,
-    SyncError, Synced,
+    CommitError, CommitPartitionError, CommittedTopic, ConsumerBeaten, ConsumerError, ConsumerRefused,
+    DeleteGroupError, DeletePartitionError, DeletedOffsets, DescribedConsumer, DescribedConsumerGroup, DescribedGroup,
+    DescribedMember, DescribedTopic, FetchError, Fetched, FetchedOffset, FetchedTopic, GroupState, HeartbeatError,
+    JoinError, JoinRefused, Joined, JoinedMember, LeaveError, LeaveMemberError, Left, ListedGroup, OffsetDeleteError,
+    Reply, SyncError, Synced,
 };
 pub use shard::{Applied, Shard};

@@ -1,7 +1,11 @@
 //! What the group coordinator answers. One error enum per operation; their Kafka codes are chosen above.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::consumer::{Assignor, ConsumerState, Subscription, Target};
+use super::describe::GroupKind;
 use super::ids::{ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType};
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
@@ -13,12 +17,15 @@ pub enum Reply {
     LeaveGroup(Result<Vec<Left>, LeaveError>),
     OffsetCommit(Result<Vec<CommittedTopic>, CommitError>),
     /// Topics and partitions as asked for, or all that the group has.
-    OffsetFetch(Vec<FetchedTopic>),
+    OffsetFetch(Result<Vec<FetchedTopic>, FetchError>),
     OffsetDelete(Result<Vec<DeletedOffsets>, OffsetDeleteError>),
     ListGroups(Vec<ListedGroup>),
     /// `None`: there is no such group.
     DescribeGroups(Vec<(GroupId, Option<DescribedGroup>)>),
     DeleteGroups(Vec<(GroupId, Result<(), DeleteGroupError>)>),
+    ConsumerHeartbeat(Result<ConsumerBeaten, ConsumerRefused>),
+    /// `None`: there is no such group; `Some(None)`: it is not of the consumer protocol.
+    DescribeConsumerGroups(Vec<(GroupId, Option<Option<DescribedConsumerGroup>>)>),
 }
 
 /// A member is in a generation.
@@ -66,6 +73,8 @@ pub enum JoinError {
     GroupFull,
     /// Another protocol type, or no protocol that all members support (INCONSISTENT_GROUP_PROTOCOL).
     InconsistentProtocol,
+    /// A consumer group that takes no members of the classic protocol (GROUP_ID_NOT_FOUND).
+    GroupNotFound,
     /// A newer join of the same member has taken the place of this one (REBALANCE_IN_PROGRESS).
     Superseded,
 }
@@ -139,6 +148,18 @@ pub enum CommitError {
     FencedInstance,
     IllegalGeneration,
     RebalanceInProgress,
+    /// The member had another epoch when it got what it commits (STALE_MEMBER_EPOCH).
+    StaleEpoch,
+    /// A member of the consumer protocol commits as those of the classic one do (UNSUPPORTED_VERSION).
+    UnsupportedVersion,
+}
+
+/// Why a member is told no offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchError {
+    UnknownMember,
+    StaleEpoch,
+    IllegalGeneration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,7 +218,9 @@ pub struct ListedGroup {
     pub group: GroupId,
     /// `None`: a group that only keeps offsets.
     pub protocol_type: Option<ProtocolType>,
-    pub state: GroupState,
+    /// Its name.
+    pub state: &'static str,
+    pub kind: GroupKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,4 +263,64 @@ impl GroupState {
             Self::Stable => "Stable",
         }
     }
+}
+
+/// The answer to a heartbeat of the consumer protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerBeaten {
+    pub member: MemberId,
+    pub epoch: i32,
+    pub heartbeat_interval_ms: i32,
+    /// What the member has now; `None`: as before.
+    pub assignment: Option<Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerRefused {
+    pub error: ConsumerError,
+    pub message: String,
+}
+
+/// Why a heartbeat of the consumer protocol is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerError {
+    /// No such group, or one that cannot come over from the classic protocol (GROUP_ID_NOT_FOUND).
+    GroupNotFound,
+    /// GROUP_MAX_SIZE_REACHED.
+    GroupFull,
+    UnknownMember,
+    /// FENCED_MEMBER_EPOCH.
+    FencedEpoch,
+    /// Another member holds the instance id, and has not left (UNRELEASED_INSTANCE_ID).
+    UnreleasedInstance,
+    /// Another member has taken the instance id (FENCED_INSTANCE_ID).
+    FencedInstance,
+    /// INVALID_REGULAR_EXPRESSION.
+    InvalidPattern,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumerGroup {
+    pub state: ConsumerState,
+    pub epoch: i32,
+    pub target_epoch: i32,
+    pub assignor: Assignor,
+    pub members: Vec<DescribedConsumer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumer {
+    pub member: MemberId,
+    pub subscription: Arc<Subscription>,
+    pub epoch: i32,
+    /// What it holds, also what it is to give up.
+    pub assigned: Vec<DescribedTopic>,
+    pub target: Vec<DescribedTopic>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedTopic {
+    pub id: TopicId,
+    pub name: TopicName,
+    pub partitions: Vec<i32>,
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Command, TimerChange, TimerKey};
+use super::command::{Command, Effect, TimerChange, TimerKey};
 use super::config::GroupConfig;
+use super::consumer::{GroupSettings, SoftChange, Surroundings};
 use super::decision::{Decision, Drafted};
 use super::ids::{GroupId, ReplyToken};
 use super::loader::Loader;
-use super::record::{CommittedOffset, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
+use super::record::{CommittedOffset, ConsumerChange, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
 use super::reply::Reply;
 use super::state::{ClassicGroup, Group, Phase};
 use crate::coordinator::undecided::Undecided;
@@ -24,6 +25,7 @@ pub struct Shard {
     pub(super) groups: BTreeMap<GroupId, Group>,
     /// Offsets that are committed with transactions which are under way.
     pub(super) undecided: Undecided<OffsetKey, CommittedOffset>,
+    pub(super) surroundings: Surroundings,
 }
 
 /// What remains to be done once a decision is applied.
@@ -32,12 +34,13 @@ pub struct Shard {
 pub struct Applied {
     pub replies: Vec<(ReplyToken, Reply)>,
     pub timers: Vec<TimerChange>,
+    pub effects: Vec<Effect>,
     pub again: Option<Command>,
 }
 
 impl Shard {
     pub fn new(config: Arc<GroupConfig>) -> Self {
-        Self { config, groups: BTreeMap::new(), undecided: Undecided::default() }
+        Self { config, groups: BTreeMap::new(), undecided: Undecided::default(), surroundings: Surroundings::default() }
     }
 
     /// A shard from stored entries, the keys and values of records. `Command::Loaded` must follow.
@@ -62,7 +65,7 @@ impl Shard {
         match command {
             Command::JoinGroup(join) => self.join(now, join),
             Command::SyncGroup(sync) => self.sync(now, sync),
-            Command::Heartbeat(heartbeat) => self.heartbeat(heartbeat),
+            Command::Heartbeat(heartbeat) => self.heartbeat(now, heartbeat),
             Command::LeaveGroup(leave) => self.leave(now, leave),
             Command::OffsetCommit(commit) => self.commit_offsets(now, commit),
             Command::TransactionalCommit(commit) => self.commit_in_transaction(now, commit),
@@ -70,12 +73,20 @@ impl Shard {
             Command::OffsetDelete(delete) => self.delete_offsets(delete),
             Command::ListGroups(list) => self.list_groups(list),
             Command::DescribeGroups(describe) => self.describe_groups(describe),
+            Command::ConsumerHeartbeat(beat) => self.consumer_heartbeat(now, beat),
+            Command::DescribeConsumerGroups(describe) => self.describe_consumer_groups(describe),
+            Command::PatternsResolved(result) => self.patterns_resolved(now, result),
+            Command::SurroundingsChanged(surroundings) => self.surroundings_changed(surroundings),
             Command::DeleteGroups(delete) => self.delete_groups(delete),
             Command::TopicsDeleted { topics, after } => self.forget_topics(topics, after.as_ref()),
             Command::Loaded => self.loaded(now),
             Command::TimerFired(TimerKey::Session { group, member }) => self.session_ended(now, group, member),
             Command::TimerFired(TimerKey::Rebalance { group }) => self.join_phase_ended(now, group),
             Command::TimerFired(TimerKey::Sync { group }) => self.sync_phase_ended(now, group),
+            Command::TimerFired(TimerKey::Revoke { group, member }) => self.revocation_ended(now, group, member),
+            Command::TimerFired(TimerKey::MemberJoin { group, member } | TimerKey::MemberSync { group, member }) => {
+                self.consumer_time_ended(now, group, member)
+            }
             Command::TimerFired(TimerKey::Expiry) => self.expire(now, None),
             Command::Expire { after } => self.expire(now, Some(after)),
         }
@@ -83,7 +94,7 @@ impl Shard {
 
     /// Carries a decision out in memory, once its records are appended.
     pub fn apply(&mut self, decision: Decision) -> Applied {
-        let Decision { records, replies, timers, again, drafts, .. } = decision;
+        let Decision { records, replies, timers, again, drafts, soft, surroundings, effects, atomic: _ } = decision;
         for record in &records {
             self.replay(record);
         }
@@ -104,7 +115,33 @@ impl Shard {
                 };
             }
         }
-        Applied { replies, timers, again }
+        for (group, change) in soft {
+            let consumer = self.groups.get_mut(&group).and_then(|group| group.consumer.as_mut());
+            if let Some(consumer) = consumer {
+                consumer.change_softly(change);
+            }
+        }
+        self.surroundings = surroundings.unwrap_or(std::mem::take(&mut self.surroundings));
+        Applied { replies, timers, effects, again }
+    }
+
+    /// What a group has set for itself.
+    pub(super) fn settings_of(&self, group: &GroupId) -> GroupSettings {
+        self.surroundings.groups.get(group.as_str()).copied().unwrap_or_default()
+    }
+
+    /// Groups that subscribe to topics which are not as they were look at them again, with the next heartbeat.
+    fn surroundings_changed(&self, now: &Surroundings) -> Decision {
+        let mut decision = Decision::nothing();
+        decision.surroundings = Some(now.clone());
+        let changed: Vec<_> = now.topics.changed_since(&self.surroundings.topics).collect();
+        for (id, group) in &self.groups {
+            let Some(consumer) = &group.consumer else { continue };
+            if changed.iter().any(|topic| consumer.is_subscribed_to(topic)) {
+                decision.soft.push((id.clone(), SoftChange::TopicsChanged));
+            }
+        }
+        decision
     }
 
     /// Takes a committed record in. Cannot fail: a record that could not be taken in was refused at decoding.
@@ -124,6 +161,9 @@ impl Shard {
                 self.groups.entry(group.clone()).or_default().classic = ClassicGroup::from_record(value);
             }
             Record::GroupMetadata { group, value: None } => self.remove_generation(group.as_str()),
+            Record::Consumer { group, change } => {
+                self.replay_consumer(group.as_str(), change).expect("the group's name is one");
+            }
         }
     }
 
@@ -148,6 +188,11 @@ impl Shard {
                 self.group_mut(group)?.classic = ClassicGroup::from_record(&value);
             }
             (KeyRef::Group(group), None) => self.remove_generation(group),
+            (KeyRef::Consumer(key), value) => {
+                if let Some(change) = key.change(value)? {
+                    self.replay_consumer(key.group, &change)?;
+                }
+            }
             (KeyRef::Other, _) => {}
         }
         Ok(())
@@ -171,13 +216,41 @@ impl Shard {
     /// Offsets have tombstones of their own: a group that still has some goes on as one that only keeps offsets.
     fn remove_generation(&mut self, group: &str) {
         match self.groups.get_mut(group) {
-            Some(group) if !group.offsets.is_empty() => {
+            Some(group) if !group.offsets.is_empty() || group.consumer.is_some() => {
                 group.classic = ClassicGroup::default();
                 group.pending_joins.clear();
             }
             _ => {
                 self.groups.remove(group);
             }
+        }
+    }
+
+    fn replay_consumer(&mut self, group: &str, change: &ConsumerChange) -> Result<(), DecodeError> {
+        if matches!(change, ConsumerChange::Group(None)) {
+            self.remove_consumer_group(group);
+            return Ok(());
+        }
+        if !change.is_tombstone() {
+            let group = self.group_mut(group)?;
+            if group.consumer.is_none() {
+                group.classic = ClassicGroup::default();
+                group.pending_joins.clear();
+            }
+            group.consumer.get_or_insert_default().replay(change);
+        } else if let Some(consumer) = self.groups.get_mut(group).and_then(|group| group.consumer.as_mut()) {
+            consumer.replay(change);
+        }
+        Ok(())
+    }
+
+    fn remove_consumer_group(&mut self, group: &str) {
+        match self.groups.get_mut(group) {
+            Some(group) if !group.offsets.is_empty() => group.consumer = None,
+            Some(known) if known.consumer.is_some() => {
+                self.groups.remove(group);
+            }
+            _ => {}
         }
     }
 }

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::command::Protocol;
-use super::ids::{ClientHost, ClientId, Generation, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken};
+use super::consumer::ConsumerGroup;
+use super::ids::{
+    ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
+};
 use super::offsets::Offsets;
-use super::record::{GroupMetadata, StoredMember};
+use super::record::{GroupMetadata, Record, StoredMember};
 use super::reply::{GroupState, JoinedMember};
 use super::subscription::read_topics;
 use crate::types::Timestamp;
@@ -27,6 +30,8 @@ pub(super) struct Group {
     pub classic: ClassicGroup,
     /// Members that got an id and were told to come back with it.
     pub pending_joins: BTreeSet<MemberId>,
+    /// A group of the consumer protocol: then there is nothing of the classic one.
+    pub consumer: Option<Box<ConsumerGroup>>,
     pub offsets: Offsets,
 }
 
@@ -97,6 +102,34 @@ pub(super) struct Member {
 pub(super) enum NotMember {
     Unknown,
     Fenced,
+}
+
+impl Group {
+    /// Nobody is a member. Ids may have been given out.
+    pub fn is_empty(&self) -> bool {
+        match &self.consumer {
+            Some(consumer) => consumer.members.is_empty(),
+            None => self.classic.phase == Phase::Empty,
+        }
+    }
+
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.consumer {
+            Some(consumer) => consumer.is_subscribed_to(topic),
+            None => self.classic.is_subscribed_to(topic),
+        }
+    }
+
+    /// What takes the group away, but for its offsets.
+    pub fn tombstones(&self, id: &GroupId) -> Vec<Record> {
+        match &self.consumer {
+            Some(consumer) => {
+                let changes = super::consumer::tombstones(consumer).into_iter();
+                changes.map(|change| Record::Consumer { group: id.clone(), change }).collect()
+            }
+            None => vec![Record::GroupMetadata { group: id.clone(), value: None }],
+        }
+    }
 }
 
 impl ClassicGroup {

@@ -27,6 +27,9 @@ impl Shard {
             return refuse(SyncError::InvalidGroupId);
         }
         let Some(group) = self.groups.get(&sync.group) else { return refuse(SyncError::UnknownMember) };
+        if group.consumer.is_some() {
+            return self.classic_sync(now, sync);
+        }
         if let Err(error) = validate(&group.classic, sync) {
             return refuse(error);
         }

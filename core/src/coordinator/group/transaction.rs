@@ -6,7 +6,7 @@ use super::decision::Decision;
 use super::record::{CommittedOffset, DecodeError, KeyRef, OffsetKey, Record};
 use super::reply::{CommitError, Reply};
 use super::shard::{Applied, Shard};
-use super::state::{ClassicGroup, Phase};
+use super::state::{ClassicGroup, Group, Phase};
 use crate::coordinator::undecided::{Held, InTransaction};
 use crate::types::{Offset, ProducerId, Timestamp};
 
@@ -25,6 +25,7 @@ impl Shard {
 
     fn validate_in_transaction(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
         match self.groups.get(&commit.group) {
+            Some(Group { consumer: Some(consumer), .. }) => consumer.validate_in_transaction(commit),
             Some(group) => validate(&group.classic, commit),
             None if commit.generation.is_given() => Err(CommitError::IllegalGeneration),
             None => Ok(()),
@@ -33,13 +34,13 @@ impl Shard {
 
     /// As `apply`, of a decision whose records were appended as a producer's, the first at `base`.
     pub fn apply_in_transaction(&mut self, decision: Decision, producer: ProducerId, base: Offset) -> Applied {
-        let Decision { records, replies, timers, again, .. } = decision;
+        let Decision { records, replies, timers, again, effects, .. } = decision;
         for (record, at) in records.into_iter().zip(base.0..) {
             if let Record::OffsetCommit { key, value: Some(value) } = record {
                 self.hold(key, value, InTransaction { producer, at: Offset(at), is_superseded: false });
             }
         }
-        Applied { replies, timers, again }
+        Applied { replies, timers, effects, again }
     }
 
     /// `replay_encoded` of a record that a transaction wrote.

@@ -1,9 +1,10 @@
 //! The records of `__consumer_offsets`, in Kafka's own format: every version that Kafka may have written is read,
 //! and written is what Kafka 4.3 writes.
 //!
-//! A key starts with its type (i16), a value with its version (i16). Types of other kinds of group (KIP-848, share
-//! and streams groups) are not ours: they decode to `None`.
+//! A key starts with its type (i16), a value with its version (i16). Types of other kinds of group (share and streams
+//! groups) are not ours: they decode to `None`.
 
+mod consumer;
 mod group_metadata;
 mod offset_commit;
 #[cfg(test)]
@@ -11,6 +12,8 @@ mod tests;
 
 use bytes::Bytes;
 
+pub use consumer::ConsumerChange;
+pub(super) use consumer::ConsumerKeyRef;
 pub use group_metadata::{GroupMetadata, StoredMember};
 pub(super) use offset_commit::OffsetKeyRef;
 pub use offset_commit::{CommittedOffset, OffsetKey};
@@ -29,6 +32,7 @@ const GROUP_METADATA: i16 = 2;
 pub enum Record {
     OffsetCommit { key: OffsetKey, value: Option<CommittedOffset> },
     GroupMetadata { group: GroupId, value: Option<GroupMetadata> },
+    Consumer { group: GroupId, change: ConsumerChange },
 }
 
 impl Record {
@@ -39,6 +43,9 @@ impl Record {
             }
             Self::GroupMetadata { group, value } => {
                 EncodedRecord { key: encode_group_key(group), value: value.as_ref().map(GroupMetadata::encode) }
+            }
+            Self::Consumer { group, change } => {
+                EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
             }
         }
     }
@@ -53,6 +60,10 @@ impl Record {
                 group: GroupId::new(group)?,
                 value: value.map(GroupMetadata::decode).transpose()?,
             }),
+            KeyRef::Consumer(key) => {
+                let group = GroupId::new(key.group)?;
+                key.change(value)?.map(|change| Self::Consumer { group, change })
+            }
             KeyRef::Other => None,
         })
     }
@@ -62,6 +73,7 @@ impl Record {
 pub(super) enum KeyRef<'a> {
     Offset(OffsetKeyRef<'a>),
     Group(&'a str),
+    Consumer(ConsumerKeyRef<'a>),
     /// A type that is not ours.
     Other,
 }
@@ -72,6 +84,7 @@ impl<'a> KeyRef<'a> {
         Ok(match reader.i16()? {
             LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => Self::Offset(OffsetKeyRef::decode(&mut reader)?),
             GROUP_METADATA => Self::Group(reader.str(false)?),
+            kind if ConsumerKeyRef::is_kind(kind) => Self::Consumer(ConsumerKeyRef::decode(kind, &mut reader)?),
             _ => Self::Other,
         })
     }

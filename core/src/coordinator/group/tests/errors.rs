@@ -26,6 +26,7 @@ fn commit(world: &mut World, id: &str, partitions: Vec<CommitPartition>) -> Offs
         instance: None,
         generation: Generation(-1),
         retention_ms: None,
+        knows_epochs: true,
         topics: vec![CommitTopic { name: TopicName::new("t").unwrap(), id: TopicId::ZERO, partitions }],
     }
 }

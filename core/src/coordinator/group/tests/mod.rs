@@ -2,4 +2,4 @@ mod errors;
 mod property;
 mod script;
 mod transactions;
-mod world;
+pub(super) mod world;

@@ -126,6 +126,7 @@ fn command(world: &mut World, step: &Step) -> Option<Command> {
                 instance: None,
                 generation: Generation(who.map_or(-1, |_| generation(world))),
                 retention_ms: retention.then_some(1_000),
+                knows_epochs: true,
                 topics: vec![CommitTopic { name, id: TopicId::ZERO, partitions }],
             })
         }

@@ -271,6 +271,7 @@ fn commit(token: ReplyToken, words: &Words<'_>) -> OffsetCommit {
         instance: words.get("instance").map(instance),
         generation: words.generation(),
         retention_ms: words.get("retention").map(|text| ms(text) as i64),
+        knows_epochs: true,
         topics: topics.collect(),
     }
 }
@@ -283,11 +284,12 @@ fn fetch(token: ReplyToken, words: &Words<'_>) -> OffsetFetch {
         FetchTopic { name, id, partitions: vec![partition] }
     });
     let topics = if words.rest == ["all"] { None } else { Some(topics.collect()) };
-    OffsetFetch { token, group: words.group(), topics, require_stable: true }
+    OffsetFetch { token, group: words.group(), topics, require_stable: true, member: None, epoch: -1 }
 }
 
 fn show_record(record: &Record) -> String {
     match record {
+        Record::Consumer { change, .. } => format!("{change:?}"),
         Record::OffsetCommit { key, value } => {
             let name = format!("{} {}-{}", key.group, key.topic, key.partition);
             match value {
@@ -320,6 +322,7 @@ fn show_record(record: &Record) -> String {
 
 fn show_reply(reply: &Reply) -> String {
     match reply {
+        Reply::ConsumerHeartbeat(_) | Reply::DescribeConsumerGroups(_) => format!("{reply:?}"),
         Reply::JoinGroup(Ok(joined)) => {
             let members: Vec<&str> = joined.members.iter().map(|member| member.member.as_str()).collect();
             let members = if members.is_empty() { String::new() } else { format!(" [{}]", members.join(" ")) };
@@ -342,7 +345,8 @@ fn show_reply(reply: &Reply) -> String {
             results.collect::<Vec<_>>().join(", ")
         }
         Reply::OffsetCommit(Err(error)) => format!("{error:?}"),
-        Reply::OffsetFetch(topics) => {
+        Reply::OffsetFetch(Err(error)) => format!("{error:?}"),
+        Reply::OffsetFetch(Ok(topics)) => {
             let partitions = topics.iter().flat_map(|topic| {
                 topic.partitions.iter().map(|(partition, fetched)| {
                     let fetched = match fetched {
@@ -367,7 +371,7 @@ fn show_reply(reply: &Reply) -> String {
         Reply::ListGroups(groups) => {
             let groups = groups.iter().map(|group| {
                 let protocol_type = group.protocol_type.as_ref().map_or("-", |name| name.as_str());
-                format!("{} {protocol_type} {}", group.group, group.state.name())
+                format!("{} {protocol_type} {}", group.group, group.state)
             });
             format!("[{}]", groups.collect::<Vec<_>>().join(", "))
         }

@@ -28,6 +28,7 @@ fn commit(partition: i32, offset: i64) -> OffsetCommit {
         instance: None,
         generation: Generation(-1),
         retention_ms: None,
+        knows_epochs: true,
         topics: vec![CommitTopic { name: topic(), id: TopicId::ZERO, partitions: vec![partition] }],
     }
 }
@@ -52,9 +53,9 @@ fn run(shard: &mut Shard, now: Timestamp, command: &Command) -> (Vec<Record>, Ve
 }
 
 fn fetched(shard: &mut Shard, require_stable: bool) -> Vec<(i32, Option<i64>)> {
-    let fetch = OffsetFetch { token: TOKEN, group: group(), topics: None, require_stable };
+    let fetch = OffsetFetch { token: TOKEN, group: group(), topics: None, require_stable, member: None, epoch: -1 };
     let (_, replies) = run(shard, NOW, &Command::OffsetFetch(fetch));
-    let [Reply::OffsetFetch(topics)] = &replies[..] else { panic!("{replies:?}") };
+    let [Reply::OffsetFetch(Ok(topics))] = &replies[..] else { panic!("{replies:?}") };
     let of = |fetched: &Fetched| match fetched {
         Fetched::Offset(found) => Some(found.offset.0),
         Fetched::Nothing | Fetched::Unstable => None,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::coordinator::group::consumer::ConsumerGroup;
 use crate::coordinator::group::state::{Group, Phase};
 use crate::coordinator::group::{
-    ClientHost, ClientId, Command, CommittedOffset, EncodedRecord, Generation, GroupConfig, GroupId, InstanceId,
-    JoinGroup, MemberId, OffsetKey, Protocol, ProtocolName, ProtocolType, Record, Reply, ReplyToken, Shard,
+    ClientHost, ClientId, Command, CommittedOffset, Effect, EncodedRecord, Generation, GroupConfig, GroupId,
+    InstanceId, JoinGroup, MemberId, OffsetKey, Protocol, ProtocolName, ProtocolType, Record, Reply, ReplyToken, Shard,
     TimerChange, TimerKey,
 };
 use crate::coordinator::timers::Timers;
@@ -26,6 +27,8 @@ pub struct World {
     /// Tokens that wait for a reply.
     pub parked: BTreeSet<ReplyToken>,
     pub config: Arc<GroupConfig>,
+    /// What was asked for and not done yet.
+    pub effects: Vec<Effect>,
     next_token: u64,
     next_ids: BTreeMap<String, u64>,
 }
@@ -50,6 +53,7 @@ impl World {
             log: Vec::new(),
             parked: BTreeSet::new(),
             config,
+            effects: Vec::new(),
             next_token: 0,
             next_ids: BTreeMap::new(),
         };
@@ -86,8 +90,13 @@ impl World {
     }
 
     fn step(&mut self, command: &Command, events: &mut Vec<Event>) -> Option<Command> {
-        let before: BTreeMap<GroupId, Generation> =
-            self.shard.groups.iter().map(|(id, group)| (id.clone(), group.classic.generation)).collect();
+        let before: BTreeMap<GroupId, Generation> = self
+            .shard
+            .groups
+            .iter()
+            .filter(|(_, group)| group.consumer.is_none())
+            .map(|(id, group)| (id.clone(), group.classic.generation))
+            .collect();
         let decision = self.shard.decide(self.now(), command);
         for record in &decision.records {
             let encoded = record.encode();
@@ -101,8 +110,8 @@ impl World {
             events.push(Event::Logged(record.clone()));
         }
         let applied = self.shard.apply(decision);
-        for (id, group) in &self.shard.groups {
-            let was = before.get(id).copied().unwrap_or_default();
+        for (id, group) in self.shard.groups.iter().filter(|(_, group)| group.classic.phase != Phase::Empty) {
+            let Some(was) = before.get(id).copied() else { continue };
             let grew = group.classic.generation == was || group.classic.generation == was.next();
             assert!(grew, "{id}: generation {was} became {}", group.classic.generation);
         }
@@ -119,6 +128,7 @@ impl World {
             assert!(self.parked.remove(&token), "{token:?} answered twice: {reply:?}");
             events.push(Event::Replied(token, reply));
         }
+        self.effects.extend(applied.effects);
         applied.again
     }
 
@@ -139,8 +149,12 @@ impl World {
     pub fn restart(&mut self) -> Vec<Event> {
         self.timers = Timers::default();
         self.parked.clear();
+        self.effects.clear();
+        let surroundings = self.shard.surroundings.clone();
         self.shard = Shard::load(self.config.clone(), &self.store).unwrap();
-        self.run(&Command::Loaded)
+        let mut events = self.run(&Command::SurroundingsChanged(surroundings));
+        events.extend(self.run(&Command::Loaded));
+        events
     }
 
     fn check(&self) {
@@ -148,6 +162,26 @@ impl World {
             check_group(id, group, &self.parked);
         }
         self.check_stored();
+        self.check_consumer_groups();
+    }
+
+    /// Consumer groups are all that was stored, and nothing else.
+    fn check_consumer_groups(&self) {
+        let loaded = Shard::load(self.config.clone(), &self.store).unwrap();
+        let consumers = |shard: &Shard| -> BTreeMap<GroupId, ConsumerGroup> {
+            let of = |(id, group): (&GroupId, &Group)| {
+                let mut consumer = group.consumer.as_deref()?.clone();
+                consumer.forget_softly();
+                Some((id.clone(), consumer))
+            };
+            shard.groups.iter().filter_map(of).collect()
+        };
+        assert_eq!(consumers(&self.shard), consumers(&loaded));
+        for group in consumers(&loaded).values() {
+            let held: usize = group.holders.values().map(BTreeMap::len).sum();
+            let claimed: usize = group.members.values().map(|member| member.current.held().count()).sum();
+            assert_eq!(held, claimed, "a partition has two owners");
+        }
     }
 
     /// What is in memory is what was stored, but for generations in the making.
@@ -166,6 +200,7 @@ impl World {
                         _ => assert!(value.generation <= classic.generation),
                     }
                 }
+                Some(Record::Consumer { .. }) => {}
                 other => panic!("{other:?} in the store"),
             }
         }
