@@ -194,7 +194,7 @@ impl Producers {
     pub fn admit(&mut self, batch: BatchSequence) {
         let after = self.latest(batch.producer_id).unwrap_or(Standing::UNKNOWN).after(&batch);
         if batch.kind != BatchKind::Plain && !self.verifications.is_empty() {
-            self.verifications.remove(&batch.producer_id);
+            self.forget_verification(&batch);
         }
         self.order.push_back((batch.producer_id, batch.last_offset));
         self.uncommitted.entry(batch.producer_id).or_default().push_back(Admitted { batch, after });

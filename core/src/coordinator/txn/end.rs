@@ -91,9 +91,7 @@ impl Shard {
             (TransactionState::CompleteCommit | TransactionState::CompleteAbort, true) => {
                 Ok((transaction, End::Done(end.producer)))
             }
-            (TransactionState::PrepareCommit | TransactionState::PrepareAbort, true) => {
-                Err(TransactionError::ConcurrentTransactions)
-            }
+            (state, _) if state.is_prepared() => Err(TransactionError::ConcurrentTransactions),
             _ => Err(TransactionError::InvalidState),
         }
     }
@@ -101,6 +99,10 @@ impl Shard {
     /// For clients whose every transaction has an epoch of its own: a retry comes with the epoch before.
     fn to_end_with_bump(&self, end: &EndTransaction) -> Result<(&Transaction, End), TransactionError> {
         let transaction = self.transactions.get(&end.id).ok_or(TransactionError::InvalidProducerIdMapping)?;
+        if transaction.state.is_prepared() {
+            // Before anything else: its producer may be at the next transaction already, under a new epoch or id.
+            return Err(TransactionError::ConcurrentTransactions);
+        }
         let Producer { id, epoch } = end.producer;
         let is_current = transaction.producer_epoch == epoch;
         let is_retry_of_bump = i32::from(transaction.producer_epoch.0) == i32::from(epoch.0) + 1;
@@ -113,9 +115,8 @@ impl Shard {
         }
         let is_retry = is_retry_of_bump || is_retry_of_overflow;
         let is_valid = match transaction.state {
-            TransactionState::Empty | TransactionState::Ongoing => is_current,
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort => is_retry_of_bump,
             TransactionState::CompleteCommit | TransactionState::CompleteAbort => is_retry || is_current,
+            _ => is_current,
         };
         if !is_valid {
             return Err(TransactionError::ProducerFenced);
@@ -123,9 +124,6 @@ impl Shard {
         let is_same = transaction.state.is_commit() == Some(end.commit);
         match transaction.state {
             TransactionState::Ongoing => Ok((transaction, End::Now)),
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort if is_same => {
-                Err(TransactionError::ConcurrentTransactions)
-            }
             TransactionState::CompleteCommit | TransactionState::CompleteAbort if is_retry && is_same => {
                 let now = Producer { id: transaction.producer_id, epoch: transaction.producer_epoch };
                 Ok((transaction, End::Done(now)))

@@ -3,7 +3,7 @@
 //! Before the first batch of a transaction is appended the coordinator is asked. What it says counts only while nothing
 //! has ended the transaction meanwhile: a marker takes the guard away that was given when the question was put.
 
-use super::{ProducerError, Producers};
+use super::{BatchKind, BatchSequence, ProducerError, Producers};
 use crate::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 /// So many are kept at least, however old: clients may name any producer ids.
@@ -56,6 +56,18 @@ impl Producers {
             verification.lowest_sequence = verification.lowest_sequence.min(sequence);
         }
         Ok(Some(verification.guard))
+    }
+
+    /// A batch or a marker of a transaction goes to the log: what was asked before is answered, or void. Not where the marker
+    /// ends the transaction before the one that is asked about: its producer goes on, with the epoch that the marker has,
+    /// as soon as the coordinator has decided (`UnifiedLog.updateProducers`).
+    pub(super) fn forget_verification(&mut self, by: &BatchSequence) {
+        let is_of_the_next = |verification: &Verification| {
+            matches!(by.kind, BatchKind::End { .. }) && verification.bumps_epoch && verification.epoch == by.epoch
+        };
+        if self.verification(by.producer_id).is_some_and(|verification| !is_of_the_next(verification)) {
+            self.verifications.remove(&by.producer_id);
+        }
     }
 
     /// This replica leads no more: what was asked was asked for an append here.

@@ -89,6 +89,25 @@ fn the_first_batch_of_a_transaction_needs_a_guard_that_no_marker_has_taken() {
     assert_eq!(p.produce_with(&of_transaction(1, 0, 3, 1), guard), Ok(Admission::New));
 }
 
+/// A client begins the next transaction while the markers of the one before are on their way.
+#[test]
+fn the_marker_of_the_transaction_before_leaves_the_guard_of_the_next() {
+    let mut p = Partition::default();
+    assert_eq!(p.transact(&of_transaction(1, 0, 0, 1)), Ok(Admission::New));
+    let next = of_transaction(1, 1, 0, 1);
+    let guard = p.verify(&next, true).unwrap();
+    assert!(guard.is_some());
+    p.end(&end(1, 1, true, 2)).unwrap();
+    assert_eq!(p.produce_with(&next, guard), Ok(Admission::New));
+    // That of a later one does not.
+    p.end(&end(1, 2, true, 2)).unwrap();
+    let overtaken = of_transaction(1, 2, 0, 1);
+    let guard = p.verify(&overtaken, true).unwrap();
+    p.end(&end(1, 3, false, 2)).unwrap();
+    assert!(matches!(p.produce_with(&overtaken, guard), Err(ProducerError::StaleEpoch { .. })));
+    assert_eq!(p.produce_with(&of_transaction(1, 3, 0, 1), guard), Err(NOT_IN));
+}
+
 #[test]
 fn batches_that_overtake_the_first_while_it_is_verified_are_out_of_order() {
     let mut p = Partition::default();
