@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use millstream_core::partition::Producers;
 use millstream_core::replica::{Entry, EntryKind, Membership, SnapshotMeta};
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::log::{Log, end_after};
+use super::writers::{descriptor, sequence_of};
 
 #[derive(Default)]
 pub struct Checks {
@@ -54,12 +56,16 @@ impl Checks {
         }
     }
 
-    /// A snapshot stands for what is committed, and gives where that ends.
-    pub fn installs(&self, meta: &SnapshotMeta) -> Offset {
+    /// A snapshot stands for what is committed, and gives where that ends and what it knows of producers.
+    pub fn installs(&self, meta: &SnapshotMeta) -> (Offset, Producers) {
         let place = meta.index.0.checked_sub(2).map(|place| place as usize);
-        let Some(place) = place else { return Offset::ZERO };
+        let Some(place) = place else { return (Offset::ZERO, Producers::default()) };
         assert_eq!(self.committed.get(place).map(|e| e.term), Some(meta.term), "{meta:?} is of what is committed");
-        self.ends[place]
+        let mut producers = Producers::default();
+        for batch in self.committed[..=place].iter().filter_map(descriptor) {
+            producers.replay(&sequence_of(batch));
+        }
+        (self.ends[place], producers)
     }
 
     pub fn acknowledge(&mut self, index: RaftIndex, number: u32) {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millstream_core::replica::{BatchDescriptor, EntryKind, Fetch, Membership, Message, StepError};
-use millstream_core::types::{PeerId, RaftIndex, RaftTerm};
+use millstream_core::partition::Admission;
+use millstream_core::replica::{EntryKind, Fetch, Membership, Message, StepError};
+use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::chance::Chance;
 use super::checks::Checks;
 use super::node::{Crash, Done, Node};
+use super::writers::{Write, Writers};
 
 const TICK_MS: u64 = 100;
 /// After this a snapshot that was sent and is not installed is given up.
@@ -92,7 +94,9 @@ pub struct Cluster {
     pub(super) leaving: BTreeSet<PeerId>,
     /// Proposals not yet acknowledged, by node, index and term.
     proposed: BTreeMap<(usize, RaftIndex, RaftTerm), u32>,
-    batches: u32,
+    writers: Writers,
+    /// Writes that wait for the commit of their last offset, by node and boot.
+    parked: BTreeMap<(usize, u64), Vec<(Offset, Write)>>,
     /// What was acknowledged when a read was asked, by node, boot and number.
     reads: BTreeMap<(usize, u64, u64), RaftIndex>,
     fetches: usize,
@@ -126,7 +130,8 @@ impl Cluster {
             slow: BTreeSet::new(),
             leaving: BTreeSet::new(),
             proposed: BTreeMap::new(),
-            batches: 0,
+            writers: Writers::new(),
+            parked: BTreeMap::new(),
             reads: BTreeMap::new(),
             fetches: 0,
             snapshots: 0,
@@ -280,6 +285,7 @@ impl Cluster {
         self.run_ms(3_000);
         let log = self.nodes[leader].log.clone();
         self.checks.assert_holds_all(&log);
+        self.writers.assert_once(self.checks.committed());
         let membership = self.membership(leader).clone();
         assert!(membership.is_settled, "{membership:?} is settled in the end");
         for node in membership.peers().map(|peer| &self.nodes[self.place(peer)]).filter(|n| !n.is_gone) {
@@ -375,8 +381,8 @@ impl Cluster {
         }
         let Some(meta) = message.snapshot() else { return self.step(node, message) };
         // What it stands for is fetched first.
-        let end = self.checks.installs(&meta);
-        self.nodes[node].fetched.push((meta.index, end));
+        let (end, producers) = self.checks.installs(&meta);
+        self.nodes[node].fetched.push((meta.index, end, producers));
         let boot = self.nodes[node].boot;
         let takes = 10 + self.chance.below(500);
         self.at(takes, Event::Snapshot { node, boot, bytes });
@@ -393,7 +399,7 @@ impl Cluster {
     }
 
     pub(super) fn work(&mut self, node: usize) {
-        let Done { send, committed, installed, memberships, reads, fetches, flush } = self.nodes[node].work();
+        let Done { send, committed, installed, cut, memberships, reads, fetches, flush } = self.nodes[node].work();
         let boot = self.nodes[node].boot;
         if let Some(term) = self.nodes[node].leads() {
             self.checks.leads(term, self.nodes[node].peer);
@@ -412,6 +418,7 @@ impl Cluster {
                 self.checks.acknowledge(entry.index, number);
             }
         }
+        self.answer(node, boot, installed.is_some(), cut);
         for read in reads {
             if let Some(acknowledged) = self.reads.remove(&(node, boot, read.number)) {
                 self.checks.reads(read.index, acknowledged);
@@ -431,6 +438,23 @@ impl Cluster {
         if self.story.changes && has_changed && self.leader() == Some(node) {
             self.delete_who_left(node);
         }
+    }
+
+    /// Acknowledges what is committed. What was cut off is not, nor what waited at a log that a snapshot has replaced.
+    fn answer(&mut self, node: usize, boot: u64, is_installed: bool, cut: Option<Offset>) {
+        let Some(parked) = self.parked.get_mut(&(node, boot)) else { return };
+        if is_installed {
+            parked.clear();
+        }
+        let (log, applied) = (&self.nodes[node].log, self.nodes[node].applied);
+        let committed = log.end_at(applied).expect("what is applied is there");
+        parked.retain(|(last, write)| {
+            let is_cut = cut.is_some_and(|from| *last >= from);
+            if !is_cut && *last < committed {
+                self.writers.answer(*write);
+            }
+            !is_cut && *last >= committed
+        });
     }
 
     fn send(&mut self, node: usize, messages: Vec<Message>) {
@@ -469,16 +493,22 @@ impl Cluster {
 
     fn propose(&mut self) {
         if let Some(node) = self.some_leader() {
-            for _ in 0..1 + self.chance.below(3) {
-                self.batches += 1;
-                let base_offset = self.nodes[node].log.end();
-                let count = 1 + self.chance.below(5) as i32;
-                let batch = BatchDescriptor { base_offset, count, size_bytes: 100, crc: self.batches };
-                let replica = self.nodes[node].replica.as_mut().expect("it leads");
-                if let Ok((term, index)) = replica.propose(EntryKind::Batch(batch)) {
-                    self.proposed.insert((node, index, term), self.batches);
-                    self.work(node);
-                }
+            let boot = self.nodes[node].boot;
+            for write in self.writers.send(&mut self.chance) {
+                let last = match self.nodes[node].producers.check(&write.header(), None) {
+                    Ok(Admission::Duplicate { last_offset, .. }) => last_offset,
+                    Ok(Admission::New) => {
+                        let batch = write.descriptor(self.nodes[node].log.end());
+                        let replica = self.nodes[node].replica.as_mut().expect("it leads");
+                        let Ok((term, index)) = replica.propose(EntryKind::Batch(batch)) else { break };
+                        self.proposed.insert((node, index, term), batch.crc);
+                        batch.base_offset.plus(i64::from(batch.count) - 1)
+                    }
+                    // Those before it are elsewhere.
+                    Err(_) => break,
+                };
+                self.parked.entry((node, boot)).or_default().push((last, write));
+                self.work(node);
             }
         }
         let next = 5 + self.chance.below(60);

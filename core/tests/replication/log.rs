@@ -1,7 +1,10 @@
 //! The log of a node, in memory or on its disk.
 
 use millstream_core::replica::{Entry, EntryKind};
+use millstream_core::partition::Producers;
 use millstream_core::types::{Offset, RaftIndex, RaftTerm};
+
+use super::writers::{descriptor, sequence_of};
 
 #[derive(Clone)]
 pub struct Log {
@@ -9,6 +12,8 @@ pub struct Log {
     pub before_first: (RaftIndex, RaftTerm),
     /// The offset at which the first entry begins.
     base: Offset,
+    /// What came before it knows of producers.
+    producers: Producers,
     entries: Vec<Entry>,
     /// The offset after each entry.
     ends: Vec<Offset>,
@@ -26,8 +31,18 @@ pub fn end_after(at: Offset, entry: &Entry) -> Offset {
 }
 
 impl Log {
-    pub fn after(before_first: (RaftIndex, RaftTerm), base: Offset) -> Self {
-        Self { before_first, base, entries: Vec::new(), ends: Vec::new() }
+    pub fn after(before_first: (RaftIndex, RaftTerm), base: Offset, producers: Producers) -> Self {
+        Self { before_first, base, producers, entries: Vec::new(), ends: Vec::new() }
+    }
+
+    /// What a start knows of producers when everything up to the entry `applied` is committed.
+    pub fn producers(&self, applied: RaftIndex) -> Producers {
+        let mut producers = self.producers.clone();
+        for batch in self.entries.iter().filter_map(descriptor) {
+            producers.admit(sequence_of(batch));
+        }
+        producers.commit_to(self.end_at(applied).expect("what is applied is there"));
+        producers
     }
 
     pub fn entries(&self) -> &[Entry] {
@@ -93,6 +108,9 @@ impl Log {
         let Some(term) = self.get(to).map(|e| e.term) else { return };
         let dropped = self.place(to).map_or(0, |place| place + 1);
         self.base = self.ends[dropped - 1];
+        for batch in self.entries[..dropped].iter().filter_map(descriptor) {
+            self.producers.replay(&sequence_of(batch));
+        }
         self.before_first = (to, term);
         self.entries.drain(..dropped);
         self.ends.drain(..dropped);

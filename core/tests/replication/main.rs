@@ -9,6 +9,7 @@ mod log;
 mod members;
 mod node;
 mod trouble;
+mod writers;
 
 use cluster::{Cluster, Faults, Story};
 use node::Crash;

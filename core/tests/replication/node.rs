@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use millstream_core::partition::Producers;
 use millstream_core::replica::{
     BIRTH, Effects, Entry, Fetch, HardState, Membership, Message, Read, Replica, SnapshotMeta, Start,
 };
@@ -9,6 +10,7 @@ use millstream_core::types::{LogMark, Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::chance::Chance;
 use super::log::Log;
+use super::writers::{descriptor, sequence_of};
 
 /// What a crash leaves: the log, and what the store keeps.
 #[derive(Clone)]
@@ -24,8 +26,8 @@ pub struct Disk {
 /// Written to the log and not yet synced.
 struct LogWrite {
     number: u64,
-    /// All that was there is replaced: what the snapshot stands for ends at this offset.
-    install: Option<(SnapshotMeta, Offset)>,
+    /// All that was there is replaced: what the snapshot stands for ends at this offset, and knows these producers.
+    install: Option<(SnapshotMeta, Offset, Producers)>,
     append: Vec<Entry>,
 }
 
@@ -39,8 +41,8 @@ enum StoreWrite {
 
 impl Disk {
     fn write(&mut self, write: LogWrite) {
-        if let Some((meta, end)) = write.install {
-            self.log = Log::after((meta.index, meta.term), end);
+        if let Some((meta, end, producers)) = write.install {
+            self.log = Log::after((meta.index, meta.term), end, producers);
             self.applied = meta.index;
             self.membership = (meta.membership_index, meta.membership);
         }
@@ -97,8 +99,11 @@ pub struct Node {
     pub applied: RaftIndex,
     /// Its own: what the disk does must not depend on what others do.
     chance: Chance,
-    /// Where what a snapshot stands for ends, by its index: fetched before the message was stepped.
-    pub fetched: Vec<(RaftIndex, Offset)>,
+    /// Where what a snapshot stands for ends, by its index, and what it knows of producers: fetched before the message was
+    /// stepped.
+    pub fetched: Vec<(RaftIndex, Offset, Producers)>,
+    /// What decides on batches of idempotent producers.
+    pub producers: Producers,
 }
 
 /// What a call made a node do.
@@ -107,6 +112,8 @@ pub struct Done {
     pub send: Vec<Message>,
     pub committed: Vec<Entry>,
     pub installed: Option<SnapshotMeta>,
+    /// From this offset on the log was cut, before anything was committed.
+    pub cut: Option<Offset>,
     /// Of whom the group consists, since which entry.
     pub memberships: Vec<(RaftIndex, Membership)>,
     pub reads: Vec<Read>,
@@ -120,14 +127,14 @@ impl Node {
     pub fn founder(peer: PeerId, voters: &[PeerId], learners: &[PeerId]) -> Self {
         let hard_state = HardState { term: BIRTH.1, vote: PeerId(0), commit: BIRTH.0 };
         let members = Membership { learners: learners.to_vec(), ..Membership::of_voters(voters.iter().copied()) };
-        let log = Log::after(BIRTH, Offset::ZERO);
+        let log = Log::after(BIRTH, Offset::ZERO, Producers::default());
         Self::new(peer, Disk { log, hard_state, applied: BIRTH.0, membership: (BIRTH.0, members), held: RaftTerm(0) })
     }
 
     /// Of one that joins later, with nothing.
     pub fn empty(peer: PeerId) -> Self {
         let start = Start::empty(peer, 0);
-        let log = Log::after(start.before_first, Offset::ZERO);
+        let log = Log::after(start.before_first, Offset::ZERO, Producers::default());
         let (hard_state, applied) = (start.hard_state, start.applied);
         let membership = (start.membership_index, start.membership);
         Self::new(peer, Disk { log, hard_state, applied, membership, held: RaftTerm(0) })
@@ -153,7 +160,7 @@ impl Node {
             let room = disk.log.last().0.0 - disk.applied.0;
             disk.log.cut(RaftIndex(disk.applied.0 + self.chance.below(room + 1)));
         } else {
-            disk.log = Log::after(BIRTH, Offset::ZERO);
+            disk.log = Log::after(BIRTH, Offset::ZERO, Producers::default());
             disk.applied = BIRTH.0;
             disk.membership = (BIRTH.0, founders.clone());
         }
@@ -193,6 +200,7 @@ impl Node {
             flushed: 0,
             chance: Chance::new(peer.0),
             fetched: Vec::new(),
+            producers: Producers::default(),
         }
     }
 
@@ -219,6 +227,7 @@ impl Node {
         self.replica = Some(replica);
         (self.flight, self.flushed) = (0, 0);
         self.applied = applied;
+        self.producers = log.producers(applied);
         self.log = log;
     }
 
@@ -256,17 +265,28 @@ impl Node {
         if effects.snapshot.is_some() || !effects.append.is_empty() {
             must_flush = true;
             let install = effects.snapshot.map(|meta| {
-                let fetched = self.fetched.iter().find(|(index, _)| *index == meta.index);
-                let end = fetched.expect("it was fetched before it was installed").1;
+                let fetched = self.fetched.iter().find(|(index, ..)| *index == meta.index);
+                let (_, end, producers) = fetched.expect("it was fetched before it was installed").clone();
                 assert!(meta.index > self.applied, "what is applied stays");
-                self.log = Log::after((meta.index, meta.term), end);
+                self.log = Log::after((meta.index, meta.term), end, producers.clone());
+                self.producers = producers.clone();
                 self.applied = meta.index;
                 done.installed = Some(meta.clone());
-                (meta, end)
+                (meta, end, producers)
             });
             let first = effects.append.first();
             assert!(first.is_none_or(|first| first.index > self.applied), "what is applied stays");
+            if let Some(first) = first
+                && first.index <= self.log.last().0
+            {
+                let end = self.log.end_at(RaftIndex(first.index.0 - 1)).expect("the entry before it is there");
+                self.producers.truncate_from(end);
+                done.cut = Some(done.cut.map_or(end, |before| before.min(end)));
+            }
             self.log.append(&effects.append);
+            for batch in effects.append.iter().filter_map(descriptor) {
+                self.producers.admit(sequence_of(batch));
+            }
             self.log_writes.push_back(LogWrite { number, install, append: effects.append });
         }
         if let Some(hard_state) = effects.hard_state {
@@ -293,6 +313,7 @@ impl Node {
             assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
             assert_eq!(self.log.get(entry.index), Some(entry), "committed is what the log holds");
             self.applied = entry.index;
+            self.producers.commit_to(self.log.end_at(entry.index).expect("it is in the log"));
         }
         if let (Some(last), Some(replica)) = (effects.committed.last(), &mut self.replica) {
             replica.applied(last.index);
