@@ -1,7 +1,7 @@
 //! The log of a node, in memory or on its disk.
 
-use millstream_core::replica::{Entry, EntryKind};
 use millstream_core::partition::Producers;
+use millstream_core::replica::{Entry, EntryKind};
 use millstream_core::types::{Offset, RaftIndex, RaftTerm};
 
 use super::writers::{descriptor, sequence_of};

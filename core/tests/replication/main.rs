@@ -2,6 +2,7 @@
 //! loses, repeats, delays and cuts, while members come and go. Time and chance come from a seed, so that a failure is
 //! found again: `MILLSTREAM_SIM_SEEDS=17..18 cargo test -p millstream-core --test replication`.
 
+mod asks;
 mod chance;
 mod checks;
 mod cluster;
