@@ -245,11 +245,12 @@ pub fn recover(
     let high_watermark = unapplied.unwrap_or(log.next_offset());
     let birth = || (Membership::of_voters(member.voters.iter().copied()), BIRTH.0);
     let (membership, membership_index) = store.membership(id)?.unwrap_or_else(birth);
+    let hard_state = entered(store, id, log.last_term())?;
     let mut replica = Replica::new(Start {
         peer: member.peer,
         membership,
         membership_index,
-        hard_state: store.hard_state(id)?.unwrap_or_default(),
+        hard_state,
         before_first: log.before_first(),
         last: (log.last_index(), log.last_term()),
         terms,
@@ -269,6 +270,20 @@ pub fn recover(
     })
 }
 
+/// What is stored of terms and votes. A term that only the log shows is stored now: should the log be lost one day, nothing
+/// else would say in which terms the replica has given its word.
+fn entered(store: &Store, id: PartitionId, shown: RaftTerm) -> Result<HardState, StoreError> {
+    let stored = store.hard_state(id)?.unwrap_or_default();
+    if stored.term >= shown {
+        return Ok(stored);
+    }
+    let entered = HardState { term: shown, vote: PeerId(0), ..stored };
+    let mut batch = store::Batch::default();
+    batch.put_hard_state(id, &entered);
+    store.write(batch, Durability::Synced)?;
+    Ok(entered)
+}
+
 #[cfg(test)]
 mod tests {
     use millstream_core::types::{Timestamp, TopicId};
@@ -276,6 +291,29 @@ mod tests {
 
     use super::*;
     use crate::log::FlushConfig;
+
+    #[test]
+    fn a_term_that_only_the_log_shows_is_stored() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), FlushConfig::default()).unwrap();
+        let store = Store::open(&root.path().join("kv")).unwrap();
+        let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
+        let start = LogStart { next_index: RaftIndex(2), prev_term: BIRTH.1, base_offset: Offset::ZERO };
+        let mut log = Log::create(&dir, id, LogConfig::default(), start).unwrap();
+        let (entry_type, data) = EntryKind::Empty.own_frame().unwrap();
+        let payload = log::Payload::Own { entry_type, data };
+        let entry = log::Entry { index: RaftIndex(2), term: RaftTerm(5), next_offset: Offset::ZERO, payload };
+        log.append(&[entry], Timestamp(1)).unwrap();
+        drop(log);
+        let mut batch = store::Batch::default();
+        let before = HardState { term: RaftTerm(3), vote: PeerId(2), commit: BIRTH.0 };
+        batch.put_hard_state(id, &before);
+        store.write(batch, Durability::Synced).unwrap();
+        let member = Member { peer: PeerId(1), voters: [1, 2, 3].map(PeerId).to_vec(), since: LogMark::default() };
+        recover(&dir, &store, id, LogConfig::default(), &member).unwrap();
+        let expected = HardState { term: RaftTerm(5), vote: PeerId(0), ..before };
+        assert_eq!(store.hard_state(id).unwrap(), Some(expected));
+    }
 
     #[test]
     fn terms_that_the_table_does_not_reach_back_to_are_found_in_the_log() {

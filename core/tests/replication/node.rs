@@ -208,6 +208,11 @@ impl Node {
         assert!(!self.is_gone, "{} never comes back", self.peer);
         self.boot += 1;
         self.chance = Chance::new(seed ^ self.peer.0 << 32 ^ self.boot << 48);
+        let last = self.disk.log.last().1;
+        if self.disk.hard_state.term < last {
+            // Only the log shows it, and it may be lost one day.
+            self.disk.hard_state = HardState { term: last, vote: PeerId(0), ..self.disk.hard_state };
+        }
         let Disk { log, hard_state, applied, membership, held } = self.disk.clone();
         let (membership_index, membership) = membership;
         let mut replica = Replica::new(Start {
