@@ -7,9 +7,11 @@ mod install;
 mod outgoing;
 mod payloads;
 mod recovery;
+mod work;
 
 pub use anew::{begin_anew, has_other_voters, hold, recover_or_begin_anew};
-pub use group::{Group, Halted, NeededSnapshot, Proposed, Taken, Work};
+pub use group::Group;
 pub use install::{Replacement, finish_install, put_replacement};
 pub use outgoing::Outgoing;
 pub use recovery::{Member, RecoverError, Recovered, create, entry_of, recover};
+pub use work::{Halted, NeededSnapshot, Proposed, Taken, Work};

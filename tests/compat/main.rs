@@ -35,6 +35,7 @@ mod reassign;
 mod repair;
 mod replication;
 mod snapshots;
+mod soak;
 mod stderr;
 mod storage;
 mod throttles;

@@ -6,33 +6,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 
 use crate::harness::client::{admin, wait};
 use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
 use crate::harness::power::{Unsynced, ignore_syncs};
-use crate::harness::{eventually, topics, unique};
+use crate::harness::{chance, eventually, number, topics, unique};
 use crate::replication::{Stream, check_all, replicated_topic};
 
 /// Files come and go all the time.
 const SETTINGS: [&str; 2] = ["log.roll.ms=300", "offsets.topic.num.partitions=4"];
 const TREATMENTS: [Unsynced; 3] = [Unsynced::Gone, Unsynced::Torn, Unsynced::TornNamesKept];
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
-}
-
 fn rounds() -> usize {
     usize::try_from(number("MILLSTREAM_TEST_POWER_ROUNDS").unwrap_or(3)).expect("rounds")
-}
-
-fn chance() -> StdRng {
-    let seed = number("MILLSTREAM_TEST_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("MILLSTREAM_TEST_SEED={seed}");
-    StdRng::seed_from_u64(seed)
 }
 
 /// The layer bites: with syncs that do nothing, what was acknowledged since is gone.

@@ -131,7 +131,7 @@ impl<'a> Stream<'a> {
 }
 
 /// The metadata and the committed offsets are on all three nodes as well: before that another must not lose its disk.
-fn internals_in_sync(nodes: &Nodes) {
+pub fn internals_in_sync(nodes: &Nodes) {
     eventually("committed offsets are on every node", || {
         let told = metadata(&mut nodes.wire(1), &["__consumer_offsets"]);
         let partitions = &told.topics.first().filter(|topic| topic.error_code == 0)?.partitions;

@@ -1,27 +1,19 @@
 //! The transaction coordinator as raw requests meet it: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn,
 //! DescribeTransactions, ListTransactions, FindCoordinator.
 
-use kafka_protocol::messages::add_partitions_to_txn_request::{AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction};
-use kafka_protocol::messages::describe_transactions_response::TransactionState;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
-};
-use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTransaction;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest, EndTxnResponse,
-    FindCoordinatorRequest, GroupId, InitProducerIdRequest, InitProducerIdResponse, ListTransactionsRequest,
-    OffsetFetchRequest, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse, WriteTxnMarkersRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest,
 };
 
 use crate::harness::broker::Broker;
-use crate::harness::wire::Wire;
+use crate::harness::txn::{
+    BUMPS_EPOCH, add, add_when_free, added, describe, described_as, end, end_again, find, init, init_as, settled,
+    topic_of, wire_id,
+};
 use crate::harness::{eventually, text, topics, unique};
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const NOT_COORDINATOR: i16 = 16;
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 const INVALID_REQUEST: i16 = 42;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -29,143 +21,11 @@ const INVALID_TXN_STATE: i16 = 48;
 const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const INVALID_TRANSACTION_TIMEOUT: i16 = 50;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
-const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
 const OPERATION_NOT_ATTEMPTED: i16 = 55;
-const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 const PRODUCER_FENCED: i16 = 90;
 const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
 const TRANSACTION_ABORTABLE: i16 = 120;
 const INVALID_REGULAR_EXPRESSION: i16 = 128;
-
-/// The version of EndTxn whose clients' epochs rise with each transaction.
-const BUMPS_EPOCH: i16 = 5;
-
-fn wire_id(id: &str) -> TransactionalId {
-    TransactionalId(text(id))
-}
-
-/// Waits until the broker coordinates the id.
-fn find(wire: &mut Wire, id: &str) {
-    for version in [2, 4] {
-        let asked = FindCoordinatorRequest::default().with_key_type(1);
-        let asked = match version {
-            4 => asked.with_coordinator_keys(vec![text(id)]),
-            _ => asked.with_key(text(id)),
-        };
-        eventually("the transaction coordinator", || {
-            let found = wire.call(version, &asked);
-            let code = found.coordinators.first().map_or(found.error_code, |row| row.error_code);
-            assert!([0, COORDINATOR_NOT_AVAILABLE].contains(&code), "error {code}");
-            (code == 0).then_some(())
-        });
-    }
-}
-
-/// Asks until the error is none that passes.
-fn settled<T>(mut ask: impl FnMut() -> T, code: impl Fn(&T) -> i16) -> T {
-    eventually("the coordinator has loaded", || {
-        let answer = ask();
-        let passing = [COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR];
-        (!passing.contains(&code(&answer))).then_some(answer)
-    })
-}
-
-fn init_as(wire: &mut Wire, version: i16, id: &str, (producer_id, epoch): (i64, i16)) -> InitProducerIdResponse {
-    let request = InitProducerIdRequest::default()
-        .with_transactional_id(Some(wire_id(id)))
-        .with_transaction_timeout_ms(60_000)
-        .with_producer_id(producer_id.into())
-        .with_producer_epoch(epoch);
-    settled(|| wire.call(version, &request), |answer| answer.error_code)
-}
-
-/// Begins, however often the transaction before must be waited for.
-fn init(wire: &mut Wire, id: &str) -> (i64, i16) {
-    eventually("the producer begins", || {
-        let begun = init_as(wire, 4, id, (-1, -1));
-        assert!([0, CONCURRENT_TRANSACTIONS].contains(&begun.error_code), "error {}", begun.error_code);
-        (begun.error_code == 0).then_some((begun.producer_id.0, begun.producer_epoch))
-    })
-}
-
-fn topic_of(topic: &str, partitions: &[i32]) -> AddPartitionsToTxnTopic {
-    AddPartitionsToTxnTopic::default().with_name(topics::name(topic)).with_partitions(partitions.to_vec())
-}
-
-/// The errors of the partitions, sorted: the rows come in any order.
-fn add(wire: &mut Wire, version: i16, id: &str, producer: (i64, i16), asked: &[(&str, &[i32])]) -> Vec<i16> {
-    let topics: Vec<_> = asked.iter().map(|(topic, partitions)| topic_of(topic, partitions)).collect();
-    let request = AddPartitionsToTxnRequest::default();
-    let request = match version {
-        4.. => request.with_transactions(vec![
-            AddPartitionsToTxnTransaction::default()
-                .with_transactional_id(wire_id(id))
-                .with_producer_id(producer.0.into())
-                .with_producer_epoch(producer.1)
-                .with_topics(topics),
-        ]),
-        _ => request
-            .with_v3_and_below_transactional_id(wire_id(id))
-            .with_v3_and_below_producer_id(producer.0.into())
-            .with_v3_and_below_producer_epoch(producer.1)
-            .with_v3_and_below_topics(topics),
-    };
-    added(wire, version, &request)
-}
-
-fn added(wire: &mut Wire, version: i16, request: &AddPartitionsToTxnRequest) -> Vec<i16> {
-    let answer = wire.call(version, request);
-    assert_eq!(answer.error_code, 0);
-    let topics = match version {
-        4.. => answer.results_by_transaction.into_iter().flat_map(|row| row.topic_results).collect(),
-        _ => answer.results_by_topic_v3_and_below,
-    };
-    let rows = topics.iter().flat_map(|topic| &topic.results_by_partition);
-    let mut errors: Vec<i16> = rows.map(|row| row.partition_error_code).collect();
-    errors.sort_unstable();
-    errors
-}
-
-/// The same once what came before is complete.
-fn add_when_free(wire: &mut Wire, version: i16, id: &str, producer: (i64, i16), asked: &[(&str, &[i32])]) {
-    eventually("the transaction before is complete", || {
-        let errors = add(wire, version, id, producer, asked);
-        assert!(errors.iter().all(|e| [0, CONCURRENT_TRANSACTIONS].contains(e)), "{errors:?}");
-        errors.iter().all(|e| *e == 0).then_some(())
-    });
-}
-
-fn end(wire: &mut Wire, version: i16, id: &str, producer: (i64, i16), commit: bool) -> EndTxnResponse {
-    let request = EndTxnRequest::default()
-        .with_transactional_id(wire_id(id))
-        .with_producer_id(producer.0.into())
-        .with_producer_epoch(producer.1)
-        .with_committed(commit);
-    wire.call(version, &request)
-}
-
-/// The same of a retry, which may have to wait for the markers.
-fn end_again(wire: &mut Wire, version: i16, id: &str, producer: (i64, i16), commit: bool) -> EndTxnResponse {
-    eventually("the end is complete", || {
-        let ended = end(wire, version, id, producer, commit);
-        (ended.error_code != CONCURRENT_TRANSACTIONS).then_some(ended)
-    })
-}
-
-fn describe(wire: &mut Wire, id: &str) -> TransactionState {
-    let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![wire_id(id)]);
-    let mut described = wire.call(0, &request).transaction_states;
-    assert_eq!(described.len(), 1);
-    described.remove(0)
-}
-
-fn described_as(wire: &mut Wire, id: &str, state: &str) {
-    eventually(&format!("{id} is {state}"), || {
-        let described = describe(wire, id);
-        assert_eq!(described.error_code, 0);
-        (described.transaction_state.as_str() == state).then_some(())
-    });
-}
 
 #[test]
 fn find_coordinator_of_a_transactional_id() {
@@ -448,98 +308,4 @@ fn list_transactions() {
     let wrong = wire.call(2, &of_pattern("("));
     // Kafka forgets to tell what is wrong.
     assert!(wrong.error_code == INVALID_REGULAR_EXPRESSION || !broker.is_own(), "error {}", wrong.error_code);
-}
-
-#[test]
-fn write_txn_markers() {
-    let broker = Broker::start();
-    let mut wire = broker.wire();
-    let topic = topics::topic(&mut wire, 1);
-    let (id, epoch) = topics::producer_id(&mut wire, 4);
-    let mut write = |epoch, coordinator_epoch, topic: &str, partition| {
-        let topic =
-            WritableTxnMarkerTopic::default().with_name(topics::name(topic)).with_partition_indexes(vec![partition]);
-        let marker = WritableTxnMarker::default()
-            .with_producer_id(id.into())
-            .with_producer_epoch(epoch)
-            .with_coordinator_epoch(coordinator_epoch)
-            .with_topics(vec![topic]);
-        let request = WriteTxnMarkersRequest::default().with_markers(vec![marker]);
-        let answer = wire.call(1, &request);
-        assert_eq!((answer.markers.len(), answer.markers[0].producer_id.0), (1, id));
-        answer.markers[0].topics[0].partitions[0].error_code
-    };
-    assert_eq!(write(epoch, 5, &topic, 0), 0);
-    assert_eq!(write(epoch, 5, &topic, 0), 0, "once more: nothing to end");
-    assert_eq!(write(epoch, 4, &topic, 0), TRANSACTION_COORDINATOR_FENCED);
-    assert_eq!(write(epoch + 1, 5, &topic, 0), 0);
-    assert_eq!(write(epoch, 5, &topic, 0), INVALID_PRODUCER_EPOCH);
-    assert_eq!(write(epoch, 5, &topic, 7), UNKNOWN_TOPIC_OR_PARTITION);
-    assert_eq!(write(epoch, 5, "missing", 0), UNKNOWN_TOPIC_OR_PARTITION);
-}
-
-/// The offset that a group has committed, or that it is not decided yet.
-fn committed(wire: &mut Wire, group: &str, topic: &str) -> Result<i64, i16> {
-    let topics =
-        vec![OffsetFetchRequestTopic::default().with_name(topics::name(topic)).with_partition_indexes(vec![0])];
-    let request = OffsetFetchRequest::default()
-        .with_group_id(GroupId(text(group)))
-        .with_topics(Some(topics))
-        .with_require_stable(true);
-    let answer = settled(|| wire.call(7, &request), |answer| answer.error_code);
-    assert_eq!(answer.error_code, 0);
-    let row = &answer.topics[0].partitions[0];
-    if row.error_code == 0 { Ok(row.committed_offset) } else { Err(row.error_code) }
-}
-
-#[test]
-fn txn_offset_commit() {
-    let broker = Broker::start();
-    let mut wire = broker.wire();
-    let topic = topics::topic(&mut wire, 1);
-    let group = unique("group");
-    let found = FindCoordinatorRequest::default().with_key(text(&group));
-    eventually("the group coordinator", || (wire.call(2, &found).error_code == 0).then_some(()));
-    let mut offset = 0;
-    for version in wire.versions::<TxnOffsetCommitRequest>() {
-        let id = unique("t");
-        find(&mut wire, &id);
-        let producer = init(&mut wire, &id);
-        let bumps_epoch = version >= 5;
-        if !bumps_epoch {
-            let request = AddOffsetsToTxnRequest::default()
-                .with_transactional_id(wire_id(&id))
-                .with_producer_id(producer.0.into())
-                .with_producer_epoch(producer.1)
-                .with_group_id(GroupId(text(&group)));
-            assert_eq!(settled(|| wire.call(3, &request), |answer| answer.error_code).error_code, 0);
-        }
-        let before = committed(&mut wire, &group, &topic).expect("nothing is open");
-        offset += 1;
-        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
-        let row = TxnOffsetCommitRequestTopic::default()
-            .with_name(topics::name(&topic))
-            .with_partitions(vec![partition.with_committed_leader_epoch(-1)]);
-        let request = TxnOffsetCommitRequest::default()
-            .with_transactional_id(wire_id(&id))
-            .with_group_id(GroupId(text(&group)))
-            .with_producer_id(producer.0.into())
-            .with_producer_epoch(producer.1)
-            .with_topics(vec![row]);
-        let request = if version >= 3 { request.with_generation_id(-1) } else { request };
-        let code = |answer: &TxnOffsetCommitResponse| answer.topics[0].partitions[0].error_code;
-        assert_eq!(code(&settled(|| wire.call(version, &request), code)), 0, "version {version}");
-        assert_eq!(committed(&mut wire, &group, &topic), Err(UNSTABLE_OFFSET_COMMIT), "version {version}");
-        let is_committed = version % 2 == 0;
-        let ended = end(&mut wire, if bumps_epoch { BUMPS_EPOCH } else { 4 }, &id, producer, is_committed);
-        assert_eq!(ended.error_code, 0);
-        let expected = if is_committed { offset } else { before };
-        eventually("the offset is decided", || match committed(&mut wire, &group, &topic) {
-            Err(UNSTABLE_OFFSET_COMMIT) => None,
-            decided => {
-                assert_eq!(decided, Ok(expected), "version {version}");
-                Some(())
-            }
-        });
-    }
 }

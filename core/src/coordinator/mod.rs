@@ -6,6 +6,8 @@
 
 pub mod group;
 pub mod ids;
+#[cfg(test)]
+mod scripts;
 pub mod timers;
 pub mod txn;
 pub mod undecided;

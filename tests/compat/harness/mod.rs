@@ -15,12 +15,15 @@ pub mod nodes;
 pub mod power;
 pub mod replicas;
 pub mod topics;
+pub mod txn;
 pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka_protocol::protocol::StrBytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// No answer of a broker that works takes longer, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +33,18 @@ pub fn unique(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("clock after 1970");
     format!("{stem}-{}-{:x}-{}", std::process::id(), now.as_millis(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What a variable of the environment says, for tests that are asked for more than usual.
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|value| value.parse().expect("a number"))
+}
+
+/// Chance that says how it is had again: by `MILLSTREAM_TEST_SEED`.
+pub fn chance() -> StdRng {
+    let seed = number("MILLSTREAM_TEST_SEED").unwrap_or_else(|| rand::rng().random());
+    println!("MILLSTREAM_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
 }
 
 pub fn text(s: &str) -> StrBytes {

@@ -1,11 +1,6 @@
-//! Golden scripts: `core/testscripts/group/*.script`, a story per file.
-//!
-//! A line that is not indented is a command; the indented lines after it are all that must come of it. With
-//! `UPDATE_SCRIPTS=1` in the environment the scripts are written anew.
+//! Golden scripts: `core/testscripts/group/*.script`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::world::{Event, World, first_join, group, instance, member, protocols};
@@ -14,56 +9,22 @@ use crate::coordinator::group::{
     GroupId, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete, OffsetFetch,
     ProtocolName, ProtocolType, Record, Reply, ReplyToken, SyncGroup,
 };
+use crate::coordinator::scripts::{self, ms};
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
 #[test]
 fn scripts_hold() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/group");
-    let mut failed = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let script = std::fs::read_to_string(&path).unwrap();
-        let outcome = play(&script);
-        count += 1;
-        if outcome == script {
-            continue;
-        }
-        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
-            std::fs::write(&path, outcome).unwrap();
-        } else {
-            let at = script.lines().zip(outcome.lines()).take_while(|(want, got)| want == got).count();
-            let line = |text: &str| text.lines().nth(at).unwrap_or("(the end)").to_owned();
-            failed.push(format!("{}:{}\n  want {}\n  got  {}", path.display(), at + 1, line(&script), line(&outcome)));
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(count >= 10, "only {count} scripts found");
+    scripts::hold("group", 10, play);
 }
 
-/// The script with what really comes of its commands.
 fn play(script: &str) -> String {
-    let config = script.lines().find_map(|line| line.strip_prefix("config ")).unwrap_or_default();
-    let mut player = Player { world: World::new(configure(config)), labels: BTreeMap::new() };
-    let mut outcome = String::new();
-    for line in script.lines() {
-        if line.starts_with(' ') {
-            continue;
-        }
-        writeln!(outcome, "{line}").unwrap();
-        if line.is_empty() || line.starts_with('#') || line.starts_with("config ") {
-            continue;
-        }
-        for event in player.play(line) {
-            writeln!(outcome, "    {}", player.show(&event)).unwrap();
-        }
-    }
-    outcome
+    let mut player = Player { world: World::new(configured(script)), labels: BTreeMap::new() };
+    scripts::played(script, |line| player.play(line).iter().map(|event| player.show(event)).collect())
 }
 
-fn configure(text: &str) -> GroupConfig {
+fn configured(script: &str) -> GroupConfig {
     let mut config = GroupConfig::default();
-    for (key, value) in text.split_whitespace().map(|part| part.split_once('=').unwrap()) {
+    for (key, value) in scripts::config(script) {
         match key {
             "initial-delay" => config.initial_rebalance_delay_ms = ms(value) as i32,
             "max-size" => config.group_size_max = value.parse().unwrap(),
@@ -72,16 +33,6 @@ fn configure(text: &str) -> GroupConfig {
         }
     }
     config
-}
-
-/// `10s`, `5m`, `2d` or milliseconds.
-fn ms(text: &str) -> u64 {
-    let unit = |suffix, factor| Some(text.strip_suffix(suffix)?.parse::<u64>().ok()? * factor);
-    unit("ms", 1)
-        .or_else(|| unit("s", 1_000))
-        .or_else(|| unit("m", 60_000))
-        .or_else(|| unit("d", 86_400_000))
-        .unwrap_or_else(|| panic!("no time: {text}"))
 }
 
 struct Player {

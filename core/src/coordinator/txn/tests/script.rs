@@ -1,13 +1,10 @@
-//! Golden scripts: `core/testscripts/txn/*.script`, a story per file.
-//!
-//! A line that is not indented is a command; the indented lines after it are all that must come of it. With
-//! `UPDATE_SCRIPTS=1` in the environment the scripts are written anew.
+//! Golden scripts: `core/testscripts/txn/*.script`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::Path;
 
 use super::world::{Event, World, id, partition, producer};
+use crate::coordinator::scripts::{self, ms};
 use crate::coordinator::txn::record::encode;
 use crate::coordinator::txn::{
     AddPartitions, Command, DescribeTransactions, EndTransaction, InitProducerId, ListTransactions, Markers, Producer,
@@ -17,43 +14,10 @@ use crate::types::{ProducerEpoch, ProducerId, TopicPartition};
 
 #[test]
 fn scripts_hold() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/txn");
-    let mut failed = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let script = std::fs::read_to_string(&path).unwrap();
-        let outcome = play(&script);
-        count += 1;
-        if outcome == script {
-            continue;
-        }
-        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
-            std::fs::write(&path, outcome).unwrap();
-        } else {
-            let at = script.lines().zip(outcome.lines()).take_while(|(want, got)| want == got).count();
-            let line = |text: &str| text.lines().nth(at).unwrap_or("(the end)").to_owned();
-            failed.push(format!("{}:{}\n  want {}\n  got  {}", path.display(), at + 1, line(&script), line(&outcome)));
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(count >= 8, "only {count} scripts found");
-}
-
-/// The script with what really comes of its commands.
-fn play(script: &str) -> String {
-    let mut world = World::new(TransactionConfig::default());
-    let mut outcome = String::new();
-    for line in script.lines().filter(|line| !line.starts_with(' ')) {
-        writeln!(outcome, "{line}").unwrap();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        for event in carry_out(&mut world, line) {
-            writeln!(outcome, "    {}", show(&event)).unwrap();
-        }
-    }
-    outcome
+    scripts::hold("txn", 8, |script| {
+        let mut world = World::new(TransactionConfig::default());
+        scripts::played(script, |line| carry_out(&mut world, line).iter().map(show).collect())
+    });
 }
 
 /// The words of a command after its verb: the id, `key=value` and others.
@@ -98,13 +62,6 @@ impl<'a> Words<'a> {
 fn read_producer(text: &str) -> Producer {
     let (id, epoch) = text.split_once(':').unwrap();
     producer(id.parse().unwrap(), epoch.parse().unwrap())
-}
-
-/// `10s`, `5m`, `2d` or milliseconds.
-fn ms(text: &str) -> u64 {
-    let unit = |suffix, factor| Some(text.strip_suffix(suffix)?.parse::<u64>().ok()? * factor);
-    let units = unit("ms", 1).or_else(|| unit("s", 1_000)).or_else(|| unit("m", 60_000));
-    units.or_else(|| unit("d", 86_400_000)).unwrap_or_else(|| panic!("no time: {text}"))
 }
 
 fn carry_out(world: &mut World, line: &str) -> Vec<Event> {

@@ -1,11 +1,7 @@
-//! Golden scripts: `core/testscripts/consumer/*.script`, a story per file.
-//!
-//! A line that is not indented is a command; the indented lines after it are all that must come of it. With
-//! `UPDATE_SCRIPTS=1` in the environment the scripts are written anew.
+//! Golden scripts: `core/testscripts/consumer/*.script`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::Path;
 
 use super::super::super::tests::world::{Event, World, first_join};
 use super::{beat, names, surroundings, topic_id, topics};
@@ -16,39 +12,22 @@ use crate::coordinator::group::{
     MemberId, OffsetCommit, OffsetFetch, Pattern, PatternsResolved, Protocol, ProtocolName, ProtocolType, Record,
     Reply, SyncGroup,
 };
+use crate::coordinator::scripts;
 use crate::types::{Offset, TopicName};
 
 #[test]
 fn scripts_hold() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts/consumer");
-    let mut failed = Vec::new();
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let script = std::fs::read_to_string(&path).unwrap();
-        let outcome = play(&script);
-        count += 1;
-        if outcome == script {
-            continue;
-        }
-        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
-            std::fs::write(&path, outcome).unwrap();
-        } else {
-            let at = script.lines().zip(outcome.lines()).take_while(|(want, got)| want == got).count();
-            let line = |text: &str| text.lines().nth(at).unwrap_or("(the end)").to_owned();
-            failed.push(format!("{}:{}\n  want {}\n  got  {}", path.display(), at + 1, line(&script), line(&outcome)));
-        }
-    }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(count >= 5, "only {count} scripts found");
+    scripts::hold("consumer", 5, |script| {
+        let mut world = World::new(configured(script));
+        scripts::played(script, |line| carry_out(&mut world, line).iter().map(show).collect())
+    });
 }
 
-fn play(script: &str) -> String {
+fn configured(script: &str) -> GroupConfig {
     let mut config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
     // Every change is assigned at once, unless a story is about that.
     config.consumer.assignment_interval_ms = 0;
-    for (key, value) in script.lines().find_map(|line| line.strip_prefix("config ")).iter().flat_map(|text| keys(text))
-    {
+    for (key, value) in scripts::config(script) {
         match key {
             "max-size" => config.consumer.group_size_max = value.parse().unwrap(),
             "interval" => config.consumer.assignment_interval_ms = value.parse().unwrap(),
@@ -57,18 +36,7 @@ fn play(script: &str) -> String {
             other => panic!("no setting {other}"),
         }
     }
-    let mut world = World::new(config);
-    let mut outcome = String::new();
-    for line in script.lines().filter(|line| !line.starts_with(' ')) {
-        writeln!(outcome, "{line}").unwrap();
-        if line.is_empty() || line.starts_with('#') || line.starts_with("config ") {
-            continue;
-        }
-        for event in carry_out(&mut world, line) {
-            writeln!(outcome, "    {}", show(&event)).unwrap();
-        }
-    }
-    outcome
+    config
 }
 
 fn keys(text: &str) -> impl Iterator<Item = (&str, &str)> {

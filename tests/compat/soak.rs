@@ -1,0 +1,154 @@
+//! Faults of every kind, drawn by chance, one after the other, under idempotent producers and group consumers.
+//!
+//! `MILLSTREAM_TEST_FAULT_SECONDS` says for how long, `MILLSTREAM_TEST_SEED` which faults come; `scripts/soak` runs it
+//! for minutes.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::harness::group::Group;
+use crate::harness::nodes::Nodes;
+use crate::harness::{chance, number, unique};
+use crate::replication::{Stream, all_in_sync, check_all, internals_in_sync, replicated_topic};
+
+const NODES: [usize; 3] = [1, 2, 3];
+/// Files come and go all the time.
+const SETTINGS: [&str; 2] = ["log.roll.ms=1000", "offsets.topic.num.partitions=4"];
+/// In the ordinary run of the tests.
+const SECONDS: u64 = 20;
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill(usize),
+    KillAll,
+    Stop(usize),
+    Pause(usize),
+    PauseAll,
+    /// All of a disk, or one of its folders.
+    LoseDisk(usize, &'static str),
+    Isolate(usize),
+    /// What the first sends to the second is lost.
+    CutOneWay(usize, usize),
+    SlowLinks,
+}
+
+fn draw(chance: &mut StdRng, has_net: bool) -> Fault {
+    let id = chance.random_range(1..=3);
+    let other = (id + chance.random_range(0..2)) % 3 + 1;
+    match chance.random_range(0..if has_net { 12 } else { 9 }) {
+        0 | 1 => Fault::Kill(id),
+        2 => Fault::KillAll,
+        3 | 4 => Fault::Stop(id),
+        5 => Fault::Pause(id),
+        6 => Fault::PauseAll,
+        7 | 8 => Fault::LoseDisk(id, ["", "kv", "log"][chance.random_range(0..3)]),
+        9 => Fault::Isolate(id),
+        10 => Fault::CutOneWay(id, other),
+        _ => Fault::SlowLinks,
+    }
+}
+
+/// Producers and consumers of some topics.
+struct Load<'a>(Vec<(Stream<'a>, Group)>);
+
+impl Load<'_> {
+    /// Sends until some more of each is acknowledged; some are still on their way then.
+    fn go_on(&mut self, chance: &mut StdRng) {
+        for (stream, _) in &mut self.0 {
+            stream.send(chance.random_range(100..1_500));
+            stream.push(chance.random_range(0..300));
+        }
+    }
+
+    fn check_committed(&mut self, nodes: &Nodes) {
+        self.0.iter_mut().for_each(|(_, group)| group.check_committed(&nodes.bootstrap()));
+    }
+}
+
+/// Everything is on every node: one may lose its disk.
+fn settle(nodes: &Nodes, topics: &[String]) {
+    topics.iter().for_each(|topic| all_in_sync(nodes, topic));
+    internals_in_sync(nodes);
+}
+
+fn suffer(fault: Fault, nodes: &mut Nodes, topics: &[String], load: &mut Load<'_>, chance: &mut StdRng) {
+    match fault {
+        Fault::Kill(id) => {
+            nodes.kill(id);
+            load.go_on(chance);
+        }
+        Fault::KillAll => NODES.into_iter().for_each(|id| nodes.kill(id)),
+        Fault::Stop(id) => {
+            let (status, log) = nodes.stop(id);
+            assert!(status.success(), "{log}");
+            load.go_on(chance);
+        }
+        Fault::Pause(id) => {
+            nodes.pause(id);
+            load.go_on(chance);
+            nodes.resume(id);
+        }
+        Fault::PauseAll => {
+            NODES.into_iter().for_each(|id| nodes.pause(id));
+            std::thread::sleep(Duration::from_millis(chance.random_range(0..3_000)));
+            NODES.into_iter().for_each(|id| nodes.resume(id));
+        }
+        Fault::LoseDisk(id, part) => {
+            settle(nodes, topics);
+            nodes.kill(id);
+            std::fs::remove_dir_all(nodes.data_dir(id).join(part)).expect("the disk is lost");
+            load.go_on(chance);
+            nodes.start_all();
+            settle(nodes, topics);
+        }
+        Fault::Isolate(id) => {
+            nodes.net().isolate(id);
+            load.go_on(chance);
+            nodes.net().heal();
+        }
+        Fault::CutOneWay(from, to) => {
+            nodes.net().cut(from, to);
+            load.go_on(chance);
+            nodes.net().heal();
+        }
+        Fault::SlowLinks => {
+            nodes.net().slow_down("8mbit");
+            load.go_on(chance);
+            nodes.net().heal();
+        }
+    }
+    nodes.start_all();
+}
+
+#[test]
+fn faults_of_every_kind_one_after_the_other_lose_and_double_nothing() {
+    let apart = Nodes::started_apart(3, &SETTINGS);
+    let has_net = apart.is_some();
+    let Some(mut nodes) = apart.or_else(|| Nodes::started(3, &SETTINGS)) else { return };
+    let mut chance = chance();
+    let topics = [replicated_topic(&nodes), replicated_topic(&nodes)];
+    let load = topics.iter().map(|topic| {
+        let group = Group::start(&nodes.bootstrap(), topic, &unique("soak"));
+        (Stream::start(&nodes, topic), group)
+    });
+    let mut load = Load(load.collect());
+    let seconds = number("MILLSTREAM_TEST_FAULT_SECONDS").unwrap_or(SECONDS);
+    let begun = Instant::now();
+    let mut count = 0;
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        load.go_on(&mut chance);
+        let fault = draw(&mut chance, has_net);
+        println!("{:?}: {fault:?}", begun.elapsed());
+        suffer(fault, &mut nodes, &topics, &mut load, &mut chance);
+        load.check_committed(&nodes);
+        count += 1;
+    }
+    load.go_on(&mut chance);
+    let mut records = 0;
+    for (stream, mut group) in load.0 {
+        records += check_all(&nodes, stream, &mut group).values().sum::<i64>();
+    }
+    println!("{count} faults in {:?}, {records} records", begun.elapsed());
+}
