@@ -10,4 +10,5 @@ pub mod forming;
 pub mod partition;
 pub mod record;
 pub mod replica;
+pub mod share;
 pub mod types;
