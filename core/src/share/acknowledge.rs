@@ -96,7 +96,11 @@ impl SharePartition {
         if end <= self.start {
             return Ok(());
         }
-        if end > self.end {
+        let from = (*first).max(self.start);
+        if self.runs.range(..=from).next().is_none() {
+            return Err(AcknowledgeError::NotAcquired);
+        }
+        if self.runs.range(..end).next_back().is_none_or(|(_, run)| run.end < end) {
             return Err(AcknowledgeError::OutOfRange);
         }
         if types.len() == 1 {

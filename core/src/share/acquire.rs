@@ -30,6 +30,8 @@ pub struct Acquire<'a> {
     pub mode: AcquireMode,
     /// Records, from 1.
     pub max_records: i64,
+    /// Records of one [`Acquired`], as near as whole batches come to it; only where batches are optimized for.
+    pub batch_size: i64,
     /// Where was read from.
     pub fetch_offset: Offset,
     /// What was read, in order.
@@ -57,8 +59,11 @@ impl SharePartition {
         };
         self.archive_missing(ask.fetch_offset, base);
         let room = limits.in_flight.saturating_sub(self.in_flight());
-        let until = if room > 0 { read_end } else { read_end.min(self.end) };
-        let mut left = if room > 0 { ask.max_records.min(room) } else { ask.max_records };
+        // Without room nothing new, only what was given back.
+        let (until, mut left) = match room > 0 {
+            true => (read_end, ask.max_records.min(room)),
+            false => (read_end.min(self.end), ask.max_records.min(self.end.0 - ask.fetch_offset.0)),
+        };
         let lock = Lock { member: Arc::clone(ask.member), until: Timestamp(now.0.saturating_add(limits.lock_ms)) };
         let mut acquired = Vec::new();
         let mut at = base.max(self.start);
@@ -79,7 +84,11 @@ impl SharePartition {
                 limit_end(ask, at, left)
             };
             let end = piece_end.min(limit_end);
-            acquired.push(self.lend(at, end, given_before, &lock));
+            let lent = self.lend(at, end, given_before, &lock);
+            match ask.mode {
+                AcquireMode::BatchOptimized => in_parts(&lent, ask, &mut acquired),
+                AcquireMode::RecordLimit => acquired.push(lent),
+            }
             left -= end.0 - at.0;
             at = end;
             if is_suspect {
@@ -144,12 +153,26 @@ fn suspects_at_once(len: i64, given_before: i16, delivery_count_limit: i16) -> i
     u32::try_from(halvings).ok().and_then(|by| len.checked_shr(by)).unwrap_or(0).max(1)
 }
 
+/// Cut at the first batch that begins `batch_size` records or more after the last cut (Kafka's `createBatches`).
+fn in_parts(lent: &Acquired, ask: &Acquire<'_>, parts: &mut Vec<Acquired>) {
+    let mut first = lent.first;
+    if lent.last.0 - first.0 >= ask.batch_size {
+        for base in ask.batches.iter().map(|batch| batch.base).filter(|base| *base <= lent.last) {
+            if base.0 - first.0 >= ask.batch_size.max(1) {
+                parts.push(Acquired { first, last: Offset(base.0 - 1), ..*lent });
+                first = base;
+            }
+        }
+    }
+    parts.push(Acquired { first, ..*lent });
+}
+
 /// Exclusive: where the maximum is reached, whatever the records' states.
 fn limit_end(ask: &Acquire<'_>, at: Offset, left: i64) -> Offset {
-    let end = at.0.saturating_add(left);
-    if ask.mode == AcquireMode::RecordLimit {
-        return Offset(end);
-    }
-    let batch = ask.batches.iter().find(|batch| batch.last.0 >= end - 1);
-    Offset(batch.map_or(end, |batch| batch.last.0.saturating_add(1).max(end)))
+    let last = at.0.saturating_add(left - 1);
+    let batch = match ask.mode {
+        AcquireMode::BatchOptimized => ask.batches.iter().find(|batch| batch.base.0 <= last && last <= batch.last.0),
+        AcquireMode::RecordLimit => None,
+    };
+    Offset(batch.map_or(last, |batch| batch.last.0).saturating_add(1))
 }

@@ -39,6 +39,9 @@ pub struct StateWrite {
     pub id: WriteId,
     /// All before are done with.
     pub start: Offset,
+    /// Records from the start on that are done with, also where that is being written (Kafka's
+    /// `deliveryCompleteCount`).
+    pub delivery_complete: i32,
     /// In order, disjoint.
     pub batches: Vec<StateBatch>,
 }
@@ -103,15 +106,21 @@ impl SharePartition {
         next
     }
 
-    /// Whether a fetch can acquire anything: what was given back always, new records while there is room.
+    /// Whether a fetch can acquire anything: what was given back always, new records while there is room (Kafka's
+    /// `canAcquireRecords`).
     pub fn can_acquire(&self, limits: &ShareLimits) -> bool {
         self.next_fetch_offset() != self.end || self.in_flight() < limits.in_flight
     }
 
-    /// Records from start to end that are not done with.
+    /// Records from start to end, those that are done with among them (Kafka's `numInFlightRecords`).
     pub fn in_flight(&self) -> i64 {
+        self.end.0 - self.start.0
+    }
+
+    fn delivery_complete(&self) -> i32 {
         let done = self.runs.iter().filter(|(_, run)| run.state.is_terminal());
-        self.end.0 - self.start.0 - done.map(|(first, run)| run.end.0 - first.0).sum::<i64>()
+        let count: i64 = done.map(|(first, run)| run.end.0 - first.0).sum();
+        i32::try_from(count).unwrap_or(i32::MAX)
     }
 
     /// When the first lock ends. `None`: nothing is acquired.
@@ -188,6 +197,7 @@ impl SharePartition {
                 _ => batches.push(StateBatch { first, last, state: run.state, delivery_count: run.delivery_count }),
             }
         }
-        (!batches.is_empty()).then_some(StateWrite { id, start: self.start, batches })
+        let (start, delivery_complete) = (self.start, self.delivery_complete());
+        (!batches.is_empty()).then_some(StateWrite { id, start, delivery_complete, batches })
     }
 }

@@ -59,7 +59,7 @@ fn read(from: Offset) -> Vec<FetchedBatch> {
 fn acquire(partition: &mut SharePartition, now: i64, who: usize, mode: AcquireMode, max_records: i64) -> Vec<Acquired> {
     let fetch_offset = partition.next_fetch_offset();
     let (member, batches) = (member(who), read(fetch_offset));
-    let ask = Acquire { member: &member, mode, max_records, fetch_offset, batches: &batches };
+    let ask = Acquire { member: &member, mode, max_records, batch_size: BATCH, fetch_offset, batches: &batches };
     partition.acquire(Timestamp(now), &LIMITS, &ask)
 }
 
