@@ -12,6 +12,7 @@ pub mod partition;
 pub mod protocol;
 pub mod raft;
 pub mod rpc;
+pub mod share;
 pub mod startup;
 pub mod store;
 pub mod telemetry;

@@ -8,6 +8,7 @@ mod gauges;
 mod health;
 mod links;
 mod rooms;
+mod shares;
 mod surroundings;
 
 use std::process::ExitCode;
@@ -209,6 +210,7 @@ impl Node {
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
             transactions: Arc::clone(&rooms.transactions),
+            shares: Arc::clone(&rooms.shares),
             alive: cluster.alive(),
             silent_for: cluster.silent_for(),
             on_demand: OnDemand::default(),

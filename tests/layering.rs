@@ -8,7 +8,7 @@ const RANKS: &[&[&str]] = &[
     &["main", "lib", "startup"],
     &["net", "admin", "cli"],
     &["api"],
-    &["coordinator", "controller"],
+    &["coordinator", "controller", "share"],
     &["partition"],
     &["raft"],
     &["log", "store", "rpc"],

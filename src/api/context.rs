@@ -12,6 +12,7 @@ use crate::config::{Config, Listener};
 use crate::controller::Controller;
 use crate::coordinator::{Groups, Transactions};
 use crate::partition::Partitions;
+use crate::share::Shares;
 use crate::telemetry::{LogLevels, Metrics};
 
 /// Shared by all handlers. A part is added here when its first API needs it.
@@ -23,6 +24,7 @@ pub struct Context {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub shares: Arc<Shares>,
     /// Whether a node was heard of lately; this one always.
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,
     /// For how long another node has not been heard of; `None`: it never was, since this one started.

@@ -3,6 +3,7 @@
 
 mod configs;
 mod groups;
+mod share;
 mod transactions;
 
 use kafka_protocol::error::ResponseError;
@@ -17,6 +18,7 @@ use crate::protocol::StrBytes;
 
 pub use configs::*;
 pub use groups::*;
+pub use share::*;
 pub use transactions::*;
 
 /// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.

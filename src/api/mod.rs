@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod produce;
 pub mod reassign;
 pub mod sasl;
+pub mod shares;
 pub mod topics;
 pub mod transactions;
 pub mod txn_markers;

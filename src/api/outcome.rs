@@ -8,7 +8,7 @@ pub enum Outcome {
     /// The reply is there.
     Reply(Response),
     /// The request has its place in line and waits for something (a commit, more bytes, a deadline) without holding
-    /// up the next ones. Only Produce and Fetch do so. Polled from when every earlier reply of the connection is
+    /// up the next ones. Only Produce, Fetch and those of share groups do so. Polled from when every earlier reply of the connection is
     /// done; dropped when the connection closes. It may end in anything but another `Later`.
     Later(BoxFuture<'static, Outcome>),
     /// Carried out, and the client expects no reply (acks=0).

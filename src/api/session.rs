@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_core::types::NodeId;
 
 use crate::config::Listener;
+use crate::share;
 
 /// State of one connection. Handlers of one connection run one after the other, so each may change it.
 pub struct Session {
@@ -23,6 +24,8 @@ pub struct Session {
     pub principal: String,
     /// The client is this other node's, which sent its request here because this one decides.
     pub forwarded_by: Option<NodeId>,
+    /// Its share sessions, once it has opened one.
+    pub shares: Option<share::Connection>,
 }
 
 /// Name and version of a client library (KIP-511), checked to hold `[a-zA-Z0-9.-]` only.
@@ -43,6 +46,7 @@ impl Session {
             software: None,
             principal: "User:ANONYMOUS".to_owned(),
             forwarded_by: None,
+            shares: None,
         }
     }
 

@@ -21,6 +21,8 @@ pub mod response;
 #[cfg(test)]
 mod samples;
 pub mod shape;
+pub mod share_acknowledge;
+pub mod share_fetch;
 pub mod write_txn_markers;
 mod writer;
 

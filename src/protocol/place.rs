@@ -69,6 +69,14 @@ pub struct CurrentLeader {
 }
 
 impl CurrentLeader {
+    /// Where it is no tagged field: Kafka's defaults stand for none.
+    pub(super) fn write_or_none(leader: Option<Self>, fields: &mut Writer<'_>) {
+        let leader = leader.unwrap_or(Self { leader_id: 0, leader_epoch: 0 });
+        fields.i32(leader.leader_id);
+        fields.i32(leader.leader_epoch);
+        fields.no_tags();
+    }
+
     pub(super) fn tag_value(&self) -> Result<BytesMut, EncodeError> {
         tag_value(|fields| {
             fields.i32(self.leader_id);
@@ -94,16 +102,19 @@ impl NodeEndpoint {
         if endpoints.is_empty() {
             return Ok(None);
         }
-        let value = tag_value(|fields| {
-            fields.array(endpoints, |fields, endpoint| {
-                fields.i32(endpoint.node_id);
-                fields.string(&endpoint.host)?;
-                fields.i32(endpoint.port);
-                fields.nullable_string(endpoint.rack.as_deref())?;
-                fields.no_tags();
-                Ok(())
-            })
-        })?;
+        let value = tag_value(|fields| Self::write_all(endpoints, fields))?;
         Ok(Some(value))
+    }
+
+    /// Where it is no tagged field.
+    pub(super) fn write_all(endpoints: &[Self], fields: &mut Writer<'_>) -> Result<(), EncodeError> {
+        fields.array(endpoints, |fields, endpoint| {
+            fields.i32(endpoint.node_id);
+            fields.string(&endpoint.host)?;
+            fields.i32(endpoint.port);
+            fields.nullable_string(endpoint.rack.as_deref())?;
+            fields.no_tags();
+            Ok(())
+        })
     }
 }

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{chores, coordinators, links};
+use super::{chores, coordinators, links, shares};
 use crate::config::{Config, DataDirectory, DirectoryError};
 use crate::controller::{self, Controller, Founding, LoadError, METADATA_PARTITION};
 use crate::coordinator::{Groups, Transactions};
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
 use crate::rpc::Rpc;
+use crate::share::Shares;
 use crate::store::{Store, StoreError};
 
 /// Why the rooms cannot be built.
@@ -41,6 +42,7 @@ pub(super) struct Rooms {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub shares: Arc<Shares>,
     pub controller: Arc<Controller>,
     /// How the cleaner works.
     pub cleaner: watch::Sender<CleanerConfig>,
@@ -86,12 +88,13 @@ impl Rooms {
         })
         .await?;
         coordinators::follow(&controller, &groups, &transactions);
+        let shares = shares::start(&controller, &partitions, broker);
         chores::start(&partitions, broker);
         let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
         if broker.boolean("log.cleaner.enable") {
             partitions.start_cleaner(cleaner.subscribe());
         }
-        Ok(Self { partitions, groups, transactions, controller, cleaner })
+        Ok(Self { partitions, groups, transactions, shares, controller, cleaner })
     }
 
     /// Ends the coordinators, then the partitions that they write to, once what is in flight is committed and saved.

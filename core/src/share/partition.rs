@@ -19,7 +19,7 @@ pub struct ShareLimits {
 }
 
 /// Tells the writes of one [`SharePartition`] apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriteId(pub u64);
 
 /// Consecutive records in one state, as the share coordinator keeps them.

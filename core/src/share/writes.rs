@@ -29,9 +29,10 @@ impl WriteQueue {
         let StateWrite { id, mut start, mut delivery_complete, batches } = first;
         let mut all: BTreeMap<Offset, _> = batches.into_iter().map(|batch| (batch.first, batch)).collect();
         while let Some(next) = self.waiting.front() {
-            let overlaps = next.batches.iter().any(|batch| {
-                all.range(..=batch.last).next_back().is_some_and(|(_, taken)| taken.last >= batch.first)
-            });
+            let overlaps = next
+                .batches
+                .iter()
+                .any(|batch| all.range(..=batch.last).next_back().is_some_and(|(_, taken)| taken.last >= batch.first));
             if overlaps {
                 break;
             }
@@ -65,12 +66,9 @@ mod tests {
     #[test]
     fn writes_go_together_until_one_says_something_of_the_same_record() {
         let mut queue = WriteQueue::default();
-        for next in [
-            write(1, 0, &[(5, 9)]),
-            write(2, 3, &[(0, 2), (10, 10)]),
-            write(3, 3, &[(9, 9)]),
-            write(4, 3, &[(20, 21)]),
-        ] {
+        for next in
+            [write(1, 0, &[(5, 9)]), write(2, 3, &[(0, 2), (10, 10)]), write(3, 3, &[(9, 9)]), write(4, 3, &[(20, 21)])]
+        {
             queue.push(next);
         }
         let (one, ids) = queue.take().expect("a write");

@@ -19,8 +19,7 @@ fn fetch(
 ) -> Result<Vec<i32>, ShareSessionError> {
     let partitions: Vec<_> = added.iter().map(|n| at(*n)).collect();
     let forgotten: Vec<_> = forgotten.iter().map(|n| at(*n)).collect();
-    let open =
-        Open { key, epoch, partitions: &partitions, forgotten: &forgotten, acknowledges: false, connection: 1 };
+    let open = Open { key, epoch, partitions: &partitions, forgotten: &forgotten, acknowledges: false, connection: 1 };
     match sessions.open(&open)? {
         Opened::New(all) | Opened::On(all) => Ok(all.into_iter().map(|id| id.partition).collect()),
         Opened::Final => Ok(vec![-1]),
@@ -66,8 +65,7 @@ fn who_opens_a_session_has_nothing_to_acknowledge() {
     let mut sessions = ShareSessions::new(10);
     let m = key("g", "m");
     fetch(&mut sessions, &m, 0, &[0], &[]).expect("opened");
-    let open =
-        Open { key: &m, epoch: 0, partitions: &[at(0)], forgotten: &[], acknowledges: true, connection: 1 };
+    let open = Open { key: &m, epoch: 0, partitions: &[at(0)], forgotten: &[], acknowledges: true, connection: 1 };
     assert_eq!(sessions.open(&open), Err(ShareSessionError::AcknowledgesAtOnce));
     assert_eq!(fetch(&mut sessions, &m, 1, &[], &[]), Ok(vec![0]), "the session is as it was");
 }
