@@ -1,6 +1,8 @@
 //! Random lives of a share-partition: members acquire, acknowledge, sleep and leave; writes fail; leaders die. And
 //! single stories.
 
+mod model;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
