@@ -199,7 +199,7 @@ impl Node {
         cluster.settle(&rooms.controller, registration).await;
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
-        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups, &rooms.transactions);
+        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups, &rooms.transactions, &rooms.shares);
         let dismissals = health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {

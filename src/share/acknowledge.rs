@@ -109,7 +109,7 @@ impl Shares {
         inner.queue.push(write);
         if !inner.is_writing {
             inner.is_writing = true;
-            tokio::spawn(Arc::clone(self).write_all(Arc::clone(cell)));
+            drop(self.runtime.spawn(Arc::clone(self).write_all(Arc::clone(cell))));
         }
     }
 

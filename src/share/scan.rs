@@ -24,7 +24,7 @@ pub(super) struct Scanned {
     pub is_aborted: bool,
 }
 
-/// The batches of `slice` that begin before `enough`. An error: they cannot be read, or are none.
+/// The first batch of `slice`, and those that begin before `enough`. An error: they cannot be read, or are none.
 pub(super) fn scan(slice: &Slice, enough: Offset, aborted: &[AbortedTransaction]) -> std::io::Result<Vec<Scanned>> {
     let mut found = Vec::new();
     let (mut at, mut window, mut window_at) = (0, Vec::new(), 0);
@@ -36,7 +36,8 @@ pub(super) fn scan(slice: &Slice, enough: Offset, aborted: &[AbortedTransaction]
             window_at = at;
         }
         let header = BatchHeader::parse(&window[at - window_at..]).map_err(std::io::Error::other)?;
-        if header.base_offset >= enough {
+        // The first counts wherever it is: what is missing before it is gone.
+        if header.base_offset >= enough && !found.is_empty() {
             break;
         }
         let is_in = |aborted: &AbortedTransaction| {
@@ -62,4 +63,71 @@ pub(super) fn cut(slice: &Slice, scanned: &[Scanned], acquired: &[Acquired]) -> 
         position: slice.position + from.at as u64,
         len: to.at + to.len - from.at,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use millstream_core::record::BatchBuilder;
+    use millstream_core::types::{ProducerEpoch, ProducerId, Sequence, Timestamp};
+
+    use super::*;
+
+    /// Batches at these offsets, of these producers' transactions, of a record each of so many bytes.
+    fn slice(batches: &[(i64, i64, usize)]) -> Slice {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(b"before").expect("written");
+        let mut len = 0;
+        for (base, producer, size) in batches {
+            let mut builder = BatchBuilder::new()
+                .base_offset(Offset(*base))
+                .producer(ProducerId(*producer), ProducerEpoch(0), Sequence(0))
+                .transactional(true);
+            builder.push(Timestamp(1), None, Some(&vec![7; *size]), &[]);
+            builder.push(Timestamp(1), None, Some(b"second"), &[]);
+            let bytes = builder.finish();
+            file.write_all(&bytes).expect("written");
+            len += bytes.len();
+        }
+        let (base_offset, next_offset) = (Offset(batches[0].0), Offset(batches[batches.len() - 1].0 + 2));
+        Slice { file: Arc::new(file), position: 6, len, base_offset, next_offset }
+    }
+
+    fn bases(scanned: &[Scanned]) -> Vec<(i64, i64)> {
+        scanned.iter().map(|found| (found.batch.base.0, found.batch.last.0)).collect()
+    }
+
+    #[test]
+    fn batches_are_found_until_there_are_enough() {
+        let batches: Vec<_> = (0..100).map(|n| (n * 2, 1, if n % 7 == 0 { 6_000 } else { 10 })).collect();
+        let all = slice(&batches);
+        let found = scan(&all, Offset(1_000), &[]).expect("sound");
+        assert_eq!(bases(&found), batches.iter().map(|b| (b.0, b.0 + 1)).collect::<Vec<_>>());
+        assert_eq!(bases(&scan(&all, Offset(3), &[]).expect("sound")), [(0, 1), (2, 3)]);
+        assert_eq!(bases(&scan(&slice(&[(500, 1, 1)]), Offset(3), &[]).expect("sound")), [(500, 501)], "after a hole");
+        let torn = Slice { len: 30, ..slice(&[(0, 1, 1)]) };
+        assert!(scan(&torn, Offset(3), &[]).is_err());
+        let acquired = |first, last| Acquired { first: Offset(first), last: Offset(last), delivery_count: 1 };
+        let range = cut(&all, &found, &[acquired(3, 3), acquired(6, 6)]).expect("three batches");
+        let mut bytes = vec![0; range.len];
+        range.file.read_exact_at(&mut bytes, range.position).expect("in the file");
+        assert_eq!(BatchHeader::parse_checked(&bytes).expect("whole").base_offset, Offset(2));
+        assert_eq!(range.len, found[1].len + found[2].len + found[3].len);
+        assert!(cut(&all, &found, &[]).is_none());
+    }
+
+    #[test]
+    fn batches_of_aborted_transactions_are_told() {
+        let all = slice(&[(0, 1, 1), (2, 2, 1), (4, 1, 1), (6, 1, 1)]);
+        let aborted = AbortedTransaction {
+            producer_id: ProducerId(1),
+            first_offset: Offset(2),
+            last_offset: Offset(5),
+            last_stable: Offset(8),
+        };
+        let found = scan(&all, Offset(100), &[aborted]).expect("sound");
+        assert_eq!(found.iter().map(|found| found.is_aborted).collect::<Vec<_>>(), [false, false, true, false]);
+    }
 }

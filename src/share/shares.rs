@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use millstream_core::share::{Left, Open, Opened, SessionKey, ShareSessionError, ShareSessions, ShareSettings};
 use millstream_core::types::{PartitionId, Timestamp};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::ShareError;
@@ -29,6 +30,8 @@ pub struct Shares {
     sessions: Mutex<ShareSessions>,
     pub(super) timers: Arc<Timers>,
     started: Instant,
+    /// Connections may end outside of it.
+    pub(super) runtime: Handle,
 }
 
 /// The end of a client's connection, for what it holds here. Dropped when the connection is gone.
@@ -56,6 +59,7 @@ impl Shares {
             sessions: Mutex::new(ShareSessions::new(sessions_max)),
             timers: Arc::default(),
             started: Instant::now(),
+            runtime: Handle::current(),
         });
         drop(spawn_essential("share", timers::run(Arc::downgrade(&shares))));
         shares
@@ -156,7 +160,7 @@ impl Shares {
         of_group.insert(partition.id, Arc::clone(&cell));
         drop(cells);
         known.iter().for_each(|before| self.end(before, ShareError::NotLeader));
-        tokio::spawn(Arc::clone(self).load(Arc::clone(&cell)));
+        drop(self.runtime.spawn(Arc::clone(self).load(Arc::clone(&cell))));
         self.timers.wake();
         Ok(cell)
     }

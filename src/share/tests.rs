@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,11 +52,18 @@ struct States {
     fails: Mutex<Option<ShareError>>,
     /// Writes wait until it is true.
     flows: watch::Sender<bool>,
+    /// Writes that went well.
+    writes: AtomicUsize,
 }
 
 impl States {
     fn new() -> Arc<Self> {
-        Arc::new(Self { kept: Mutex::default(), fails: Mutex::default(), flows: watch::Sender::new(true) })
+        Arc::new(Self {
+            kept: Mutex::default(),
+            fails: Mutex::default(),
+            flows: watch::Sender::new(true),
+            writes: AtomicUsize::new(0),
+        })
     }
 
     fn fail_with(&self, error: Option<ShareError>) {
@@ -98,6 +106,7 @@ impl ShareStates for Shared {
             if let Some(error) = states.fails.lock().unwrap().clone() {
                 return Err(error);
             }
+            states.writes.fetch_add(1, Ordering::Relaxed);
             let mut kept = states.kept.lock().unwrap();
             let kept = kept.entry(key).or_default();
             kept.start = Some(write.start);
@@ -366,6 +375,22 @@ async fn where_a_group_begins_and_what_is_deleted() {
         assert_eq!(node.fetch(&a, 10).await, Ok(vec![(6, 6, 1)]), "{reset:?}");
         assert_eq!(node.acknowledge(&a, first, 4, AckType::Accept).outcome().await, Ok(()), "records that are gone");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_of_many_are_written_together_in_their_order() {
+    let node = Node::start(SETTINGS).await;
+    let a = key("g", "a");
+    node.produce(20).await;
+    node.fetch(&a, 20).await.unwrap();
+    node.states.flows.send_replace(false);
+    let written: Vec<_> = (0..20).map(|at| node.acknowledge(&a, at, at, AckType::Accept)).collect();
+    node.states.flows.send_replace(true);
+    for one in written {
+        assert_eq!(one.outcome().await, Ok(()));
+    }
+    assert!(node.states.writes.load(Ordering::Relaxed) <= 3, "the first alone, the rest with few");
+    assert_eq!(node.look(&a).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::coordinator::{Groups, Transactions};
 use crate::partition::{Leadership, Partitions};
+use crate::share::Shares;
 
 /// How often groups and offsets are counted: it looks at each of them.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -20,6 +21,7 @@ pub(super) fn start(
     partitions: &Arc<Partitions>,
     groups: &Arc<Groups>,
     transactions: &Arc<Transactions>,
+    shares: &Arc<Shares>,
 ) {
     let rooms = Rooms { partitions: Arc::downgrade(partitions), measured: Measured::new(), reading: Mutex::new(()) };
     registry.register(Box::new(rooms)).expect("every name is registered once");
@@ -34,6 +36,22 @@ pub(super) fn start(
     registry.register(Box::new(ids.clone())).expect("every name is registered once");
     registry.register(Box::new(ongoing.clone())).expect("every name is registered once");
     tokio::spawn(count_transactions(Arc::downgrade(transactions), ids, ongoing));
+    let sessions = gauge("share_sessions", "Members of share groups that fetch from this node.");
+    let share_partitions = gauge("share_partitions", "Partitions that share groups read from this node, once a group.");
+    registry.register(Box::new(sessions.clone())).expect("every name is registered once");
+    registry.register(Box::new(share_partitions.clone())).expect("every name is registered once");
+    tokio::spawn(count_shares(Arc::downgrade(shares), sessions, share_partitions));
+}
+
+async fn count_shares(shares: Weak<Shares>, sessions: IntGauge, share_partitions: IntGauge) {
+    let mut interval = tokio::time::interval(COUNT_EVERY);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(shares) = shares.upgrade() else { return };
+        sessions.set(count_of(shares.session_counts().0));
+        share_partitions.set(count_of(shares.count()));
+    }
 }
 
 async fn count_transactions(transactions: Weak<Transactions>, ids: IntGauge, ongoing: IntGauge) {
