@@ -230,7 +230,8 @@ impl Node {
         let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };
         let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissals);
         let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
-        Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections: server.limits() }.start();
+        let (clients, connections) = (Arc::clone(&metrics.clients), server.limits());
+        Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections, clients }.start();
         Ok(Self { config, directory, cluster, stop, server, admin, addresses, rooms })
     }
 

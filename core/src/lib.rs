@@ -2,6 +2,7 @@
 //!
 //! No sockets, files, tasks, clocks or random numbers: the caller passes them in.
 
+pub mod client_metrics;
 pub mod config;
 pub mod controller;
 pub mod coordinator;

@@ -4,6 +4,7 @@
 mod configs;
 mod groups;
 mod share;
+mod telemetry;
 mod transactions;
 
 use kafka_protocol::error::ResponseError;
@@ -19,6 +20,7 @@ use crate::protocol::StrBytes;
 pub use configs::*;
 pub use groups::*;
 pub use share::*;
+pub use telemetry::*;
 pub use transactions::*;
 
 /// Most bytes of an error's message. Messages repeat what the client sent; a string on the wire has an end.

@@ -24,6 +24,7 @@ pub mod produce;
 pub mod reassign;
 pub mod sasl;
 pub mod shares;
+pub mod telemetry;
 pub mod topics;
 pub mod transactions;
 pub mod txn_markers;
@@ -117,6 +118,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::ListTransactions, 0..=2, describe_transactions::handle_list),
     Api::new(ApiKey::ConsumerGroupHeartbeat, 0..=1, consumer_groups::handle_heartbeat),
     Api::new(ApiKey::ConsumerGroupDescribe, 0..=1, consumer_groups::handle_describe),
+    Api::new(ApiKey::GetTelemetrySubscriptions, 0..=0, telemetry::handle_get),
+    Api::new(ApiKey::PushTelemetry, 0..=0, telemetry::handle_push),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
 ];

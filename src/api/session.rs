@@ -7,6 +7,7 @@ use millstream_core::types::NodeId;
 
 use crate::config::Listener;
 use crate::share;
+use crate::telemetry::ClientConnection;
 
 /// State of one connection. Handlers of one connection run one after the other, so each may change it.
 pub struct Session {
@@ -26,6 +27,8 @@ pub struct Session {
     pub forwarded_by: Option<NodeId>,
     /// Its share sessions, once it has opened one.
     pub shares: Option<share::Connection>,
+    /// Once its client has asked which metrics to push.
+    pub telemetry: Option<ClientConnection>,
 }
 
 /// Name and version of a client library (KIP-511), checked to hold `[a-zA-Z0-9.-]` only.
@@ -47,6 +50,7 @@ impl Session {
             principal: "User:ANONYMOUS".to_owned(),
             forwarded_by: None,
             shares: None,
+            telemetry: None,
         }
     }
 

@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
-use millstream_core::config::BrokerConfig;
+use millstream_core::client_metrics::Subscription;
+use millstream_core::config::{BrokerConfig, ConfigMap};
+use millstream_core::controller::ConfigOwner;
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::controller::Controller;
 use crate::net::{ConnectionLimits, LimitsHandle};
 use crate::partition::{CleanerConfig, Partitions};
+use crate::telemetry::ClientMetrics;
 
 /// The parts that follow.
 pub(super) struct Followers {
@@ -18,6 +21,7 @@ pub(super) struct Followers {
     pub partitions: Arc<Partitions>,
     pub cleaner: watch::Sender<CleanerConfig>,
     pub connections: LimitsHandle,
+    pub clients: Arc<ClientMetrics>,
 }
 
 impl Followers {
@@ -26,7 +30,9 @@ impl Followers {
         tokio::spawn(async move {
             let mut changes = self.controller.changes();
             let mut known: Option<Arc<BrokerConfig>> = None;
+            let mut asked = Vec::new();
             loop {
+                self.ask_clients(&mut asked);
                 let settings = Arc::clone(&self.controller.published().settings);
                 if !known.is_some_and(|known| Arc::ptr_eq(&known, &settings)) {
                     self.apply(&settings).await;
@@ -37,6 +43,18 @@ impl Followers {
                 }
             }
         });
+    }
+
+    /// Clients are asked for what subscriptions say, where these are other ones than were known.
+    fn ask_clients(&self, known: &mut Vec<Arc<ConfigMap>>) {
+        let now = self.controller.look(|now| {
+            let owners = now.image.config_owners().filter(|owner| matches!(owner, ConfigOwner::ClientMetrics(_)));
+            owners.map(|owner| now.image.configs(owner)).collect::<Vec<_>>()
+        });
+        if *known != now {
+            self.clients.set_subscriptions(now.iter().filter_map(|settings| Subscription::of(settings)).collect());
+            *known = now;
+        }
     }
 
     async fn apply(&self, settings: &Arc<BrokerConfig>) {

@@ -1,11 +1,16 @@
 //! The numbers behind `/metrics`, in Prometheus' text format. Every name of ours begins with `millstream_`.
 
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use millstream_core::types::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
+use super::clients::{ClientMetrics, Numbers};
 use super::process;
 
 /// Prefix of every metric of ours.
@@ -30,6 +35,8 @@ pub struct Metrics {
     pub connections_closed: IntCounterVec,
     /// Bytes of requests read and not yet answered.
     pub inflight_request_bytes: IntGauge,
+    /// What clients tell of themselves.
+    pub clients: Arc<ClientMetrics>,
 }
 
 /// The metrics of one API, looked up once.
@@ -81,6 +88,7 @@ impl Metrics {
                 &registry,
                 IntGauge::with_opts(opts("inflight_request_bytes", "Bytes of requests read and not yet answered.")),
             ),
+            clients: ClientMetrics::new(client_numbers(&registry)),
             registry,
         };
         let build = register(
@@ -108,6 +116,8 @@ impl Metrics {
 
     /// Everything as Prometheus' text, with the process's own numbers.
     pub fn render(&self) -> String {
+        let now = now();
+        self.clients.measure(now);
         let mut text = Vec::with_capacity(16 * 1024);
         let families = self.registry.gather();
         if let Err(e) = TextEncoder::new().encode(&families, &mut text) {
@@ -115,8 +125,29 @@ impl Metrics {
         }
         let mut text = String::from_utf8_lossy(&text).into_owned();
         process::render(&mut text);
+        self.clients.render(now, &mut text);
         text
     }
+}
+
+fn client_numbers(registry: &Registry) -> Numbers {
+    let gauge = |name, help| register(registry, IntGauge::with_opts(opts(name, help)));
+    Numbers {
+        instances: gauge("telemetry_instances", "Clients that asked lately which metrics they shall push."),
+        series: gauge("telemetry_series", "Series that are shown of clients."),
+        pushes: counters(registry, "telemetry_pushes_total", "Pushes of metrics, by what became of them.", &["result"]),
+        dropped: counters(
+            registry,
+            "telemetry_points_dropped_total",
+            "Points of metrics of clients that are not shown, by reason.",
+            &["reason"],
+        ),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn opts(name: &str, help: &str) -> Opts {

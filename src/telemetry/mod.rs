@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what it measures: other parts make their own metrics in [`Metrics::registry`].
 
+mod clients;
 mod escape;
 mod essential;
 mod levels;
@@ -11,6 +12,7 @@ mod process;
 mod seldom;
 mod stderr;
 
+pub use clients::{ClientConnection, ClientMetrics, Pushed};
 pub use escape::Escaped;
 pub use essential::spawn_essential;
 pub use levels::{LevelChange, LevelError, LogLevels};

@@ -38,6 +38,7 @@ mod snapshots;
 mod soak;
 mod stderr;
 mod storage;
+mod telemetry;
 mod throttles;
 mod topics;
 mod transactions;

@@ -29,16 +29,17 @@ broker_start() {
 }
 
 # nodes_start NODES DIR [ARGUMENT...]   starts nodes that form a cluster, node N's data in DIR/N; sets the arrays
-#                                       NODE_BOOTSTRAPS and NODE_PIDS. One node has no cluster's flags.
+#                                       NODE_BOOTSTRAPS, NODE_ADMINS and NODE_PIDS. One node has no cluster's flags.
 nodes_start() {
   local count=$1 dir=$2 node rpc=() flags=()
   shift 2
-  NODE_BOOTSTRAPS=() NODE_PIDS=()
+  NODE_BOOTSTRAPS=() NODE_ADMINS=() NODE_PIDS=()
   for node in $(seq "$count"); do rpc+=("127.0.0.1:$(free_port)"); done
   for node in $(seq "$count"); do
     [ "$count" -eq 1 ] || flags=(--node-id "$node" --rpc "${rpc[node - 1]}" --seeds "$(joined "${rpc[@]}")")
     broker_launch "$dir/$node" "$@" "${flags[@]}"
     NODE_BOOTSTRAPS+=("$BOOTSTRAP")
+    NODE_ADMINS+=("$ADMIN")
     NODE_PIDS+=("$BROKER_PID")
   done
   for node in $(seq "$count"); do broker_await "$dir/$node" "${NODE_PIDS[node - 1]}"; done

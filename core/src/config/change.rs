@@ -2,8 +2,8 @@
 
 use super::synonyms::of_one_listener;
 use super::{
-    BrokerConfig, ConfigError, ConfigMap, ConfigValue, TopicConfig, UpdateMode, broker_config, client_metrics_config,
-    group_config, limits, topic_config,
+    BrokerConfig, ConfigError, ConfigMap, ConfigValue, TopicConfig, UpdateMode, broker_config, client_matches,
+    client_metrics_config, group_config, limits, topic_config,
 };
 
 /// Longest value that is stored, in bytes (Kafka: the protocol's short strings).
@@ -53,16 +53,6 @@ pub fn check_group(wanted: &ConfigMap, broker: &BrokerConfig) -> Result<(), Conf
     limits::check_group_bounds("", value, broker)
 }
 
-/// What a subscription may match clients by (Kafka `ClientMetricsConfigs`).
-const CLIENT_PARAMETERS: &[&str] = &[
-    "client_instance_id",
-    "client_id",
-    "client_software_name",
-    "client_software_version",
-    "client_source_address",
-    "client_source_port",
-];
-
 /// All settings of one client metrics subscription (Kafka `ClientMetricsConfigs.validate`).
 pub fn check_client_metrics(wanted: &ConfigMap) -> Result<(), ConfigError> {
     for name in wanted.keys() {
@@ -76,20 +66,21 @@ pub fn check_client_metrics(wanted: &ConfigMap) -> Result<(), ConfigError> {
                     "Invalid value {interval} for {name}, interval must be between 100 and 3600000 (1 hour)"
                 )));
             }
-            ConfigValue::List(patterns) if name == "match" => {
-                if let Some(bad) = patterns.iter().find(|pattern| !is_client_pattern(pattern)) {
-                    return Err(ConfigError::Conflict(format!("Illegal client matching pattern: {bad}")));
-                }
-            }
+            ConfigValue::List(items) => check_client_metrics_list(name, &items)?,
             _ => {}
         }
     }
     Ok(())
 }
 
-fn is_client_pattern(pattern: &str) -> bool {
-    let parts: Vec<&str> = pattern.split('=').collect();
-    matches!(parts.as_slice(), [name, value] if CLIENT_PARAMETERS.contains(&name.trim()) && !value.is_empty())
+fn check_client_metrics_list(name: &str, items: &[String]) -> Result<(), ConfigError> {
+    if items.iter().any(String::is_empty) {
+        return Err(ConfigError::EmptyItem { name: name.to_owned() });
+    }
+    match client_matches(items) {
+        Err(bad) if name == "match" => Err(ConfigError::Conflict(format!("Illegal client matching pattern: {bad}"))),
+        _ => Ok(()),
+    }
 }
 
 /// TLS material: changed for one listener, never for all of them (Kafka `SslConfigs.RECONFIGURABLE_CONFIGS`).

@@ -8,6 +8,7 @@
 
 mod broker;
 mod change;
+mod client_match;
 mod definition;
 pub mod describe;
 mod error;
@@ -20,6 +21,7 @@ mod value;
 
 pub use broker::BrokerConfig;
 pub use change::{CONFIG_VALUE_LEN_MAX, check_broker_change, check_client_metrics, check_group, check_topic};
+pub use client_match::{ClientAttribute, ClientMatches, client_matches};
 pub use definition::{Allowed, ConfigDef, ConfigType, UpdateMode};
 pub use error::ConfigError;
 pub use synonyms::{Synonym, broker_synonyms, group_synonym, topic_synonyms};

@@ -329,7 +329,16 @@ fn client_metrics_settings_can_be_followed() {
     );
     assert_eq!(check("match", "foo=a"), Err("Illegal client matching pattern: foo=a".into()));
     assert_eq!(check("foo", "x"), Err("Unknown client metrics configuration: foo".into()));
-    assert_eq!(check("match", "client_id=a.*,client_source_port=1"), Ok(()));
+    for bad in ["client_id", "client_id=", "client_id==a", "client_id=a=b", "=a", "client_id=(", "client_id=a)(b"] {
+        assert_eq!(check("match", bad), Err(format!("Illegal client matching pattern: {bad}")));
+    }
+    for fine in ["client_id=a.*,client_source_port=1", "client_id=a==", " client_id = a", "client_id=a,client_id=b", ""]
+    {
+        assert_eq!(check("match", fine), Ok(()), "{fine}");
+    }
+    for name in ["metrics", "match"] {
+        assert_eq!(check(name, "client_id=a,"), Err(format!("Configuration '{name}' values must not be empty.")));
+    }
     assert_eq!(check("metrics", "*"), Ok(()));
 }
 
