@@ -2,6 +2,7 @@
 //! what it decides, and lets replies go when that is committed. The state machines themselves are in core.
 
 mod follower;
+mod group_effects;
 mod in_transaction;
 mod load;
 mod machine;
@@ -10,6 +11,7 @@ mod materialise;
 pub mod patterns;
 mod registry;
 mod runtime;
+mod share_keepers;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -20,6 +22,7 @@ use millstream_core::partition::ProducerError;
 pub use in_transaction::Transaction;
 pub use machine::Machine;
 pub use registry::{Asked, Coordinators, Groups, partition_of};
+pub use share_keepers::{InitializedShares, Kept, KeptPartitions, ShareKeepers, ShareKeeping};
 pub use transactions::{End, Outcome, Outside, Place, TransactionMachine, Transactions, Written};
 pub use turn::{Effects, Origin};
 

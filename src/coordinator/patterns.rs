@@ -2,16 +2,16 @@
 //! for. That may take its time, so it is done beside the coordinator's task.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_core::coordinator::group::consumer::{TopicNames, Topics};
-use millstream_core::coordinator::group::{Command, Effect, PatternsResolved, Shard};
+use millstream_core::coordinator::group::{Command, GroupId, PatternsResolved};
 use millstream_core::types::Timestamp;
 use regex::{Regex, RegexBuilder};
 
 use super::registry::Groups;
-use super::turn::Effects;
+use super::turn::Origin;
 
 /// Most bytes that a compiled pattern may take: some short ones would take all there is.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -70,23 +70,22 @@ fn resolve(patterns: &[Arc<str>], topics: &Topics) -> BTreeMap<Arc<str>, Arc<Top
     patterns.iter().map(|pattern| (pattern.clone(), Arc::new(matching(pattern)))).collect()
 }
 
-/// What group coordinators ask for.
-pub(super) fn effects(groups: Weak<Groups>) -> Effects<Shard> {
-    Arc::new(move |origin, effects| {
-        for Effect::ResolvePatterns { group, patterns, topics } in effects {
-            let (groups, origin) = (groups.clone(), origin.clone());
-            tokio::spawn(async move {
-                let at = now();
-                let version = topics.version();
-                let resolving = tokio::task::spawn_blocking(move || resolve(&patterns, &topics));
-                let Ok(patterns) = resolving.await else { return };
-                if let Some(groups) = groups.upgrade().filter(|_| origin.is_current()) {
-                    let result = PatternsResolved { group, patterns, version, at };
-                    groups.tell(origin.partition, Command::PatternsResolved(result)).await;
-                }
-            });
-        }
-    })
+/// Resolves the patterns of a group, and tells its coordinator.
+pub(super) async fn answer(
+    groups: &Groups,
+    origin: &Origin,
+    group: GroupId,
+    patterns: Vec<Arc<str>>,
+    topics: Arc<Topics>,
+) {
+    let at = now();
+    let version = topics.version();
+    let resolving = tokio::task::spawn_blocking(move || resolve(&patterns, &topics));
+    let Ok(patterns) = resolving.await else { return };
+    if origin.is_current() {
+        let result = PatternsResolved { group, patterns, version, at };
+        groups.tell(origin.partition, Command::PatternsResolved(result)).await;
+    }
 }
 
 fn now() -> Timestamp {

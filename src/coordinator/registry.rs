@@ -1,7 +1,7 @@
 //! Which coordinators run here, and the way to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use millstream_core::coordinator::group;
@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::CoordinatorError;
+use super::group_effects;
 use super::in_transaction::Transaction;
 use super::machine::Machine;
-use super::patterns;
 use super::runtime::Runtime;
+use super::share_keepers::ShareKeepers;
 use super::turn::{Ask, Effects};
 use crate::partition::{Partition, Partitions, confirm_leaderships};
 use crate::store::Store;
@@ -96,8 +97,14 @@ pub fn partition_of(key: &str, partition_count: i32) -> i32 {
 }
 
 impl Groups {
-    pub fn new(partitions: Arc<Partitions>, store: Arc<Store>, config: group::GroupConfig) -> Arc<Self> {
-        Arc::new_cyclic(|groups| Self::with_effects(partitions, store, config, patterns::effects(groups.clone())))
+    pub fn new(
+        partitions: Arc<Partitions>,
+        store: Arc<Store>,
+        config: group::GroupConfig,
+        keepers: Arc<ShareKeepers>,
+    ) -> Arc<Self> {
+        let effects = |groups: &Weak<Self>| group_effects::effects(groups.clone(), keepers);
+        Arc::new_cyclic(|groups| Self::with_effects(partitions, store, config, effects(groups)))
     }
 
     /// Tells all coordinators, also those to come, what the cluster is like now.

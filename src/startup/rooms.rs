@@ -77,7 +77,7 @@ impl Rooms {
         if let Some(rpc) = rpc {
             links::connect(rpc, &partitions);
         }
-        let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker));
+        let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker), Arc::default());
         let transactions = Transactions::new(partitions.clone(), store.clone(), TransactionConfig::of(broker));
         let controller = controller::start(controller::Start {
             partitions: partitions.clone(),

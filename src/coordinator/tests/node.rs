@@ -7,6 +7,7 @@ pub(super) struct Node {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) partitions: Arc<Partitions>,
     pub(super) groups: Arc<Groups>,
+    pub(super) keepers: Arc<ShareKeepers>,
 }
 
 impl Node {
@@ -18,6 +19,7 @@ impl Node {
 
     pub(super) fn start_unfollowed(dir: &Path, newborn: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let keepers = Arc::<ShareKeepers>::default();
         let (partitions, groups) = runtime.block_on(async {
             let store = Arc::new(Store::open(&dir.join("kv")).unwrap());
             let data = DataDir::open(dir, FlushConfig::default()).unwrap();
@@ -46,9 +48,9 @@ impl Node {
             let outcomes = partitions.open((0..COUNT).map(to_open).collect()).await;
             assert!(outcomes.iter().all(|o| o.failed.is_none()), "{outcomes:?}");
             let config = GroupConfig { initial_rebalance_delay_ms: 0, ..GroupConfig::default() };
-            (partitions.clone(), Groups::new(partitions, store, config))
+            (partitions.clone(), Groups::new(partitions, store, config, keepers.clone()))
         });
-        Self { runtime, partitions, groups }
+        Self { runtime, partitions, groups, keepers }
     }
 
     pub(super) fn follow(&self) {

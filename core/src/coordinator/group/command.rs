@@ -9,6 +9,7 @@ use super::consumer::{Surroundings, Target, TopicNames, Topics};
 use super::ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
 };
+use super::share::{InitializeShares, ShareCommand};
 use crate::coordinator::timers;
 use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 
@@ -31,6 +32,7 @@ pub enum Command {
     PatternsResolved(PatternsResolved),
     /// The cluster is another one than it was.
     SurroundingsChanged(Surroundings),
+    Share(ShareCommand),
     DeleteGroups(DeleteGroups),
     /// Topics are gone, and their offsets go with them. `after`: groups up to and with this one are done.
     TopicsDeleted {
@@ -262,4 +264,6 @@ pub struct PatternsResolved {
 pub enum Effect {
     /// Compare patterns with the topics, and tell the result as [`Command::PatternsResolved`]. It may take its time.
     ResolvePatterns { group: GroupId, patterns: Vec<Arc<str>>, topics: Arc<Topics> },
+    /// Ask the share coordinators, and tell what comes of it as a [`ShareCommand`].
+    InitializeShares(InitializeShares),
 }

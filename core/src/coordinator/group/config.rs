@@ -1,6 +1,7 @@
 //! Settings of the group coordinator.
 
 use super::consumer::ConsumerConfig;
+use super::share::ShareConfig;
 use crate::config::BrokerConfig;
 
 /// Times in milliseconds. Defaults are Kafka's (`GroupCoordinatorConfig`).
@@ -27,6 +28,7 @@ pub struct GroupConfig {
     /// How long the first join of a member may be parked before it is taken for dead. Not configurable in Kafka.
     pub new_member_join_timeout_ms: i32,
     pub consumer: ConsumerConfig,
+    pub share: ShareConfig,
 }
 
 impl Default for GroupConfig {
@@ -42,6 +44,7 @@ impl Default for GroupConfig {
             commit_timeout_ms: 5_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             consumer: ConsumerConfig::default(),
+            share: ShareConfig::default(),
         }
     }
 }
@@ -62,6 +65,7 @@ impl GroupConfig {
             expiry_interval_ms: unsigned("offsets.retention.check.interval.ms"),
             commit_timeout_ms: unsigned("offsets.commit.timeout.ms"),
             consumer: ConsumerConfig::of(broker),
+            share: ShareConfig::of(broker),
             ..Self::default()
         }
     }

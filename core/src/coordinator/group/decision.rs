@@ -6,6 +6,7 @@ use super::ids::{GroupId, ReplyToken};
 use super::pending::PendingChanges;
 use super::record::Record;
 use super::reply::Reply;
+use super::share::ShareSoft;
 use super::state::ClassicGroup;
 
 /// Decided and not yet done. Append `records`, then apply the decision, then set the timers; let the replies go when
@@ -26,6 +27,8 @@ pub struct Decision {
     pub(super) drafts: Vec<Drafted>,
     /// The same of consumer groups.
     pub(super) soft: Vec<(GroupId, SoftChange)>,
+    /// And of share groups.
+    pub(super) share_soft: Vec<(GroupId, ShareSoft)>,
     pub(super) surroundings: Option<Surroundings>,
     /// Once the records are committed.
     pub effects: Vec<Effect>,
@@ -48,6 +51,7 @@ impl Decision {
             again: None,
             drafts: Vec::new(),
             soft: Vec::new(),
+            share_soft: Vec::new(),
             surroundings: None,
             effects: Vec::new(),
         }

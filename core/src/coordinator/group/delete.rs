@@ -43,6 +43,9 @@ impl Shard {
         let mut decision = Decision::nothing();
         decision.atomic = false;
         let last = self.for_each_group(after, &mut decision, |id, group, decision| {
+            if let Some(share) = &group.share {
+                self.forget_share_topics(id, share, topics, decision);
+            }
             for (topic, topic_id) in topics.iter() {
                 // Commits of old clients do not say which topic of that name they are for.
                 let is_of_topic = |committed: &CommittedOffset| {
@@ -76,6 +79,10 @@ impl Shard {
             }
         };
         let last = self.for_each_group(after, &mut decision, |id, group, decision| {
+            if group.share.is_some() {
+                // It goes when somebody deletes it.
+                return;
+            }
             let before = decision.records.len();
             if let Some(retention) = Retention::of(group) {
                 for topic in group.offsets.topics().filter(|topic| !group.is_subscribed_to(topic.as_str())) {

@@ -10,6 +10,7 @@ use super::decision::Decision;
 use super::ids::ProtocolType;
 use super::reply::{DescribedGroup, DescribedMember, GroupState, ListedGroup, Reply};
 use super::shard::Shard;
+use super::share::ShareState;
 use super::state::{ClassicGroup, Group};
 
 /// Which protocol a group's members speak (`GroupType`).
@@ -17,33 +18,41 @@ use super::state::{ClassicGroup, Group};
 pub enum GroupKind {
     Classic,
     Consumer,
+    Share,
 }
 
 impl GroupKind {
-    pub const ALL: [Self; 2] = [Self::Classic, Self::Consumer];
+    pub const ALL: [Self; 3] = [Self::Classic, Self::Consumer, Self::Share];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
+            Self::Share => "share",
         }
     }
 
-    /// The names of all states that groups may be in; some are of both kinds.
+    /// The names of all states that groups may be in; some are of several kinds.
     pub fn states() -> impl Iterator<Item = &'static str> {
-        GroupState::ALL.map(GroupState::name).into_iter().chain(ConsumerState::ALL.map(ConsumerState::name))
+        let classic = GroupState::ALL.map(GroupState::name).into_iter();
+        classic.chain(ConsumerState::ALL.map(ConsumerState::name)).chain(ShareState::ALL.map(ShareState::name))
     }
 }
 
 impl Group {
     fn kind(&self) -> GroupKind {
-        if self.consumer.is_some() { GroupKind::Consumer } else { GroupKind::Classic }
+        match (&self.consumer, &self.share) {
+            (Some(_), _) => GroupKind::Consumer,
+            (_, Some(_)) => GroupKind::Share,
+            (None, None) => GroupKind::Classic,
+        }
     }
 
     fn state_name(&self) -> &'static str {
-        match &self.consumer {
-            Some(consumer) => consumer.state().name(),
-            None => self.classic.state().name(),
+        match (&self.consumer, &self.share) {
+            (Some(consumer), _) => consumer.state().name(),
+            (_, Some(share)) => share.state().name(),
+            (None, None) => self.classic.state().name(),
         }
     }
 }
@@ -51,7 +60,7 @@ impl Group {
 /// How much a shard holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupCounts {
-    /// Every state of either protocol, also without groups, by its name.
+    /// Every state of any protocol, also without groups, by its name.
     pub groups: BTreeMap<&'static str, usize>,
     /// Committed offsets.
     pub offsets: usize,
@@ -93,6 +102,7 @@ impl Shard {
                 let protocol_type = match kind {
                     GroupKind::Classic => group.classic.protocol_type.clone(),
                     GroupKind::Consumer => ProtocolType::new(ProtocolType::CONSUMER).ok(),
+                    GroupKind::Share => ProtocolType::new(ProtocolType::SHARE).ok(),
                 };
                 groups.push(ListedGroup { group: id.clone(), protocol_type, state, kind });
             }
@@ -102,7 +112,7 @@ impl Shard {
 
     pub(super) fn describe_groups(&self, describe: &DescribeGroups) -> Decision {
         let groups = describe.groups.iter().map(|id| {
-            let classic = self.groups.get(id).filter(|group| group.consumer.is_none());
+            let classic = self.groups.get(id).filter(|group| group.is_classic());
             let described = classic.map(|group| describe_classic(&group.classic));
             (id.clone(), described)
         });

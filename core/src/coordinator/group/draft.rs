@@ -27,7 +27,7 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A draft of the group, or of a new one.
     pub fn new(shard: &'a Shard, now: Timestamp, id: &'a GroupId) -> Self {
-        let known = shard.groups.get(id).filter(|known| known.consumer.is_none());
+        let known = shard.groups.get(id).filter(|known| known.is_classic());
         let group = known.map_or_else(|| ClassicGroup::new(now), |known| known.classic.clone());
         let pending = PendingDraft::new(known.map(|known| &known.pending_joins));
         Self { config: &shard.config, now, id, group, pending, decision: Decision::nothing() }

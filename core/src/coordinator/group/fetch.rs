@@ -63,7 +63,8 @@ impl Shard {
         if delete.group.is_empty() {
             return refuse(OffsetDeleteError::InvalidGroupId);
         }
-        let Some(group) = self.groups.get(&delete.group) else { return refuse(OffsetDeleteError::GroupNotFound) };
+        let known = self.groups.get(&delete.group).filter(|group| group.share.is_none());
+        let Some(group) = known else { return refuse(OffsetDeleteError::GroupNotFound) };
         let is_classic_consumer = group.classic.protocol_type.as_ref().is_some_and(|name| name.is_consumer());
         let is_known = group.consumer.is_some() || is_classic_consumer;
         if !group.is_empty() && !is_known {

@@ -29,6 +29,9 @@ impl Shard {
         if known.consumer.is_some() {
             return self.classic_heartbeat(now, heartbeat);
         }
+        if known.share.is_some() {
+            return refuse(HeartbeatError::UnknownMember);
+        }
         if let Err(error) = validate(&known.classic, heartbeat) {
             return refuse(error);
         }
@@ -55,6 +58,9 @@ impl Shard {
         let Some(known) = self.groups.get(group) else { return Decision::nothing() };
         if known.consumer.is_some() {
             return self.consumer_time_ended(now, group, member);
+        }
+        if known.share.is_some() {
+            return self.share_session_ended(now, group, member);
         }
         let is_pending = known.pending_joins.contains(member);
         let excused = known.classic.members.get(member).is_none_or(|member| member.is_excused());
@@ -86,6 +92,9 @@ impl Shard {
         for (id, group) in &self.groups {
             if let Some(consumer) = &group.consumer {
                 self.consumer_loaded(id, consumer, &mut decision);
+            }
+            if let Some(share) = &group.share {
+                self.share_loaded(now, id, share, &mut decision);
             }
             for (member, known) in &group.classic.members {
                 let key = TimerKey::Session { group: id.clone(), member: member.clone() };

@@ -37,6 +37,8 @@ text!(
 impl ProtocolType {
     /// Kafka's consumers (`ConsumerProtocol.PROTOCOL_TYPE`): their subscriptions can be read.
     pub const CONSUMER: &'static str = "consumer";
+    /// Members of share groups (`ShareGroup.PROTOCOL_TYPE`).
+    pub const SHARE: &'static str = "share";
 
     pub fn is_consumer(&self) -> bool {
         self.as_str() == Self::CONSUMER

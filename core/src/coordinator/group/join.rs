@@ -37,6 +37,10 @@ impl Shard {
         if !timeouts.contains(&join.session_timeout_ms) {
             return refuse(JoinError::InvalidSessionTimeout);
         }
+        if known.is_some_and(|group| group.share.is_some()) {
+            let refused = JoinRefused { error: JoinError::InconsistentProtocol, member: None };
+            return Decision::reply(join.token, Reply::JoinGroup(Err(refused)));
+        }
         if consumer.is_some_and(|group| !group.is_empty()) {
             return self.classic_join(now, join);
         }

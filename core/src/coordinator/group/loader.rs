@@ -38,6 +38,10 @@ impl Loader {
                     self.group_mut(key.group)?.consumer.get_or_insert_default().replay(&change);
                 }
             }
+            KeyRef::Share(key) => {
+                let change = key.change(Some(value))?;
+                self.group_mut(key.group)?.share.get_or_insert_default().replay(&change);
+            }
             KeyRef::Other => {}
         }
         Ok(())

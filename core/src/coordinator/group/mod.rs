@@ -23,6 +23,7 @@ mod rebalance;
 mod record;
 mod reply;
 mod shard;
+pub mod share;
 mod state;
 mod subscription;
 mod sync;
@@ -44,7 +45,8 @@ pub use ids::{
 };
 pub use loader::Loader;
 pub use record::{
-    CommittedOffset, ConsumerChange, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, StoredMember,
+    CommittedOffset, ConsumerChange, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, ShareChange,
+    StoredMember,
 };
 pub use reply::{
     CommitError, CommitPartitionError, CommittedTopic, ConsumerBeaten, ConsumerError, ConsumerRefused,

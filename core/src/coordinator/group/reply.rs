@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::consumer::{Assignor, ConsumerState, Subscription, Target};
 use super::describe::GroupKind;
 use super::ids::{ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType};
+use super::share::ShareReply;
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub enum Reply {
     ConsumerHeartbeat(Result<ConsumerBeaten, ConsumerRefused>),
     /// `None`: there is no such group; `Some(None)`: it is not of the consumer protocol.
     DescribeConsumerGroups(Vec<(GroupId, Option<Option<DescribedConsumerGroup>>)>),
+    Share(ShareReply),
 }
 
 /// A member is in a generation.

@@ -9,8 +9,11 @@ use super::consumer::{GroupSettings, SoftChange, Surroundings};
 use super::decision::{Decision, Drafted};
 use super::ids::{GroupId, ReplyToken};
 use super::loader::Loader;
-use super::record::{CommittedOffset, ConsumerChange, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record};
+use super::record::{
+    CommittedOffset, ConsumerChange, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record, ShareChange,
+};
 use super::reply::Reply;
+use super::share::ShareSoft;
 use super::state::{ClassicGroup, Group, Phase};
 use crate::coordinator::undecided::Undecided;
 use crate::types::{Offset, Timestamp};
@@ -77,6 +80,7 @@ impl Shard {
             Command::DescribeConsumerGroups(describe) => self.describe_consumer_groups(describe),
             Command::PatternsResolved(result) => self.patterns_resolved(now, result),
             Command::SurroundingsChanged(surroundings) => self.surroundings_changed(surroundings),
+            Command::Share(command) => self.decide_share(now, command),
             Command::DeleteGroups(delete) => self.delete_groups(delete),
             Command::TopicsDeleted { topics, after } => self.forget_topics(topics, after.as_ref()),
             Command::Loaded => self.loaded(now),
@@ -94,7 +98,8 @@ impl Shard {
 
     /// Carries a decision out in memory, once its records are appended.
     pub fn apply(&mut self, decision: Decision) -> Applied {
-        let Decision { records, replies, timers, again, drafts, soft, surroundings, effects, atomic: _ } = decision;
+        let Decision { records, replies, timers, again, drafts, soft, share_soft, surroundings, effects, atomic: _ } =
+            decision;
         for record in &records {
             self.replay(record);
         }
@@ -121,6 +126,12 @@ impl Shard {
                 consumer.change_softly(change);
             }
         }
+        for (group, change) in share_soft {
+            let share = self.groups.get_mut(&group).and_then(|group| group.share.as_mut());
+            if let Some(share) = share {
+                share.change_softly(change);
+            }
+        }
         self.surroundings = surroundings.unwrap_or(std::mem::take(&mut self.surroundings));
         Applied { replies, timers, effects, again }
     }
@@ -136,9 +147,11 @@ impl Shard {
         decision.surroundings = Some(now.clone());
         let changed: Vec<_> = now.topics.changed_since(&self.surroundings.topics).collect();
         for (id, group) in &self.groups {
-            let Some(consumer) = &group.consumer else { continue };
-            if changed.iter().any(|topic| consumer.is_subscribed_to(topic)) {
+            let is_concerned = || changed.iter().any(|topic| group.is_subscribed_to(topic));
+            if group.consumer.is_some() && is_concerned() {
                 decision.soft.push((id.clone(), SoftChange::TopicsChanged));
+            } else if group.share.is_some() && is_concerned() {
+                decision.share_soft.push((id.clone(), ShareSoft::TopicsChanged));
             }
         }
         decision
@@ -163,6 +176,9 @@ impl Shard {
             Record::GroupMetadata { group, value: None } => self.remove_generation(group.as_str()),
             Record::Consumer { group, change } => {
                 self.replay_consumer(group.as_str(), change).expect("the group's name is one");
+            }
+            Record::Share { group, change } => {
+                self.replay_share(group.as_str(), change).expect("the group's name is one");
             }
         }
     }
@@ -193,6 +209,7 @@ impl Shard {
                     self.replay_consumer(key.group, &change)?;
                 }
             }
+            (KeyRef::Share(key), value) => self.replay_share(key.group, &key.change(value)?)?,
             (KeyRef::Other, _) => {}
         }
         Ok(())
@@ -216,7 +233,7 @@ impl Shard {
     /// Offsets have tombstones of their own: a group that still has some goes on as one that only keeps offsets.
     fn remove_generation(&mut self, group: &str) {
         match self.groups.get_mut(group) {
-            Some(group) if !group.offsets.is_empty() || group.consumer.is_some() => {
+            Some(group) if !group.offsets.is_empty() || !group.is_classic() => {
                 group.classic = ClassicGroup::default();
                 group.pending_joins.clear();
             }
@@ -240,6 +257,23 @@ impl Shard {
             group.consumer.get_or_insert_default().replay(change);
         } else if let Some(consumer) = self.groups.get_mut(group).and_then(|group| group.consumer.as_mut()) {
             consumer.replay(change);
+        }
+        Ok(())
+    }
+
+    fn replay_share(&mut self, group: &str, change: &ShareChange) -> Result<(), DecodeError> {
+        if !change.is_tombstone() {
+            self.group_mut(group)?.share.get_or_insert_default().replay(change);
+        } else if let Some(known) = self.groups.get_mut(group)
+            && let Some(share) = &mut known.share
+        {
+            match change {
+                ShareChange::Group(None) => known.share = None,
+                change => share.replay(change),
+            }
+            if known.share.is_none() && known.offsets.is_empty() {
+                self.groups.remove(group);
+            }
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ use super::ids::{
 use super::offsets::Offsets;
 use super::record::{GroupMetadata, Record, StoredMember};
 use super::reply::{GroupState, JoinedMember};
+use super::share::ShareGroup;
 use super::subscription::read_topics;
 use crate::types::Timestamp;
 
@@ -32,6 +33,8 @@ pub(super) struct Group {
     pub pending_joins: BTreeSet<MemberId>,
     /// A group of the consumer protocol: then there is nothing of the classic one.
     pub consumer: Option<Box<ConsumerGroup>>,
+    /// A share group: the same.
+    pub share: Option<Box<ShareGroup>>,
     pub offsets: Offsets,
 }
 
@@ -105,29 +108,40 @@ pub(super) enum NotMember {
 }
 
 impl Group {
+    /// Of the classic protocol, or one that only keeps offsets.
+    pub fn is_classic(&self) -> bool {
+        self.consumer.is_none() && self.share.is_none()
+    }
+
     /// Nobody is a member. Ids may have been given out.
     pub fn is_empty(&self) -> bool {
-        match &self.consumer {
-            Some(consumer) => consumer.members.is_empty(),
-            None => self.classic.phase == Phase::Empty,
+        match (&self.consumer, &self.share) {
+            (Some(consumer), _) => consumer.members.is_empty(),
+            (_, Some(share)) => share.members.is_empty(),
+            (None, None) => self.classic.phase == Phase::Empty,
         }
     }
 
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        match &self.consumer {
-            Some(consumer) => consumer.is_subscribed_to(topic),
-            None => self.classic.is_subscribed_to(topic),
+        match (&self.consumer, &self.share) {
+            (Some(consumer), _) => consumer.is_subscribed_to(topic),
+            (_, Some(share)) => share.is_subscribed_to(topic),
+            (None, None) => self.classic.is_subscribed_to(topic),
         }
     }
 
     /// What takes the group away, but for its offsets.
     pub fn tombstones(&self, id: &GroupId) -> Vec<Record> {
-        match &self.consumer {
-            Some(consumer) => {
+        match (&self.consumer, &self.share) {
+            (Some(consumer), _) => {
                 let changes = super::consumer::tombstones(consumer).into_iter();
                 changes.map(|change| Record::Consumer { group: id.clone(), change }).collect()
             }
-            None => vec![Record::GroupMetadata { group: id.clone(), value: None }],
+            (_, Some(share)) => {
+                let changes = share.tombstones().into_iter();
+                changes.map(|change| Record::Share { group: id.clone(), change }).collect()
+            }
+            (None, None) => vec![Record::GroupMetadata { group: id.clone(), value: None }],
         }
     }
 }

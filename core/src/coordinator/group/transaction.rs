@@ -26,6 +26,7 @@ impl Shard {
     fn validate_in_transaction(&self, commit: &OffsetCommit) -> Result<(), CommitError> {
         match self.groups.get(&commit.group) {
             Some(Group { consumer: Some(consumer), .. }) => consumer.validate_in_transaction(commit),
+            Some(Group { share: Some(_), .. }) => Err(CommitError::GroupNotFound),
             Some(group) => validate(&group.classic, commit),
             None if commit.generation.is_given() => Err(CommitError::IllegalGeneration),
             None => Ok(()),

@@ -49,7 +49,7 @@ impl Shard {
     }
 
     /// Those of topics that there are.
-    fn describe_partitions(&self, target: &Target) -> Vec<DescribedTopic> {
+    pub(in super::super) fn describe_partitions(&self, target: &Target) -> Vec<DescribedTopic> {
         let named = |(id, partitions): (&_, &std::collections::BTreeSet<i32>)| {
             let topic = self.surroundings.topics.by_id(*id)?;
             Some(DescribedTopic { id: *id, name: topic.name.clone(), partitions: partitions.iter().copied().collect() })

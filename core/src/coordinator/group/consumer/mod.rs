@@ -23,7 +23,7 @@ mod settings;
 mod state;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod timers;
 mod topics;
 mod work;
@@ -35,7 +35,10 @@ pub use state::{ConsumerState, Epoch, TargetEpoch};
 pub use topics::{KnownTopic, Surroundings, Topics};
 
 pub(super) use migrate::tombstones;
+pub(super) use settings::within;
 pub(super) use state::{ConsumerGroup, SoftChange};
+pub(super) use target::is_due;
+pub(super) use work::not_found;
 
 /// With its own epoch a member says that it leaves.
 pub const LEAVE_EPOCH: i32 = -1;

@@ -1,5 +1,6 @@
 //! Settings of consumer groups: the broker's (`group.consumer.*`), and what single groups have of their own.
 
+use super::super::share::ShareTimes;
 use super::assign::Assignor;
 use crate::config::{BrokerConfig, ConfigMap, ConfigValue, group_config};
 
@@ -50,12 +51,13 @@ impl MigrationPolicy {
     }
 }
 
-/// What a group has of its own (`consumer.*` of a GROUP resource).
+/// What a group has of its own (`consumer.*` and `share.*` of a GROUP resource).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupSettings {
     pub session_timeout_ms: Option<i32>,
     pub heartbeat_interval_ms: Option<i32>,
     pub assignment_interval_ms: Option<i32>,
+    pub share: ShareTimes,
 }
 
 impl GroupSettings {
@@ -68,6 +70,11 @@ impl GroupSettings {
             session_timeout_ms: int("consumer.session.timeout.ms"),
             heartbeat_interval_ms: int("consumer.heartbeat.interval.ms"),
             assignment_interval_ms: int("consumer.assignment.interval.ms"),
+            share: ShareTimes {
+                session_timeout_ms: int("share.session.timeout.ms"),
+                heartbeat_interval_ms: int("share.heartbeat.interval.ms"),
+                assignment_interval_ms: int("share.assignment.interval.ms"),
+            },
         }
     }
 }
@@ -138,6 +145,6 @@ impl ConsumerConfig {
 }
 
 /// What was set may lie outside of limits that changed since.
-fn within(value: i32, min: i32, max: i32) -> i32 {
+pub(in super::super) fn within(value: i32, min: i32, max: i32) -> i32 {
     value.min(max).max(min)
 }

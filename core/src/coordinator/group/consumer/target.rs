@@ -14,7 +14,7 @@ use super::pattern::PatternChange;
 use super::reconcile::Way;
 use super::state::{Epoch, Member, SoftChange, SubscribedTopics, TargetEpoch, decrement};
 use super::work::Work;
-use crate::types::TopicId;
+use crate::types::{Timestamp, TopicId};
 
 /// What a member comes with.
 pub(super) struct Step<'a> {
@@ -98,9 +98,8 @@ impl Work<'_> {
     /// enough.
     pub fn retarget(&mut self, step: &Step<'_>, group_epoch: i32) -> (i32, Arc<Target>) {
         let last = self.group.target_epoch;
-        let interval_ms = i64::from(self.config().assignment_interval_ms(self.settings()));
-        let is_due = last.at.0 == 0 || interval_ms == 0 || self.now.0 >= last.at.0.saturating_add(interval_ms);
-        if last.epoch >= group_epoch || !is_due {
+        let interval_ms = self.config().assignment_interval_ms(self.settings());
+        if last.epoch >= group_epoch || !is_due(last, interval_ms, self.now) {
             return (last.epoch, self.group.target_of(step.id));
         }
         let members = self.specs(step);
@@ -187,6 +186,11 @@ impl Work<'_> {
         }
         Ok(next)
     }
+}
+
+/// Whether the last target assignment is old enough for the next.
+pub(in super::super) fn is_due(last: TargetEpoch, interval_ms: i32, now: Timestamp) -> bool {
+    last.at.0 == 0 || interval_ms == 0 || now.0 >= last.at.0.saturating_add(i64::from(interval_ms))
 }
 
 fn are_alike(topics: &SubscribedTopics, patterns: &BTreeMap<Arc<str>, usize>, members: usize) -> bool {

@@ -84,7 +84,7 @@ impl Topics {
     }
 
     /// The hash of those of the topics that are there, in the order of their names (`Utils.computeGroupHash`).
-    pub(super) fn hash_of<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) -> i64 {
+    pub(in super::super) fn hash_of<'a>(&self, names: impl IntoIterator<Item = &'a Arc<str>>) -> i64 {
         let mut bytes = Vec::new();
         for topic in names.into_iter().filter_map(|name| self.by_name(name)) {
             bytes.extend_from_slice(&topic.hash.to_le_bytes());

@@ -109,6 +109,6 @@ pub(super) fn member_keys(group: &GroupId, member: &MemberId) -> [TimerKey; 4] {
     ]
 }
 
-pub(super) fn not_found(message: &str) -> ConsumerRefused {
+pub(in super::super) fn not_found(message: &str) -> ConsumerRefused {
     ConsumerRefused { error: ConsumerError::GroupNotFound, message: message.to_owned() }
 }

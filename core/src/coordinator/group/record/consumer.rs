@@ -30,7 +30,7 @@ const TARGET: i16 = 7;
 const CURRENT: i16 = 8;
 const PATTERN: i16 = 16;
 
-const VERSION: i16 = 0;
+pub(super) const VERSION: i16 = 0;
 /// The one tagged field that most of the values have.
 const TAG: u32 = 0;
 
@@ -132,7 +132,7 @@ impl ConsumerChange {
 }
 
 /// A value's reader behind its version.
-fn open(value: &[u8]) -> Result<Reader<'_>, DecodeError> {
+pub(super) fn open(value: &[u8]) -> Result<Reader<'_>, DecodeError> {
     let mut reader = Reader::new(value);
     match reader.i16()? {
         VERSION => Ok(reader),
@@ -169,12 +169,12 @@ fn decode_epoch(value: &[u8]) -> Result<Epoch, DecodeError> {
     Ok(Epoch { epoch: reader.i32()?, metadata_hash: decode_tagged_i64(&mut reader)? })
 }
 
-fn encode_target_epoch(value: &mut Writer, target: &TargetEpoch) {
+pub(super) fn encode_target_epoch(value: &mut Writer, target: &TargetEpoch) {
     value.i32(target.epoch);
     encode_tagged_i64(value, target.at.0);
 }
 
-fn decode_target_epoch(value: &[u8]) -> Result<TargetEpoch, DecodeError> {
+pub(super) fn decode_target_epoch(value: &[u8]) -> Result<TargetEpoch, DecodeError> {
     let mut reader = open(value)?;
     Ok(TargetEpoch { epoch: reader.i32()?, at: Timestamp(decode_tagged_i64(&mut reader)?) })
 }
@@ -254,7 +254,12 @@ fn decode_classic(reader: &mut Reader<'_>) -> Result<Option<ClassicFace>, Decode
     Ok(Some(ClassicFace { session_timeout_ms, protocols: protocols.into() }))
 }
 
-fn encode_target(value: &mut Writer, target: &Target) {
+pub(super) fn encode_target(value: &mut Writer, target: &Target) {
+    write_target(value, target);
+    value.uvarint(0);
+}
+
+pub(super) fn write_target(value: &mut Writer, target: &Target) {
     value.compact_count(target.len());
     for (topic, partitions) in target {
         value.uuid(topic.0);
@@ -262,11 +267,16 @@ fn encode_target(value: &mut Writer, target: &Target) {
         partitions.iter().for_each(|partition| value.i32(*partition));
         value.uvarint(0);
     }
-    value.uvarint(0);
 }
 
-fn decode_target(value: &[u8]) -> Result<Target, DecodeError> {
+pub(super) fn decode_target(value: &[u8]) -> Result<Target, DecodeError> {
     let mut reader = open(value)?;
+    let target = read_target(&mut reader)?;
+    reader.tagged_fields(|_, _| Ok(()))?;
+    Ok(target)
+}
+
+pub(super) fn read_target(reader: &mut Reader<'_>) -> Result<Target, DecodeError> {
     let mut target = Target::new();
     for _ in 0..reader.count(true)? {
         let topic = TopicId(reader.uuid()?);
@@ -274,7 +284,6 @@ fn decode_target(value: &[u8]) -> Result<Target, DecodeError> {
         reader.tagged_fields(|_, _| Ok(()))?;
         target.insert(topic, partitions);
     }
-    reader.tagged_fields(|_, _| Ok(()))?;
     Ok(target)
 }
 

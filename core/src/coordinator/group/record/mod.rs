@@ -1,12 +1,13 @@
 //! The records of `__consumer_offsets`, in Kafka's own format: every version that Kafka may have written is read,
 //! and written is what Kafka 4.3 writes.
 //!
-//! A key starts with its type (i16), a value with its version (i16). Types of other kinds of group (share and streams
-//! groups) are not ours: they decode to `None`.
+//! A key starts with its type (i16), a value with its version (i16). Types of streams groups are not
+//! ours: they decode to `None`.
 
 mod consumer;
 mod group_metadata;
 mod offset_commit;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,8 @@ pub(super) use consumer::ConsumerKeyRef;
 pub use group_metadata::{GroupMetadata, StoredMember};
 pub(super) use offset_commit::OffsetKeyRef;
 pub use offset_commit::{CommittedOffset, OffsetKey};
+pub use share::ShareChange;
+pub(super) use share::ShareKeyRef;
 
 use super::ids::GroupId;
 pub use crate::coordinator::wire::{DecodeError, EncodedRecord};
@@ -33,6 +36,7 @@ pub enum Record {
     OffsetCommit { key: OffsetKey, value: Option<CommittedOffset> },
     GroupMetadata { group: GroupId, value: Option<GroupMetadata> },
     Consumer { group: GroupId, change: ConsumerChange },
+    Share { group: GroupId, change: ShareChange },
 }
 
 impl Record {
@@ -45,6 +49,9 @@ impl Record {
                 EncodedRecord { key: encode_group_key(group), value: value.as_ref().map(GroupMetadata::encode) }
             }
             Self::Consumer { group, change } => {
+                EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
+            }
+            Self::Share { group, change } => {
                 EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
             }
         }
@@ -64,6 +71,7 @@ impl Record {
                 let group = GroupId::new(key.group)?;
                 key.change(value)?.map(|change| Self::Consumer { group, change })
             }
+            KeyRef::Share(key) => Some(Self::Share { group: GroupId::new(key.group)?, change: key.change(value)? }),
             KeyRef::Other => None,
         })
     }
@@ -74,6 +82,7 @@ pub(super) enum KeyRef<'a> {
     Offset(OffsetKeyRef<'a>),
     Group(&'a str),
     Consumer(ConsumerKeyRef<'a>),
+    Share(ShareKeyRef<'a>),
     /// A type that is not ours.
     Other,
 }
@@ -85,6 +94,7 @@ impl<'a> KeyRef<'a> {
             LEGACY_OFFSET_COMMIT | OFFSET_COMMIT => Self::Offset(OffsetKeyRef::decode(&mut reader)?),
             GROUP_METADATA => Self::Group(reader.str(false)?),
             kind if ConsumerKeyRef::is_kind(kind) => Self::Consumer(ConsumerKeyRef::decode(kind, &mut reader)?),
+            kind if ShareKeyRef::is_kind(kind) => Self::Share(ShareKeyRef::decode(kind, &mut reader)?),
             _ => Self::Other,
         })
     }

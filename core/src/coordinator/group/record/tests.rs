@@ -193,8 +193,8 @@ fn generations_of_all_versions_are_read() {
 
 #[test]
 fn records_of_other_groups_are_passed_over() {
-    // ShareGroupMetadata, type 11.
-    assert_eq!(Record::decode(b"\0\x0b\0\x01g", Some(b"\0\0\0\0\0\x01\0")).unwrap(), None);
+    // StreamsGroupMetadata, type 17.
+    assert_eq!(Record::decode(b"\0\x11\0\x01g", Some(b"\0\0\0\0\0\x01\0")).unwrap(), None);
 }
 
 #[test]

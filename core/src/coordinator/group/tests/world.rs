@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::coordinator::group::consumer::ConsumerGroup;
+use crate::coordinator::group::share::ShareGroup;
 use crate::coordinator::group::state::{Group, Phase};
 use crate::coordinator::group::{
     ClientHost, ClientId, Command, CommittedOffset, Effect, EncodedRecord, Generation, GroupConfig, GroupId,
@@ -94,7 +95,7 @@ impl World {
             .shard
             .groups
             .iter()
-            .filter(|(_, group)| group.consumer.is_none())
+            .filter(|(_, group)| group.is_classic())
             .map(|(id, group)| (id.clone(), group.classic.generation))
             .collect();
         let decision = self.shard.decide(self.now(), command);
@@ -165,7 +166,7 @@ impl World {
         self.check_consumer_groups();
     }
 
-    /// Consumer groups are all that was stored, and nothing else.
+    /// Consumer and share groups are all that was stored, and nothing else.
     fn check_consumer_groups(&self) {
         let loaded = Shard::load(self.config.clone(), &self.store).unwrap();
         let consumers = |shard: &Shard| -> BTreeMap<GroupId, ConsumerGroup> {
@@ -177,6 +178,15 @@ impl World {
             shard.groups.iter().filter_map(of).collect()
         };
         assert_eq!(consumers(&self.shard), consumers(&loaded));
+        let shares = |shard: &Shard| -> BTreeMap<GroupId, ShareGroup> {
+            let of = |(id, group): (&GroupId, &Group)| {
+                let mut share = group.share.as_deref()?.clone();
+                share.forget_softly();
+                Some((id.clone(), share))
+            };
+            shard.groups.iter().filter_map(of).collect()
+        };
+        assert_eq!(shares(&self.shard), shares(&loaded));
         for group in consumers(&loaded).values() {
             let held: usize = group.holders.values().map(BTreeMap::len).sum();
             let claimed: usize = group.members.values().map(|member| member.current.held().count()).sum();
@@ -200,7 +210,7 @@ impl World {
                         _ => assert!(value.generation <= classic.generation),
                     }
                 }
-                Some(Record::Consumer { .. }) => {}
+                Some(Record::Consumer { .. } | Record::Share { .. }) => {}
                 other => panic!("{other:?} in the store"),
             }
         }

@@ -14,15 +14,17 @@ use crate::coordinator::group::consumer::{KnownTopic, Surroundings, Target, Topi
 use crate::coordinator::group::{ClientHost, ClientId, ConsumerHeartbeat, GroupId, MemberId, ReplyToken};
 use crate::types::{TopicId, TopicName};
 
+pub(in super::super) use script::show_target;
+
 /// Topics by name and number of partitions; a name always has the same id.
-pub(in super::super) fn topics(version: i64, named: &[(&str, usize)], before: &Topics) -> Topics {
+pub(in super::super::super) fn topics(version: i64, named: &[(&str, usize)], before: &Topics) -> Topics {
     let topic = |(name, count): &(&str, usize)| {
         Arc::new(KnownTopic::new(topic_id(name), TopicName::new(name).unwrap(), &vec![Vec::new(); *count]))
     };
     Topics::new(version, named.iter().map(topic), before)
 }
 
-pub(in super::super) fn topic_id(name: &str) -> TopicId {
+pub(in super::super::super) fn topic_id(name: &str) -> TopicId {
     let mut bytes = [0; 16];
     for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
         *slot = byte;
@@ -30,7 +32,7 @@ pub(in super::super) fn topic_id(name: &str) -> TopicId {
     TopicId(Uuid::from_bytes(bytes))
 }
 
-fn surroundings(topics: Topics) -> Surroundings {
+pub(in super::super::super) fn surroundings(topics: Topics) -> Surroundings {
     Surroundings { topics: Arc::new(topics), ..Surroundings::default() }
 }
 
@@ -39,7 +41,12 @@ fn names(names: &[&str]) -> Arc<BTreeSet<Arc<str>>> {
 }
 
 /// A first heartbeat.
-fn join(token: ReplyToken, group: &str, member: &str, topics: &[&str]) -> ConsumerHeartbeat {
+pub(in super::super::super) fn join(
+    token: ReplyToken,
+    group: &str,
+    member: &str,
+    topics: &[&str],
+) -> ConsumerHeartbeat {
     ConsumerHeartbeat {
         epoch: 0,
         rebalance_timeout_ms: Some(600_000),

@@ -211,7 +211,7 @@ impl Sim {
 
     fn resolve(&mut self) {
         for effect in std::mem::take(&mut self.world.effects) {
-            let Effect::ResolvePatterns { group, patterns, topics } = effect;
+            let Effect::ResolvePatterns { group, patterns, topics } = effect else { panic!("{effect:?}") };
             let matching = |pattern: &str| -> BTreeSet<_> {
                 let start = pattern.trim_end_matches('*');
                 topics.names().filter(|name| name.starts_with(start)).cloned().collect()

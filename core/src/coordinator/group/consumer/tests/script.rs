@@ -194,7 +194,7 @@ fn carry_out(world: &mut World, line: &str) -> Vec<Event> {
 fn resolve(world: &mut World) -> Vec<Event> {
     let mut events = Vec::new();
     for effect in std::mem::take(&mut world.effects) {
-        let Effect::ResolvePatterns { group, patterns, topics } = effect;
+        let Effect::ResolvePatterns { group, patterns, topics } = effect else { panic!("{effect:?}") };
         let matching = |pattern: &str| -> BTreeSet<_> {
             let start = pattern.trim_end_matches('*');
             topics.names().filter(|name| name.starts_with(start)).cloned().collect()
@@ -245,7 +245,7 @@ fn assignment(owned: &[(&str, Vec<i32>)]) -> bytes::Bytes {
     bytes.into()
 }
 
-fn show_target(target: &Target) -> String {
+pub(in super::super::super) fn show_target(target: &Target) -> String {
     let topic = |(id, partitions): (&crate::types::TopicId, &BTreeSet<i32>)| {
         let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
         format!("{}:{}", name_of(*id), partitions.join(","))
@@ -311,6 +311,7 @@ fn show_record(record: &Record) -> String {
                 format!("pattern {pattern} {named}")
             }
         },
+        Record::Share { change, .. } => format!("{change:?}"),
         Record::GroupMetadata { value: None, .. } => "classic gone".to_owned(),
         Record::GroupMetadata { value: Some(value), .. } => {
             let ids: Vec<&str> = value.members.iter().map(|member| member.id.as_str()).collect();
