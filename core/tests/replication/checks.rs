@@ -7,7 +7,7 @@ use millstream_core::replica::{Entry, EntryKind, Membership, SnapshotMeta};
 use millstream_core::types::{Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::log::{Log, end_after};
-use super::writers::{descriptor, sequence_of};
+use super::writers::sequences;
 
 #[derive(Default)]
 pub struct Checks {
@@ -62,9 +62,7 @@ impl Checks {
         let Some(place) = place else { return (Offset::ZERO, Producers::default()) };
         assert_eq!(self.committed.get(place).map(|e| e.term), Some(meta.term), "{meta:?} is of what is committed");
         let mut producers = Producers::default();
-        for batch in self.committed[..=place].iter().filter_map(descriptor) {
-            producers.replay(&sequence_of(batch));
-        }
+        sequences(&self.committed[..=place]).for_each(|batch| producers.replay(&batch));
         (self.ends[place], producers)
     }
 

@@ -269,6 +269,13 @@ impl Cluster {
 
     /// Ends all trouble; then everybody agrees on all that was acknowledged, and every change has come to its end.
     pub fn heal_and_settle(&mut self) {
+        self.heal();
+        self.run_ms(6_000);
+        self.settle();
+    }
+
+    /// Ends all trouble.
+    pub fn heal(&mut self) {
         self.story.faults = Faults::None;
         self.story.changes = false;
         (self.mute, self.deaf, self.cut, self.slow) = Default::default();
@@ -277,7 +284,10 @@ impl Cluster {
                 self.start(node);
             }
         }
-        self.run_ms(6_000);
+    }
+
+    /// Some time after the trouble: what is on its way arrives, and everybody agrees.
+    pub fn settle(&mut self) {
         let leader = self.leader().expect("a leader is found once the network works");
         // Nothing more is proposed; what is on its way arrives.
         self.events.retain(|_, e| !matches!(e, Event::Propose));

@@ -4,7 +4,7 @@ use millstream_core::partition::Producers;
 use millstream_core::replica::{Entry, EntryKind};
 use millstream_core::types::{Offset, RaftIndex, RaftTerm};
 
-use super::writers::{descriptor, sequence_of};
+use super::writers::sequences;
 
 #[derive(Clone)]
 pub struct Log {
@@ -38,9 +38,7 @@ impl Log {
     /// What a start knows of producers when everything up to the entry `applied` is committed.
     pub fn producers(&self, applied: RaftIndex) -> Producers {
         let mut producers = self.producers.clone();
-        for batch in self.entries.iter().filter_map(descriptor) {
-            producers.admit(sequence_of(batch));
-        }
+        sequences(&self.entries).for_each(|batch| producers.admit(batch));
         producers.commit_to(self.end_at(applied).expect("what is applied is there"));
         producers
     }
@@ -108,9 +106,7 @@ impl Log {
         let Some(term) = self.get(to).map(|e| e.term) else { return };
         let dropped = self.place(to).map_or(0, |place| place + 1);
         self.base = self.ends[dropped - 1];
-        for batch in self.entries[..dropped].iter().filter_map(descriptor) {
-            self.producers.replay(&sequence_of(batch));
-        }
+        sequences(&self.entries[..dropped]).for_each(|batch| self.producers.replay(&batch));
         self.before_first = (to, term);
         self.entries.drain(..dropped);
         self.ends.drain(..dropped);

@@ -5,15 +5,21 @@
 mod asks;
 mod chance;
 mod checks;
+mod clients;
 mod cluster;
+mod coordinators;
+mod items;
 mod log;
 mod members;
 mod node;
+mod outcomes;
+mod stage;
 mod trouble;
 mod writers;
 
 use cluster::{Cluster, Faults, Story};
 use node::Crash;
+use stage::Stage;
 
 /// Seeds of an ordinary run.
 const SEEDS: std::ops::Range<u64> = 0..200;
@@ -82,6 +88,27 @@ fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() 
 }
 
 #[test]
+fn committed_transactions_are_seen_whole_and_aborted_ones_never() {
+    // Three groups each.
+    let count = if std::env::var("MILLSTREAM_SIM_SEEDS").is_ok() { usize::MAX } else { FEW };
+    let sums: std::cell::Cell<[usize; 5]> = Default::default();
+    first_seeds(count, |seed| {
+        let story = Story { compacts: seed.is_multiple_of(2), ..troubled(seed) };
+        let mut stage = Stage::new(seed, Story { voters: 3, ..story });
+        stage.run_ms(15_000);
+        stage.heal_and_settle();
+        let (committed, aborted) = stage.outcomes.counts();
+        let coordinators = &stage.coordinators;
+        let told = [committed, aborted, stage.outcomes.fenced, coordinators.timed_out, coordinators.taken_over];
+        let before = sums.get();
+        sums.set(std::array::from_fn(|n| before[n] + told[n]));
+    });
+    let sums = sums.get();
+    println!("committed, aborted, fenced, timed out, completed by another coordinator: {sums:?}");
+    assert!(seeds().end - seeds().start < 20 || sums.iter().all(|sum| *sum > 0), "the seeds are worth their time");
+}
+
+#[test]
 fn without_faults_nobody_loses_the_leadership() {
     first_seeds(FEW, |seed| {
         let mut cluster = Cluster::new(seed, QUIET);
@@ -122,6 +149,11 @@ fn the_leadership_is_handed_over() {
 
 #[test]
 fn the_same_seed_leaves_the_same_trace() {
+    let transactions = |seed| {
+        let mut stage = Stage::new(seed, troubled(seed));
+        stage.run_ms(5_000);
+        (stage.trace(), stage.outcomes.counts())
+    };
     let run = |seed| {
         let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
         cluster.run_ms(10_000);
@@ -129,5 +161,6 @@ fn the_same_seed_leaves_the_same_trace() {
     };
     for seed in 0..20 {
         assert_eq!(run(seed), run(seed), "seed {seed}");
+        assert_eq!(transactions(seed), transactions(seed), "seed {seed}, transactions");
     }
 }

@@ -10,7 +10,7 @@ use millstream_core::types::{LogMark, Offset, PeerId, RaftIndex, RaftTerm};
 
 use super::chance::Chance;
 use super::log::Log;
-use super::writers::{descriptor, sequence_of};
+use super::writers::sequences;
 
 /// What a crash leaves: the log, and what the store keeps.
 #[derive(Clone)]
@@ -289,9 +289,7 @@ impl Node {
                 done.cut = Some(done.cut.map_or(end, |before| before.min(end)));
             }
             self.log.append(&effects.append);
-            for batch in effects.append.iter().filter_map(descriptor) {
-                self.producers.admit(sequence_of(batch));
-            }
+            sequences(&effects.append).for_each(|batch| self.producers.admit(batch));
             self.log_writes.push_back(LogWrite { number, install, append: effects.append });
         }
         if let Some(hard_state) = effects.hard_state {

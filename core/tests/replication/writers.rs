@@ -9,6 +9,7 @@ use millstream_core::replica::{BatchDescriptor, Entry, EntryKind};
 use millstream_core::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use super::chance::Chance;
+use super::items::Item;
 
 const WRITERS: usize = 3;
 /// As many as an idempotent client may have.
@@ -110,10 +111,17 @@ pub fn descriptor(entry: &Entry) -> Option<&BatchDescriptor> {
     if let EntryKind::Batch(descriptor) = &entry.kind { Some(descriptor) } else { None }
 }
 
-/// What a log knows of a batch in it.
-pub fn sequence_of(descriptor: &BatchDescriptor) -> BatchSequence {
+/// What a log knows of the batches among its entries that have a producer.
+pub fn sequences(entries: &[Entry]) -> impl Iterator<Item = BatchSequence> {
+    entries.iter().filter_map(descriptor).filter_map(sequence_of)
+}
+
+fn sequence_of(descriptor: &BatchDescriptor) -> Option<BatchSequence> {
+    if let Some(item) = Item::of(descriptor.crc) {
+        return item.sequence(descriptor);
+    }
     let write = Write::of(descriptor);
-    BatchSequence {
+    Some(BatchSequence {
         producer_id: ProducerId(write.writer as i64),
         epoch: ProducerEpoch(0),
         first_sequence: Sequence(write.sequence),
@@ -122,5 +130,5 @@ pub fn sequence_of(descriptor: &BatchDescriptor) -> BatchSequence {
         last_offset: descriptor.base_offset.plus(i64::from(write.count) - 1),
         timestamp: Timestamp(0),
         kind: BatchKind::Plain,
-    }
+    })
 }
