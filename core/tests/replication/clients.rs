@@ -40,7 +40,8 @@ pub struct Client {
     /// A batch was sent and never acknowledged: the next transaction takes a new epoch.
     is_unsure: bool,
     doing: Doing,
-    attempt: u64,
+    /// Of its request; an answer to an earlier one is passed over.
+    pub attempt: u64,
     tries: usize,
 }
 

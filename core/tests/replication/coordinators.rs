@@ -84,6 +84,9 @@ impl Stage {
 
     /// Who believes that he coordinates decides.
     pub fn ask(&mut self, asker: Asker, mut command: Command) {
+        if self.is_of_an_old_connection(&asker, &command) {
+            return;
+        }
         let serving: Vec<Leadership> = self.coordinators.services.keys().copied().collect();
         let Some(at) = self.chance.pick(&serving) else { return };
         self.coordinators.tokens += 1;
@@ -97,6 +100,17 @@ impl Stage {
         }
         self.coordinators.askers.insert(number, asker);
         self.decide(at, &command);
+    }
+
+    /// Before version 2 nothing but the connection tells a late end from that of the next transaction, which has the same
+    /// epoch: a client that asks again has closed the one before (the hole that KIP-890 closes).
+    fn is_of_an_old_connection(&self, asker: &Asker, command: &Command) -> bool {
+        match (asker, command) {
+            (Asker::Client { client, attempt }, Command::EndTransaction(end)) => {
+                !end.client_version.bumps_epoch() && self.clients[*client].attempt != *attempt
+            }
+            _ => false,
+        }
     }
 
     fn decide(&mut self, at: Leadership, command: &Command) {
