@@ -202,7 +202,7 @@ impl Stage {
     fn reply(&mut self, token: ReplyToken, reply: Reply) {
         match self.coordinators.askers.remove(&token.0) {
             Some(Asker::Client { client, attempt }) => self.tell(client, attempt, Answer::Coordinator(reply)),
-            Some(Asker::Partition { at, sent, guard }) => self.verified(at, sent, guard, &reply),
+            Some(Asker::Partition { at, sent, guard }) => self.send(Act::Verified { at, sent, guard, reply }),
             None => panic!("{token:?} is answered twice"),
         }
     }

@@ -145,6 +145,13 @@ pub enum Act {
         command: Command,
     },
     Produce(Sent),
+    /// What the coordinator says of a batch comes to who asked.
+    Verified {
+        at: Leadership,
+        sent: Sent,
+        guard: Guard,
+        reply: Reply,
+    },
     Hear {
         client: usize,
         attempt: u64,
@@ -280,6 +287,7 @@ impl Stage {
             Act::Client { client, attempt } => self.wake(client, attempt),
             Act::Ask { asker, command } => self.ask(asker, command),
             Act::Produce(sent) => self.produce(sent),
+            Act::Verified { at, sent, guard, reply } => self.verified(at, sent, guard, &reply),
             Act::Hear { client, attempt, answer } => self.hear(client, attempt, answer),
             Act::Marker { job, partition } => self.write_marker(job, partition),
             Act::Job(job) => self.go_on(job),
@@ -319,7 +327,7 @@ impl Stage {
     }
 
     /// The coordinator has said of a batch what it says.
-    pub fn verified(&mut self, at: Leadership, sent: Sent, guard: Guard, reply: &Reply) {
+    fn verified(&mut self, at: Leadership, sent: Sent, guard: Guard, reply: &Reply) {
         use millstream_core::coordinator::txn::TransactionError::ConcurrentTransactions;
         let written = match reply {
             Reply::AddPartitions(Ok(())) => return self.place(at, sent, Some(guard)),
