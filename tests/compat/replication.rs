@@ -19,12 +19,14 @@ use crate::harness::{PATIENCE, eventually, unique};
 
 pub const PARTITIONS: i32 = 6;
 /// As a careful application has them.
-const IDEMPOTENT: [(&str, &str); 6] = [
+const IDEMPOTENT: [(&str, &str); 7] = [
     ("enable.idempotence", "true"),
     ("linger.ms", "2"),
     ("batch.num.messages", "100"),
     ("message.timeout.ms", "120000"),
     ("retry.backoff.ms", "50"),
+    // A node that stands still does not answer who leads: another is asked then.
+    ("socket.timeout.ms", "5000"),
     // What a leader had taken when it was cut off is answered for when this is over.
     ("request.timeout.ms", "5000"),
 ];
