@@ -3,6 +3,7 @@
 use millstream_core::types::{PartitionId, RaftTerm};
 
 use super::shard::{Owned, Shard};
+use super::shared::Shared;
 use crate::log::LostPlace;
 use crate::raft::{self, Group, RecoverError, Recovered};
 
@@ -25,7 +26,7 @@ impl Shard {
     /// A segment is damaged, and what it holds may be with others.
     pub(super) fn is_damaged(&mut self, id: PartitionId) {
         let Some(owned) = self.owned.get(&id) else { return };
-        match raft::has_other_voters(&self.shared.store, id, &owned.member) {
+        match raft::others_decide(&self.shared.store, id, &owned.member) {
             Ok(true) => drop(self.hurt.entry(id).or_insert(Hurt::Damaged)),
             Ok(false) => {}
             Err(e) => tracing::error!(partition = %owned.shared.name, error = %e, "damage is not repaired yet"),
@@ -53,7 +54,7 @@ impl Shard {
                     self.awake.insert(id);
                     self.touch(id);
                 }
-            } else if group.leader().is_some() {
+            } else if group.leader().is_some() && owned.others_are_there(&shared) {
                 tracing::warn!(partition = %owned.shared.name, "a damaged replica learns anew from the others");
                 self.halt(id);
             }
@@ -95,5 +96,15 @@ impl Shard {
             self.hurt.remove(&id);
         }
         Some(recovered)
+    }
+}
+
+impl Owned {
+    /// Whether the others go on without this replica: a majority is in sync, as the leader tells.
+    fn others_are_there(&self, shared: &Shared) -> bool {
+        let Some(group) = &self.group else { return false };
+        let told = shared.leaders.get(self.shared.id);
+        let others = told.iter().flat_map(|told| &told.isr).filter(|node| **node != shared.identity.node).count();
+        others > group.replica().membership().voters.len() / 2
     }
 }

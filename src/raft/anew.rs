@@ -24,11 +24,17 @@ pub(super) fn held_until(store: &Store, id: PartitionId, member: &Member) -> Res
     Ok(LogMark { term, ..member.since })
 }
 
-/// Whether the group has other voters, as this replica knew it: nobody else could bring back what is lost.
-pub fn has_other_voters(store: &Store, id: PartitionId, member: &Member) -> Result<bool, StoreError> {
-    let membership = store.membership(id)?;
-    let voters = membership.as_ref().map_or(&member.voters, |(membership, _)| &membership.voters);
-    Ok(voters.iter().any(|voter| *voter != member.peer))
+/// Whether the others decide without this replica, as far as it knows: they bring back what is lost, and elect who does.
+/// Of two nobody could, for one that begins anew has no vote until there is a leader.
+pub fn others_decide(store: &Store, id: PartitionId, member: &Member) -> Result<bool, StoreError> {
+    let is_majority = |voters: &[PeerId]| {
+        let others = voters.iter().filter(|voter| **voter != member.peer).count();
+        others > voters.len() / 2
+    };
+    Ok(match store.membership(id)? {
+        None => is_majority(&member.voters),
+        Some((now, _)) => is_majority(&now.voters) && (!now.is_joint() || is_majority(&now.voters_outgoing)),
+    })
 }
 
 /// The log is whole and shorter than what the replica has acknowledged in terms up to `heard`: it goes on from there. To be
@@ -56,7 +62,7 @@ pub fn begin_anew(dir: &Arc<DataDir>, store: &Store, id: PartitionId) -> Result<
     Ok(())
 }
 
-/// Reads a replica back; begins anew where it is damaged and others have what is lost.
+/// Reads a replica back; begins anew where it is damaged and the others bring back what is lost.
 ///
 /// # Errors
 /// As of `recover`.
@@ -68,7 +74,7 @@ pub fn recover_or_begin_anew(
     member: &Member,
 ) -> Result<Recovered, RecoverError> {
     match recover(dir, store, id, config.clone(), member) {
-        Err(damage) if damage.is_final() && has_other_voters(store, id, member)? => {
+        Err(damage) if damage.is_final() && others_decide(store, id, member)? => {
             tracing::error!(
                 topic = %id.topic,
                 partition = id.partition,
@@ -88,4 +94,33 @@ fn put_held(store: &Store, batch: &mut Batch, id: PartitionId, heard: RaftTerm) 
     batch.put_hard_state(id, &HardState { term, vote: PeerId(0), commit: BIRTH.0 });
     batch.put_held(id, term);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::replica::Membership;
+    use millstream_core::types::RaftIndex;
+    use millstream_core::types::TopicId;
+
+    use super::*;
+
+    #[test]
+    fn the_others_decide_where_they_are_a_majority_of_who_votes_now_and_voted_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let id = PartitionId { topic: TopicId(uuid::Uuid::from_u128(1)), partition: 0 };
+        let peers = |ids: &[u64]| ids.iter().copied().map(PeerId).collect::<Vec<_>>();
+        let member = |voters: &[u64]| Member { peer: PeerId(1), voters: peers(voters), since: LogMark::default() };
+        let decide = |voters: &[u64]| others_decide(&store, id, &member(voters)).unwrap();
+        assert_eq!([decide(&[1]), decide(&[1, 2]), decide(&[1, 2, 3]), decide(&[2, 3])], [false, false, true, true]);
+        let stored = |voters: &[u64], before: &[u64]| {
+            let now = Membership { voters_outgoing: peers(before), ..Membership::of_voters(peers(voters)) };
+            let mut batch = Batch::default();
+            batch.put_membership(id, &now, RaftIndex(5));
+            store.write(batch, Durability::Synced).unwrap();
+            decide(&[1, 2, 3])
+        };
+        assert!(!stored(&[1, 2], &[]) && stored(&[1, 2, 3], &[]) && stored(&[2], &[]));
+        assert!(!stored(&[1, 2, 3], &[1, 2]) && !stored(&[1, 2], &[1, 2, 3]) && stored(&[1, 2, 3], &[2, 3, 4]));
+    }
 }

@@ -9,7 +9,7 @@ mod payloads;
 mod recovery;
 mod work;
 
-pub use anew::{begin_anew, has_other_voters, hold, recover_or_begin_anew};
+pub use anew::{begin_anew, hold, others_decide, recover_or_begin_anew};
 pub use group::Group;
 pub use install::{Replacement, finish_install, put_replacement};
 pub use outgoing::Outgoing;
