@@ -79,7 +79,12 @@ fn transaction(producer: &Producer, topic: &str, partitions: i32, value: &str, c
     }
     match commit {
         true => retried("commit", || producer.commit_transaction(Duration::from_secs(10))),
-        false => retried("abort", || producer.abort_transaction(Duration::from_secs(10))),
+        false => {
+            // So that its coordinator knows of it: librdkafka asks for the end of what was lost with a coordinator, too, and
+            // takes the answer of Apache Kafka and ours, that there is nothing to abort (INVALID_TXN_STATE), for fatal.
+            producer.flush(PATIENCE).expect("flush");
+            retried("abort", || producer.abort_transaction(Duration::from_secs(10)));
+        }
     }
 }
 
