@@ -211,6 +211,8 @@ impl Shard {
         };
         let reply = Reply::Produce { ticket, place, appended };
         match acks {
+            // Of one replica the leader's is the majority: with `write.caching` that it has the batch is enough.
+            Acks::All if is_new && owned.is_alone_and_caches() => owned.on_write.push(reply),
             // A batch that came again may be committed by now, and the answer due.
             Acks::All => owned.park(appended.last_offset, reply),
             // Answered when the turn has written.
@@ -301,6 +303,10 @@ impl Owned {
         let mut matched: Vec<RaftIndex> = voters.map(|(_, p)| p.matched).collect();
         matched.sort_unstable_by(|a, b| b.cmp(a));
         matched.get(wanted - 1).copied()
+    }
+
+    fn is_alone_and_caches(&self) -> bool {
+        self.shared.config().write_caching && self.group.as_ref().is_some_and(|group| !group.has_others())
     }
 
     /// Whether as many replicas are in sync as `min.insync.replicas` wants. It never wants more than there are (Kafka

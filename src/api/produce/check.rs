@@ -188,10 +188,8 @@ impl Check {
             TimestampType::LogAppendTime => validated.header.max_timestamp.0,
             TimestampType::CreateTime => -1,
         };
-        // Of the one replica the leader's is the majority. With `write.caching` that it has the batch is enough.
-        let acks = if config.write_caching && self.acks == Acks::All { Acks::Leader } else { self.acks };
         let (header, bytes) = (validated.header, validated.bytes);
-        let batch = Batch { id: partition.id, header, bytes, acks, guard: None, is_refused: false };
+        let batch = Batch { id: partition.id, header, bytes, acks: self.acks, guard: None, is_refused: false };
         Ok(Sound { batch, log_append_time_ms })
     }
 
