@@ -25,6 +25,7 @@ mod reply;
 mod shard;
 pub mod share;
 mod state;
+pub mod streams;
 mod subscription;
 mod sync;
 #[cfg(test)]
