@@ -23,8 +23,9 @@ pub struct Group {
     payloads: Payloads,
     /// The offset after all that is proposed.
     end: Offset,
-    /// The last term that this replica led: its entries were proposed here.
-    led: RaftTerm,
+    /// The last term that this replica led: its entries were proposed here. None once it takes another's entries: what
+    /// comes back of its own after that was forgotten with those that stood there.
+    led: Option<RaftTerm>,
     epochs: LeaderEpochs,
     /// Ends of the log by the flight that makes them durable, oldest first.
     flights: VecDeque<Flight>,
@@ -50,7 +51,7 @@ impl Group {
             log,
             payloads: Payloads::default(),
             end,
-            led: RaftTerm(0),
+            led: None,
             epochs,
             flights: VecDeque::new(),
             held: VecDeque::new(),
@@ -215,7 +216,7 @@ impl Group {
         self.has_news = false;
         let mut work = Work::default();
         if self.replica.is_leader() {
-            self.led = self.replica.term();
+            self.led = Some(self.replica.term());
         }
         while let Some(effects) = self.replica.effects() {
             self.carry_out(effects, now, before_cut, &mut work)?;
@@ -342,7 +343,8 @@ impl Group {
         let mut bytes_taken = 0;
         for entry in entries {
             self.epochs.note(entry.term, entry.index, next_offset);
-            let is_own = entry.term == self.led;
+            // From the first that is not own on all are taken: who takes them over forgets what stood there.
+            let is_own = taken.is_none() && Some(entry.term) == self.led;
             if !is_own && taken.is_none() {
                 taken = Some(Taken { from_index: entry.index, from_offset: next_offset, batches: Vec::new() });
             }
@@ -373,6 +375,9 @@ impl Group {
             self.log.reserve(bytes_taken)?;
         }
         work.events.extend(self.log.append(&self.scratch, now)?);
+        if taken.is_some() && !self.replica.is_leader() {
+            self.led = None;
+        }
         work.taken.extend(taken);
         self.scratch.clear();
         if !self.replica.is_leader() {
@@ -431,3 +436,6 @@ impl Group {
         self.settled.front().copied().filter(|settled| settled.next_index <= applied.next())
     }
 }
+
+#[cfg(test)]
+mod tests;
