@@ -8,6 +8,7 @@ pub mod group;
 pub mod ids;
 #[cfg(test)]
 mod scripts;
+pub mod share_state;
 pub mod timers;
 pub mod txn;
 pub mod undecided;
