@@ -10,6 +10,7 @@ use super::ids::{
     ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType, ReplyToken,
 };
 use super::share::{InitializeShares, ShareCommand};
+use super::streams::StreamsCommand;
 use crate::coordinator::timers;
 use crate::types::{LeaderEpoch, Offset, Timestamp, TopicId, TopicName};
 
@@ -33,6 +34,7 @@ pub enum Command {
     /// The cluster is another one than it was.
     SurroundingsChanged(Surroundings),
     Share(ShareCommand),
+    Streams(StreamsCommand),
     DeleteGroups(DeleteGroups),
     /// Topics are gone, and their offsets go with them. `after`: groups up to and with this one are done.
     TopicsDeleted {
@@ -58,12 +60,14 @@ pub enum TimerKey {
     Rebalance { group: GroupId },
     /// Members have not asked for their assignments.
     Sync { group: GroupId },
-    /// A member of the consumer protocol has not given up what it must.
+    /// A member of the consumer or the streams protocol has not given up what it must.
     Revoke { group: GroupId, member: MemberId },
     /// A member of the classic protocol in a consumer group did not join again.
     MemberJoin { group: GroupId, member: MemberId },
     /// The same, and did not ask for its assignment.
     MemberSync { group: GroupId, member: MemberId },
+    /// A streams group has waited for more members.
+    FirstAssignment { group: GroupId },
     /// Time to look for expired offsets.
     Expiry,
 }

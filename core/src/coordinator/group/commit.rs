@@ -38,6 +38,7 @@ impl Shard {
         match self.groups.get(&commit.group) {
             Some(Group { consumer: Some(consumer), .. }) => consumer.validate_commit(commit),
             Some(Group { share: Some(_), .. }) => Err(CommitError::GroupNotFound),
+            Some(Group { streams: Some(streams), .. }) => streams.validate_commit(commit),
             Some(group) => validate(&group.classic, commit),
             None if commit.generation.is_given() => Err(CommitError::GroupNotFound),
             // The first commit of a consumer without group management makes the group.

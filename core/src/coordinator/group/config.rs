@@ -2,6 +2,7 @@
 
 use super::consumer::ConsumerConfig;
 use super::share::ShareConfig;
+use super::streams::StreamsConfig;
 use crate::config::BrokerConfig;
 
 /// Times in milliseconds. Defaults are Kafka's (`GroupCoordinatorConfig`).
@@ -29,6 +30,7 @@ pub struct GroupConfig {
     pub new_member_join_timeout_ms: i32,
     pub consumer: ConsumerConfig,
     pub share: ShareConfig,
+    pub streams: StreamsConfig,
 }
 
 impl Default for GroupConfig {
@@ -45,6 +47,7 @@ impl Default for GroupConfig {
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             consumer: ConsumerConfig::default(),
             share: ShareConfig::default(),
+            streams: StreamsConfig::default(),
         }
     }
 }
@@ -66,6 +69,7 @@ impl GroupConfig {
             commit_timeout_ms: unsigned("offsets.commit.timeout.ms"),
             consumer: ConsumerConfig::of(broker),
             share: ShareConfig::of(broker),
+            streams: StreamsConfig::of(broker),
             ..Self::default()
         }
     }

@@ -8,6 +8,7 @@ use super::record::Record;
 use super::reply::Reply;
 use super::share::ShareSoft;
 use super::state::ClassicGroup;
+use super::streams::StreamsSoft;
 
 /// Decided and not yet done. Append `records`, then apply the decision, then set the timers; let the replies go when
 /// everything that was appended so far is committed. If the append fails nothing has happened, and the command's
@@ -29,6 +30,8 @@ pub struct Decision {
     pub(super) soft: Vec<(GroupId, SoftChange)>,
     /// And of share groups.
     pub(super) share_soft: Vec<(GroupId, ShareSoft)>,
+    /// And of streams groups.
+    pub(super) streams_soft: Vec<(GroupId, StreamsSoft)>,
     pub(super) surroundings: Option<Surroundings>,
     /// Once the records are committed.
     pub effects: Vec<Effect>,
@@ -52,6 +55,7 @@ impl Decision {
             drafts: Vec::new(),
             soft: Vec::new(),
             share_soft: Vec::new(),
+            streams_soft: Vec::new(),
             surroundings: None,
             effects: Vec::new(),
         }

@@ -12,6 +12,7 @@ use super::reply::{DescribedGroup, DescribedMember, GroupState, ListedGroup, Rep
 use super::shard::Shard;
 use super::share::ShareState;
 use super::state::{ClassicGroup, Group};
+use super::streams::StreamsState;
 
 /// Which protocol a group's members speak (`GroupType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,40 +20,46 @@ pub enum GroupKind {
     Classic,
     Consumer,
     Share,
+    Streams,
 }
 
 impl GroupKind {
-    pub const ALL: [Self; 3] = [Self::Classic, Self::Consumer, Self::Share];
+    pub const ALL: [Self; 4] = [Self::Classic, Self::Consumer, Self::Share, Self::Streams];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
             Self::Share => "share",
+            Self::Streams => "streams",
         }
     }
 
     /// The names of all states that groups may be in; some are of several kinds.
     pub fn states() -> impl Iterator<Item = &'static str> {
         let classic = GroupState::ALL.map(GroupState::name).into_iter();
-        classic.chain(ConsumerState::ALL.map(ConsumerState::name)).chain(ShareState::ALL.map(ShareState::name))
+        let shared =
+            ConsumerState::ALL.map(ConsumerState::name).into_iter().chain(ShareState::ALL.map(ShareState::name));
+        classic.chain(shared).chain(StreamsState::ALL.map(StreamsState::name))
     }
 }
 
 impl Group {
     fn kind(&self) -> GroupKind {
-        match (&self.consumer, &self.share) {
-            (Some(_), _) => GroupKind::Consumer,
-            (_, Some(_)) => GroupKind::Share,
-            (None, None) => GroupKind::Classic,
+        match (&self.consumer, &self.share, &self.streams) {
+            (Some(_), ..) => GroupKind::Consumer,
+            (_, Some(_), _) => GroupKind::Share,
+            (.., Some(_)) => GroupKind::Streams,
+            (None, None, None) => GroupKind::Classic,
         }
     }
 
     fn state_name(&self) -> &'static str {
-        match (&self.consumer, &self.share) {
-            (Some(consumer), _) => consumer.state().name(),
-            (_, Some(share)) => share.state().name(),
-            (None, None) => self.classic.state().name(),
+        match (&self.consumer, &self.share, &self.streams) {
+            (Some(consumer), ..) => consumer.state().name(),
+            (_, Some(share), _) => share.state().name(),
+            (.., Some(streams)) => streams.state().name(),
+            (None, None, None) => self.classic.state().name(),
         }
     }
 }
@@ -103,6 +110,7 @@ impl Shard {
                     GroupKind::Classic => group.classic.protocol_type.clone(),
                     GroupKind::Consumer => ProtocolType::new(ProtocolType::CONSUMER).ok(),
                     GroupKind::Share => ProtocolType::new(ProtocolType::SHARE).ok(),
+                    GroupKind::Streams => ProtocolType::new(ProtocolType::STREAMS).ok(),
                 };
                 groups.push(ListedGroup { group: id.clone(), protocol_type, state, kind });
             }

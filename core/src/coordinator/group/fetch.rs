@@ -13,8 +13,12 @@ use crate::types::{TopicId, TopicName};
 impl Shard {
     /// A group that is not there has committed nothing.
     pub(super) fn fetch_offsets(&self, fetch: &OffsetFetch) -> Decision {
-        let consumer = self.groups.get(&fetch.group).and_then(|group| group.consumer.as_ref());
-        if let Some(Err(error)) = consumer.map(|consumer| consumer.validate_fetch(fetch)) {
+        let allowed = match self.groups.get(&fetch.group) {
+            Some(Group { consumer: Some(consumer), .. }) => consumer.validate_fetch(fetch),
+            Some(Group { streams: Some(streams), .. }) => streams.validate_fetch(fetch),
+            _ => Ok(()),
+        };
+        if let Err(error) = allowed {
             return Decision::reply(fetch.token, Reply::OffsetFetch(Err(error)));
         }
         let topics = match &fetch.topics {
@@ -66,7 +70,7 @@ impl Shard {
         let known = self.groups.get(&delete.group).filter(|group| group.share.is_none());
         let Some(group) = known else { return refuse(OffsetDeleteError::GroupNotFound) };
         let is_classic_consumer = group.classic.protocol_type.as_ref().is_some_and(|name| name.is_consumer());
-        let is_known = group.consumer.is_some() || is_classic_consumer;
+        let is_known = group.consumer.is_some() || group.streams.is_some() || is_classic_consumer;
         if !group.is_empty() && !is_known {
             return refuse(OffsetDeleteError::NonEmpty);
         }

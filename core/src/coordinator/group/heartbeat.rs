@@ -29,7 +29,7 @@ impl Shard {
         if known.consumer.is_some() {
             return self.classic_heartbeat(now, heartbeat);
         }
-        if known.share.is_some() {
+        if known.share.is_some() || known.streams.is_some() {
             return refuse(HeartbeatError::UnknownMember);
         }
         if let Err(error) = validate(&known.classic, heartbeat) {
@@ -61,6 +61,9 @@ impl Shard {
         }
         if known.share.is_some() {
             return self.share_session_ended(now, group, member);
+        }
+        if known.streams.is_some() {
+            return self.streams_session_ended(now, group, member);
         }
         let is_pending = known.pending_joins.contains(member);
         let excused = known.classic.members.get(member).is_none_or(|member| member.is_excused());
@@ -95,6 +98,9 @@ impl Shard {
             }
             if let Some(share) = &group.share {
                 self.share_loaded(now, id, share, &mut decision);
+            }
+            if let Some(streams) = &group.streams {
+                self.streams_loaded(id, streams, &mut decision);
             }
             for (member, known) in &group.classic.members {
                 let key = TimerKey::Session { group: id.clone(), member: member.clone() };

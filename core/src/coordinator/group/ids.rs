@@ -39,6 +39,8 @@ impl ProtocolType {
     pub const CONSUMER: &'static str = "consumer";
     /// Members of share groups (`ShareGroup.PROTOCOL_TYPE`).
     pub const SHARE: &'static str = "share";
+    /// Members of streams groups (`StreamsGroup.PROTOCOL_TYPE`).
+    pub const STREAMS: &'static str = "streams";
 
     pub fn is_consumer(&self) -> bool {
         self.as_str() == Self::CONSUMER

@@ -29,19 +29,19 @@ impl Shard {
         };
         let timeouts = self.config.session_timeout_ms_min..=self.config.session_timeout_ms_max;
         let known = self.groups.get(&join.group);
-        let consumer = known.filter(|group| group.consumer.is_some());
-        let exists = known.is_some() && consumer.is_none();
+        let other = known.filter(|group| group.consumer.is_some() || group.streams.is_some());
+        let exists = known.is_some() && other.is_none();
         if join.group.is_empty() {
             return refuse(JoinError::InvalidGroupId);
         }
         if !timeouts.contains(&join.session_timeout_ms) {
             return refuse(JoinError::InvalidSessionTimeout);
         }
-        if known.is_some_and(|group| group.share.is_some()) {
+        if known.is_some_and(|group| group.share.is_some() || group.streams.is_some() && !group.is_empty()) {
             let refused = JoinRefused { error: JoinError::InconsistentProtocol, member: None };
             return Decision::reply(join.token, Reply::JoinGroup(Err(refused)));
         }
-        if consumer.is_some_and(|group| !group.is_empty()) {
+        if other.is_some_and(|group| !group.is_empty()) {
             return self.classic_join(now, join);
         }
         if !exists && join.member.is_some() {
@@ -56,9 +56,9 @@ impl Shard {
             // Refused: no group comes of it.
             return draft.decision;
         }
-        // One of the consumer protocol that has no members becomes a classic one.
+        // One of the consumer or the streams protocol that has no members becomes a classic one.
         let records = &mut draft.decision.records;
-        records.extend(consumer.into_iter().flat_map(|group| group.tombstones(&join.group)));
+        records.extend(other.into_iter().flat_map(|group| group.tombstones(&join.group)));
         // A group that is there must be there after a failover too.
         let value = Some(ClassicGroup::new(now).to_record());
         records.push(Record::GroupMetadata { group: join.group.clone(), value });

@@ -27,7 +27,7 @@ impl Shard {
             instance: leaving.instance.clone(),
             result,
         };
-        if self.groups.get(&leave.group).is_none_or(|group| group.share.is_some()) {
+        if self.groups.get(&leave.group).is_none_or(|group| group.share.is_some() || group.streams.is_some()) {
             let unknown = |leaving| left(leaving, Err(LeaveMemberError::UnknownMember));
             let reply = Reply::LeaveGroup(Ok(leave.members.iter().map(unknown).collect()));
             return Decision::reply(leave.token, reply);

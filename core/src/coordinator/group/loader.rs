@@ -42,6 +42,10 @@ impl Loader {
                 let change = key.change(Some(value))?;
                 self.group_mut(key.group)?.share.get_or_insert_default().replay(&change);
             }
+            KeyRef::Streams(key) => {
+                let change = key.change(Some(value))?;
+                self.group_mut(key.group)?.streams.get_or_insert_default().replay(&change);
+            }
             KeyRef::Other => {}
         }
         Ok(())

@@ -47,7 +47,7 @@ pub use ids::{
 pub use loader::Loader;
 pub use record::{
     CommittedOffset, ConsumerChange, DecodeError, EncodedRecord, GroupMetadata, OffsetKey, Record, ShareChange,
-    StoredMember,
+    StoredMember, StreamsChange,
 };
 pub use reply::{
     CommitError, CommitPartitionError, CommittedTopic, ConsumerBeaten, ConsumerError, ConsumerRefused,

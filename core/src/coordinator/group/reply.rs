@@ -8,6 +8,7 @@ use super::consumer::{Assignor, ConsumerState, Subscription, Target};
 use super::describe::GroupKind;
 use super::ids::{ClientHost, ClientId, Generation, GroupId, InstanceId, MemberId, ProtocolName, ProtocolType};
 use super::share::ShareReply;
+use super::streams::StreamsReply;
 use crate::types::{LeaderEpoch, Offset, TopicId, TopicName};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub enum Reply {
     /// `None`: there is no such group; `Some(None)`: it is not of the consumer protocol.
     DescribeConsumerGroups(Vec<(GroupId, Option<Option<DescribedConsumerGroup>>)>),
     Share(ShareReply),
+    Streams(StreamsReply),
 }
 
 /// A member is in a generation.

@@ -10,11 +10,12 @@ use super::decision::{Decision, Drafted};
 use super::ids::{GroupId, ReplyToken};
 use super::loader::Loader;
 use super::record::{
-    CommittedOffset, ConsumerChange, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record, ShareChange,
+    CommittedOffset, ConsumerChange, DecodeError, GroupMetadata, KeyRef, OffsetKey, Record, ShareChange, StreamsChange,
 };
 use super::reply::Reply;
 use super::share::ShareSoft;
 use super::state::{ClassicGroup, Group, Phase};
+use super::streams::StreamsSoft;
 use crate::coordinator::undecided::Undecided;
 use crate::types::{Offset, Timestamp};
 
@@ -81,6 +82,7 @@ impl Shard {
             Command::PatternsResolved(result) => self.patterns_resolved(now, result),
             Command::SurroundingsChanged(surroundings) => self.surroundings_changed(surroundings),
             Command::Share(command) => self.decide_share(now, command),
+            Command::Streams(command) => self.decide_streams(now, command),
             Command::DeleteGroups(delete) => self.delete_groups(delete),
             Command::TopicsDeleted { topics, after } => self.forget_topics(topics, after.as_ref()),
             Command::Loaded => self.loaded(now),
@@ -91,6 +93,7 @@ impl Shard {
             Command::TimerFired(TimerKey::MemberJoin { group, member } | TimerKey::MemberSync { group, member }) => {
                 self.consumer_time_ended(now, group, member)
             }
+            Command::TimerFired(TimerKey::FirstAssignment { group }) => self.first_assignment(now, group),
             Command::TimerFired(TimerKey::Expiry) => self.expire(now, None),
             Command::Expire { after } => self.expire(now, Some(after)),
         }
@@ -98,8 +101,19 @@ impl Shard {
 
     /// Carries a decision out in memory, once its records are appended.
     pub fn apply(&mut self, decision: Decision) -> Applied {
-        let Decision { records, replies, timers, again, drafts, soft, share_soft, surroundings, effects, atomic: _ } =
-            decision;
+        let Decision {
+            records,
+            replies,
+            timers,
+            again,
+            drafts,
+            soft,
+            share_soft,
+            streams_soft,
+            surroundings,
+            effects,
+            atomic: _,
+        } = decision;
         for record in &records {
             self.replay(record);
         }
@@ -132,6 +146,12 @@ impl Shard {
                 share.change_softly(change);
             }
         }
+        for (group, change) in streams_soft {
+            let streams = self.groups.get_mut(&group).and_then(|group| group.streams.as_mut());
+            if let Some(streams) = streams {
+                streams.change_softly(change);
+            }
+        }
         self.surroundings = surroundings.unwrap_or(std::mem::take(&mut self.surroundings));
         Applied { replies, timers, effects, again }
     }
@@ -152,6 +172,10 @@ impl Shard {
                 decision.soft.push((id.clone(), SoftChange::TopicsChanged));
             } else if group.share.is_some() && is_concerned() {
                 decision.share_soft.push((id.clone(), ShareSoft::TopicsChanged));
+            } else if let Some(streams) = &group.streams
+                && changed.iter().any(|topic| streams.is_concerned_with(topic))
+            {
+                decision.streams_soft.push((id.clone(), StreamsSoft::TopicsChanged));
             }
         }
         decision
@@ -179,6 +203,9 @@ impl Shard {
             }
             Record::Share { group, change } => {
                 self.replay_share(group.as_str(), change).expect("the group's name is one");
+            }
+            Record::Streams { group, change } => {
+                self.replay_streams(group.as_str(), change).expect("the group's name is one");
             }
         }
     }
@@ -210,6 +237,7 @@ impl Shard {
                 }
             }
             (KeyRef::Share(key), value) => self.replay_share(key.group, &key.change(value)?)?,
+            (KeyRef::Streams(key), value) => self.replay_streams(key.group, &key.change(value)?)?,
             (KeyRef::Other, _) => {}
         }
         Ok(())
@@ -272,6 +300,28 @@ impl Shard {
                 change => share.replay(change),
             }
             if known.share.is_none() && known.offsets.is_empty() {
+                self.groups.remove(group);
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_streams(&mut self, group: &str, change: &StreamsChange) -> Result<(), DecodeError> {
+        if !change.is_tombstone() {
+            let group = self.group_mut(group)?;
+            if group.streams.is_none() {
+                group.classic = ClassicGroup::default();
+                group.pending_joins.clear();
+            }
+            group.streams.get_or_insert_default().replay(change);
+        } else if let Some(known) = self.groups.get_mut(group)
+            && let Some(streams) = &mut known.streams
+        {
+            match change {
+                StreamsChange::Group(None) => known.streams = None,
+                change => streams.replay(change),
+            }
+            if known.streams.is_none() && known.offsets.is_empty() {
                 self.groups.remove(group);
             }
         }

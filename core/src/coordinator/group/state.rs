@@ -19,6 +19,7 @@ use super::offsets::Offsets;
 use super::record::{GroupMetadata, Record, StoredMember};
 use super::reply::{GroupState, JoinedMember};
 use super::share::ShareGroup;
+use super::streams::StreamsGroup;
 use super::subscription::read_topics;
 use crate::types::Timestamp;
 
@@ -35,6 +36,8 @@ pub(super) struct Group {
     pub consumer: Option<Box<ConsumerGroup>>,
     /// A share group: the same.
     pub share: Option<Box<ShareGroup>>,
+    /// A streams group: the same.
+    pub streams: Option<Box<StreamsGroup>>,
     pub offsets: Offsets,
 }
 
@@ -110,38 +113,44 @@ pub(super) enum NotMember {
 impl Group {
     /// Of the classic protocol, or one that only keeps offsets.
     pub fn is_classic(&self) -> bool {
-        self.consumer.is_none() && self.share.is_none()
+        self.consumer.is_none() && self.share.is_none() && self.streams.is_none()
     }
 
     /// Nobody is a member. Ids may have been given out.
     pub fn is_empty(&self) -> bool {
-        match (&self.consumer, &self.share) {
-            (Some(consumer), _) => consumer.members.is_empty(),
-            (_, Some(share)) => share.members.is_empty(),
-            (None, None) => self.classic.phase == Phase::Empty,
+        match (&self.consumer, &self.share, &self.streams) {
+            (Some(consumer), ..) => consumer.members.is_empty(),
+            (_, Some(share), _) => share.members.is_empty(),
+            (.., Some(streams)) => streams.members.is_empty(),
+            (None, None, None) => self.classic.phase == Phase::Empty,
         }
     }
 
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        match (&self.consumer, &self.share) {
-            (Some(consumer), _) => consumer.is_subscribed_to(topic),
-            (_, Some(share)) => share.is_subscribed_to(topic),
-            (None, None) => self.classic.is_subscribed_to(topic),
+        match (&self.consumer, &self.share, &self.streams) {
+            (Some(consumer), ..) => consumer.is_subscribed_to(topic),
+            (_, Some(share), _) => share.is_subscribed_to(topic),
+            (.., Some(streams)) => streams.is_subscribed_to(topic),
+            (None, None, None) => self.classic.is_subscribed_to(topic),
         }
     }
 
     /// What takes the group away, but for its offsets.
     pub fn tombstones(&self, id: &GroupId) -> Vec<Record> {
-        match (&self.consumer, &self.share) {
-            (Some(consumer), _) => {
+        match (&self.consumer, &self.share, &self.streams) {
+            (Some(consumer), ..) => {
                 let changes = super::consumer::tombstones(consumer).into_iter();
                 changes.map(|change| Record::Consumer { group: id.clone(), change }).collect()
             }
-            (_, Some(share)) => {
+            (_, Some(share), _) => {
                 let changes = share.tombstones().into_iter();
                 changes.map(|change| Record::Share { group: id.clone(), change }).collect()
             }
-            (None, None) => vec![Record::GroupMetadata { group: id.clone(), value: None }],
+            (.., Some(streams)) => {
+                let changes = streams.tombstones().into_iter();
+                changes.map(|change| Record::Streams { group: id.clone(), change }).collect()
+            }
+            (None, None, None) => vec![Record::GroupMetadata { group: id.clone(), value: None }],
         }
     }
 }

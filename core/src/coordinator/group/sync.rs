@@ -30,7 +30,7 @@ impl Shard {
         if group.consumer.is_some() {
             return self.classic_sync(now, sync);
         }
-        if group.share.is_some() {
+        if group.share.is_some() || group.streams.is_some() {
             return refuse(SyncError::UnknownMember);
         }
         if let Err(error) = validate(&group.classic, sync) {

@@ -27,6 +27,7 @@ impl Shard {
         match self.groups.get(&commit.group) {
             Some(Group { consumer: Some(consumer), .. }) => consumer.validate_in_transaction(commit),
             Some(Group { share: Some(_), .. }) => Err(CommitError::GroupNotFound),
+            Some(Group { streams: Some(streams), .. }) => streams.validate_in_transaction(commit),
             Some(group) => validate(&group.classic, commit),
             None if commit.generation.is_given() => Err(CommitError::IllegalGeneration),
             None => Ok(()),

@@ -77,7 +77,7 @@ impl Shard {
             None => Err(not_found(&format!("Consumer group {id} not found."))),
             Some(group) => match &group.consumer {
                 Some(consumer) => Ok(Work::new(self, now, id, Cow::Borrowed(&**consumer))),
-                None if joins && group.share.is_none() => self.upgrade(now, id, group),
+                None if joins && group.is_classic() => self.upgrade(now, id, group),
                 None => Err(not_found(&format!("Group {id} is not a consumer group."))),
             },
         }

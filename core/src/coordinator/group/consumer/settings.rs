@@ -1,6 +1,7 @@
 //! Settings of consumer groups: the broker's (`group.consumer.*`), and what single groups have of their own.
 
 use super::super::share::ShareTimes;
+use super::super::streams::StreamsSettings;
 use super::assign::Assignor;
 use crate::config::{BrokerConfig, ConfigMap, ConfigValue, group_config};
 
@@ -51,13 +52,14 @@ impl MigrationPolicy {
     }
 }
 
-/// What a group has of its own (`consumer.*` and `share.*` of a GROUP resource).
+/// What a group has of its own (`consumer.*`, `share.*` and `streams.*` of a GROUP resource).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupSettings {
     pub session_timeout_ms: Option<i32>,
     pub heartbeat_interval_ms: Option<i32>,
     pub assignment_interval_ms: Option<i32>,
     pub share: ShareTimes,
+    pub streams: StreamsSettings,
 }
 
 impl GroupSettings {
@@ -74,6 +76,13 @@ impl GroupSettings {
                 session_timeout_ms: int("share.session.timeout.ms"),
                 heartbeat_interval_ms: int("share.heartbeat.interval.ms"),
                 assignment_interval_ms: int("share.assignment.interval.ms"),
+            },
+            streams: StreamsSettings {
+                session_timeout_ms: int("streams.session.timeout.ms"),
+                heartbeat_interval_ms: int("streams.heartbeat.interval.ms"),
+                assignment_interval_ms: int("streams.assignment.interval.ms"),
+                initial_rebalance_delay_ms: int("streams.initial.rebalance.delay.ms"),
+                num_standby_replicas: int("streams.num.standby.replicas"),
             },
         }
     }

@@ -11,8 +11,11 @@ use crate::types::Timestamp;
 impl Shard {
     /// The member did not give up its partitions in time.
     pub(in super::super) fn revocation_ended(&self, now: Timestamp, group: &GroupId, member: &MemberId) -> Decision {
-        let known = self.groups.get(group).and_then(|group| group.consumer.as_ref()?.members.get(member));
-        match known {
+        let known = self.groups.get(group);
+        if known.is_some_and(|group| group.streams.is_some()) {
+            return self.streams_revocation_ended(now, group, member);
+        }
+        match known.and_then(|group| group.consumer.as_ref()?.members.get(member)) {
             Some(known) if known.current.state == MemberState::UnrevokedPartitions => {
                 self.fence_member(now, group, member)
             }

@@ -1,15 +1,17 @@
 //! The records of `__consumer_offsets`, in Kafka's own format: every version that Kafka may have written is read,
 //! and written is what Kafka 4.3 writes.
 //!
-//! A key starts with its type (i16), a value with its version (i16). Types of streams groups are not
-//! ours: they decode to `None`.
+//! A key starts with its type (i16), a value with its version (i16). Types that are not known
+//! decode to `None`.
 
 mod consumer;
 mod group_metadata;
 mod offset_commit;
 mod share;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 use bytes::Bytes;
 
@@ -20,6 +22,8 @@ pub(super) use offset_commit::OffsetKeyRef;
 pub use offset_commit::{CommittedOffset, OffsetKey};
 pub use share::ShareChange;
 pub(super) use share::ShareKeyRef;
+pub use streams::StreamsChange;
+pub(super) use streams::StreamsKeyRef;
 
 use super::ids::GroupId;
 pub use crate::coordinator::wire::{DecodeError, EncodedRecord};
@@ -37,6 +41,7 @@ pub enum Record {
     GroupMetadata { group: GroupId, value: Option<GroupMetadata> },
     Consumer { group: GroupId, change: ConsumerChange },
     Share { group: GroupId, change: ShareChange },
+    Streams { group: GroupId, change: StreamsChange },
 }
 
 impl Record {
@@ -52,6 +57,9 @@ impl Record {
                 EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
             }
             Self::Share { group, change } => {
+                EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
+            }
+            Self::Streams { group, change } => {
                 EncodedRecord { key: change.encode_key(group), value: change.encode_value() }
             }
         }
@@ -72,6 +80,7 @@ impl Record {
                 key.change(value)?.map(|change| Self::Consumer { group, change })
             }
             KeyRef::Share(key) => Some(Self::Share { group: GroupId::new(key.group)?, change: key.change(value)? }),
+            KeyRef::Streams(key) => Some(Self::Streams { group: GroupId::new(key.group)?, change: key.change(value)? }),
             KeyRef::Other => None,
         })
     }
@@ -83,6 +92,7 @@ pub(super) enum KeyRef<'a> {
     Group(&'a str),
     Consumer(ConsumerKeyRef<'a>),
     Share(ShareKeyRef<'a>),
+    Streams(StreamsKeyRef<'a>),
     /// A type that is not ours.
     Other,
 }
@@ -95,6 +105,7 @@ impl<'a> KeyRef<'a> {
             GROUP_METADATA => Self::Group(reader.str(false)?),
             kind if ConsumerKeyRef::is_kind(kind) => Self::Consumer(ConsumerKeyRef::decode(kind, &mut reader)?),
             kind if ShareKeyRef::is_kind(kind) => Self::Share(ShareKeyRef::decode(kind, &mut reader)?),
+            kind if StreamsKeyRef::is_kind(kind) => Self::Streams(StreamsKeyRef::decode(kind, &mut reader)?),
             _ => Self::Other,
         })
     }

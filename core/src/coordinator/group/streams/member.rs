@@ -58,6 +58,19 @@ pub enum StreamsMemberState {
     Unknown,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct StreamsMember {
+    pub said: Arc<StreamsSubscription>,
+    pub current: StreamsCurrent,
+}
+
+impl StreamsMember {
+    /// One that is not there yet.
+    pub fn nobody() -> Self {
+        Self { said: Arc::new(StreamsSubscription::nobody()), current: StreamsCurrent::default() }
+    }
+}
+
 impl StreamsSubscription {
     /// Of a member that is not there yet.
     pub fn nobody() -> Self {

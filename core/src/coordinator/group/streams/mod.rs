@@ -11,10 +11,24 @@
 //! As Kafka's `StreamsGroup`, `CurrentAssignmentBuilder` and the streams parts of `GroupMetadataManager` (4.3). That has
 //! no static members, no patterns of topics and no warmup tasks yet; those of records are kept.
 
+mod assign;
 mod command;
+mod configure;
+mod describe;
+mod endpoints;
+mod heartbeat;
+mod holders;
 mod member;
+mod offsets;
+mod partitions;
+mod reconcile;
+mod settings;
 mod state;
+mod target;
 mod tasks;
+#[cfg(test)]
+mod tests;
+mod timers;
 mod topology;
 
 pub use command::{
@@ -23,6 +37,9 @@ pub use command::{
     StreamsStatus, StreamsStatusKind,
 };
 pub use member::{ClientTags, Endpoint, StreamsCurrent, StreamsMemberState, StreamsSubscription};
-pub use state::StreamsState;
+pub use settings::{StreamsConfig, StreamsSettings};
+pub use state::{AssignmentConfigs, NOT_VALIDATED, StreamsEpoch, StreamsState};
 pub use tasks::{HeldTasks, TaskSet, Tasks, TasksSince};
 pub use topology::{CopartitionGroup, Subtopology, TopicInfo, Topology};
+
+pub(super) use state::{StreamsGroup, StreamsSoft};

@@ -1,6 +1,6 @@
 //! What an application computes, as its members say it: which topics each part reads and writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A topology (`StreamsTopology`). A group keeps the one that its first member brings.
@@ -46,17 +46,16 @@ pub struct CopartitionGroup {
 }
 
 impl Topology {
-    /// All topics that must be there.
-    pub fn required_topics(&self) -> BTreeSet<&Arc<str>> {
-        self.subtopologies
-            .values()
-            .flat_map(|part| part.sources().chain(part.changelogs.iter().map(|of| &of.name)))
-            .collect()
-    }
-
-    /// The subtopology that reads a topic.
-    pub fn reader_of(&self, topic: &str) -> Option<(&Arc<str>, &Subtopology)> {
-        self.subtopologies.iter().find(|(_, part)| part.sources().any(|source| **source == *topic))
+    /// All topics that must be there, with the subtopology that reads each.
+    pub fn topics(&self) -> BTreeMap<Arc<str>, Option<Arc<str>>> {
+        let mut topics = BTreeMap::new();
+        for part in self.subtopologies.values() {
+            topics.extend(part.changelogs.iter().map(|topic| (Arc::clone(&topic.name), None)));
+        }
+        for (id, part) in &self.subtopologies {
+            topics.extend(part.sources().map(|name| (Arc::clone(name), Some(Arc::clone(id)))));
+        }
+        topics
     }
 }
 

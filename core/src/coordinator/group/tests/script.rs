@@ -242,6 +242,7 @@ fn show_record(record: &Record) -> String {
     match record {
         Record::Consumer { change, .. } => format!("{change:?}"),
         Record::Share { change, .. } => format!("{change:?}"),
+        Record::Streams { change, .. } => format!("{change:?}"),
         Record::OffsetCommit { key, value } => {
             let name = format!("{} {}-{}", key.group, key.topic, key.partition);
             match value {
@@ -274,7 +275,9 @@ fn show_record(record: &Record) -> String {
 
 fn show_reply(reply: &Reply) -> String {
     match reply {
-        Reply::ConsumerHeartbeat(_) | Reply::DescribeConsumerGroups(_) | Reply::Share(_) => format!("{reply:?}"),
+        Reply::ConsumerHeartbeat(_) | Reply::DescribeConsumerGroups(_) | Reply::Share(_) | Reply::Streams(_) => {
+            format!("{reply:?}")
+        }
         Reply::JoinGroup(Ok(joined)) => {
             let members: Vec<&str> = joined.members.iter().map(|member| member.member.as_str()).collect();
             let members = if members.is_empty() { String::new() } else { format!(" [{}]", members.join(" ")) };

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::coordinator::group::consumer::ConsumerGroup;
 use crate::coordinator::group::share::ShareGroup;
 use crate::coordinator::group::state::{Group, Phase};
+use crate::coordinator::group::streams::StreamsGroup;
 use crate::coordinator::group::{
     ClientHost, ClientId, Command, CommittedOffset, Effect, EncodedRecord, Generation, GroupConfig, GroupId,
     InstanceId, JoinGroup, MemberId, OffsetKey, Protocol, ProtocolName, ProtocolType, Record, Reply, ReplyToken, Shard,
@@ -166,7 +167,7 @@ impl World {
         self.check_consumer_groups();
     }
 
-    /// Consumer and share groups are all that was stored, and nothing else.
+    /// Consumer, share and streams groups are all that was stored, and nothing else.
     fn check_consumer_groups(&self) {
         let loaded = Shard::load(self.config.clone(), &self.store).unwrap();
         let consumers = |shard: &Shard| -> BTreeMap<GroupId, ConsumerGroup> {
@@ -187,6 +188,18 @@ impl World {
             shard.groups.iter().filter_map(of).collect()
         };
         assert_eq!(shares(&self.shard), shares(&loaded));
+        let streams = |shard: &Shard| -> BTreeMap<GroupId, StreamsGroup> {
+            let of = |(id, group): (&GroupId, &Group)| {
+                let mut streams = group.streams.as_deref()?.clone();
+                streams.forget_softly();
+                Some((id.clone(), streams))
+            };
+            shard.groups.iter().filter_map(of).collect()
+        };
+        assert_eq!(streams(&self.shard), streams(&loaded));
+        for group in streams(&loaded).values() {
+            assert_eq!(group.holders.doubles(), Vec::new(), "tasks that are active twice");
+        }
         for group in consumers(&loaded).values() {
             let held: usize = group.holders.values().map(BTreeMap::len).sum();
             let claimed: usize = group.members.values().map(|member| member.current.held().count()).sum();
@@ -210,7 +223,7 @@ impl World {
                         _ => assert!(value.generation <= classic.generation),
                     }
                 }
-                Some(Record::Consumer { .. } | Record::Share { .. }) => {}
+                Some(Record::Consumer { .. } | Record::Share { .. } | Record::Streams { .. }) => {}
                 other => panic!("{other:?} in the store"),
             }
         }

@@ -312,6 +312,7 @@ fn show_record(record: &Record) -> String {
             }
         },
         Record::Share { change, .. } => format!("{change:?}"),
+        Record::Streams { change, .. } => format!("{change:?}"),
         Record::GroupMetadata { value: None, .. } => "classic gone".to_owned(),
         Record::GroupMetadata { value: Some(value), .. } => {
             let ids: Vec<&str> = value.members.iter().map(|member| member.id.as_str()).collect();
