@@ -75,6 +75,8 @@ pub(super) enum Ask {
     Sleep(Vec<Sleep>),
     /// Something happened to these nodes.
     Wake(HashSet<NodeId>),
+    /// Who led these does so no more.
+    WakeLeaderless(Vec<PartitionId>),
     Remove {
         id: PartitionId,
         reply: oneshot::Sender<Removed>,

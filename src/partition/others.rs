@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::ask::Ask;
-use super::leaders::Leaders;
+use super::leaders::{LeaderInfo, Leaders};
 use super::members::Members;
 use super::peers::Peers;
 use super::quiet::{self, Sleep};
@@ -67,6 +67,19 @@ impl Partitions {
         }
     }
 
+    /// Leaders have said that they lead no more: where nobody else is known to, the group must look for itself.
+    async fn wake_leaderless(&self, ended: Vec<(PartitionId, LeaderInfo)>) {
+        let mut by_shard: Vec<Vec<PartitionId>> = self.shards().iter().map(|_| Vec::new()).collect();
+        for (id, info) in ended {
+            if self.shared.leaders.get(id) == Some(info) {
+                by_shard[self.shard_of(id)].push(id);
+            }
+        }
+        for (shard, ids) in self.shards().iter().zip(by_shard).filter(|(_, ids)| !ids.is_empty()) {
+            drop(shard.send(Ask::WakeLeaderless(ids)).await);
+        }
+    }
+
     /// A node has started: it knows nothing of who leads what, and leads nothing of what it did.
     pub async fn greet(&self, node: NodeId, boot: Uuid) {
         self.shared.leaders.note_start(node, boot);
@@ -102,7 +115,9 @@ impl Partitions {
             }
             Post::Leaders => {
                 let (boot, told) = decode_leaders(body)?;
+                let ended: Vec<_> = told.iter().filter(|(_, info)| !info.leads).cloned().collect();
                 self.shared.leaders.note(boot, told);
+                self.wake_leaderless(ended).await;
                 return Ok(());
             }
         };

@@ -1,9 +1,9 @@
 //! Groups that have nothing to do sleep: no ticks, no heartbeats. The nodes' own heartbeats stand for theirs.
 //!
 //! A leader that finds every member as far as itself, for a while, tells them so and sleeps; a follower that is so far
-//! sleeps too. A group wakes with any message or proposal, and when the node of a member falls silent or has started
-//! anew. What is told may be lost: then a follower stands for election, its pre-vote wakes the leader, and nothing else
-//! happens.
+//! sleeps too. A group wakes with any message or proposal, when the node of a member falls silent or has started anew, and
+//! when its leader says that it leads no more. What is told may be lost: then a follower stands for election, its pre-vote
+//! wakes the leader, and nothing else happens.
 
 use std::collections::{HashMap, HashSet};
 
@@ -75,6 +75,11 @@ impl Shard {
                 self.awake.remove(&sleep.id);
             }
         }
+    }
+
+    /// Nobody leads these, though the nodes of all members may live: a replica that was halted says nothing more.
+    pub(super) fn wake_leaderless(&mut self, partitions: Vec<PartitionId>) {
+        self.awake.extend(partitions.into_iter().filter(|id| self.owned.contains_key(id)));
     }
 
     /// Nodes have fallen silent, or started anew: groups with members there must look for themselves.

@@ -347,7 +347,7 @@ impl Owned {
     }
 
     /// Tells everybody that this replica leads no more, unless they know of another that does.
-    fn announce_end(&self, shared: &Shared) {
+    pub(super) fn announce_end(&self, shared: &Shared) {
         let own = shared.identity.node;
         if let Some(info) = shared.leaders.get(self.shared.id).filter(|told| told.leads && told.node == own) {
             self.tell_all(shared, LeaderInfo { leads: false, ..info });

@@ -216,6 +216,7 @@ impl Shard {
             Ask::Damaged { id } => self.is_damaged(id),
             Ask::Sleep(sleeps) => self.fall_asleep(sleeps),
             Ask::Wake(nodes) => self.wake(&nodes),
+            Ask::WakeLeaderless(partitions) => self.wake_leaderless(partitions),
             Ask::Remove { id, reply } => answer(reply, self.remove(id)),
             Ask::SetMembers { id, members } => self.set_members(id, members),
             Ask::SetConfig { id, config } => {
@@ -359,6 +360,10 @@ impl Shard {
     /// Gives the partition up until its log can be opened again. All that waits for it is told.
     pub(super) fn halt(&mut self, id: PartitionId) {
         let Some(owned) = self.owned.get_mut(&id) else { return };
+        if owned.group.as_ref().is_some_and(Group::has_others) {
+            // They may sleep, and wait for no heartbeat.
+            owned.announce_end(&self.shared);
+        }
         owned.shared.set_leadership(Leadership::Offline);
         owned.group = None;
         owned.broken = false;

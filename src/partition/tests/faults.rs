@@ -10,6 +10,7 @@ use super::super::ask::{Ask, MAILBOX_MAX, tell_flushed};
 use super::super::cleaner::{Cleaned, Done, Due};
 use super::super::shard::{Shard, system_clock};
 use super::super::shared::Shared;
+use super::replicas::Cluster;
 use super::*;
 use crate::log::faults::{Fault, set};
 use crate::log::{Dirty, ReadError};
@@ -119,6 +120,25 @@ async fn the_compaction_of_a_halted_replica_ends() {
     assert!(matches!(job.run(&producers), Err(ReadError::Gone { .. })));
     drop(compacting);
     eventually("the partition leads again", || node.get(0).is_leading()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_halted_while_its_group_sleeps_is_replaced() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(0, 0).await;
+    fill_compacted(cluster.node(leader)).await;
+    while !cluster.is_quiet().await {}
+    // It is not opened again meanwhile, and its node lives.
+    let compaction = plan(cluster.node(leader)).await;
+    {
+        let _broken = set(cluster.dir(leader), Fault::Write(Errno::EIO));
+        assert_eq!(cluster.node(leader).produce(0, batch("lost", 1), Acks::All).await, Err(AppendError::Storage));
+    }
+    let other = cluster.leader(0, leader).await;
+    assert_eq!(cluster.node(other).produce(0, batch("x", 1), Acks::All).await.unwrap().base_offset, Offset(200));
+    assert_eq!(cluster.node(leader).get(0).leadership(), Leadership::Offline);
+    drop(compaction);
+    cluster.agree(0, 201).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

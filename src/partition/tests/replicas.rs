@@ -165,7 +165,18 @@ impl Cluster {
         *found.get().unwrap()
     }
 
-    async fn agree(&self, partition: i32, end: i64) {
+    /// Whether nothing is said for longer than any election takes: nobody misses the heartbeats.
+    pub async fn is_quiet(&self) -> bool {
+        let before = self.net.sent.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        self.net.sent.load(Ordering::Relaxed) == before
+    }
+
+    pub fn dir(&self, node: i32) -> &Path {
+        self.dirs[node as usize - 1].path()
+    }
+
+    pub async fn agree(&self, partition: i32, end: i64) {
         eventually("all replicas have all", || {
             self.nodes.iter().flatten().all(|n| n.get(partition).high_watermark() == Offset(end))
         })
@@ -433,15 +444,8 @@ async fn idle_groups_are_quiet_and_wake_when_something_happens() {
         let leader = cluster.leader(partition, 0).await;
         cluster.node(leader).produce(partition, batch("x", 1), Acks::All).await.unwrap();
     }
-    let net = cluster.net.clone();
-    let is_quiet = async || {
-        let before = net.sent.load(Ordering::Relaxed);
-        // Longer than any election takes: nobody misses the heartbeats.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        net.sent.load(Ordering::Relaxed) == before
-    };
     let mut looks = 0;
-    while !is_quiet().await {
+    while !cluster.is_quiet().await {
         looks += 1;
         assert!(looks < 10, "the groups never sleep");
     }
@@ -455,10 +459,10 @@ async fn idle_groups_are_quiet_and_wake_when_something_happens() {
         (0..3).all(|p| cluster.node(p + 1).get(p).leader_epoch() == epochs[p as usize]),
         "nobody stood for election"
     );
-    while !is_quiet().await {}
+    while !cluster.is_quiet().await {}
     // Who asks whether they lead wakes them for a moment.
     confirm_leaderships((0..3).map(|p| cluster.node(p + 1).get(p))).await;
-    while !is_quiet().await {}
+    while !cluster.is_quiet().await {}
     // The node of a leader dies in its sleep.
     cluster.kill(1).await;
     for node in [2, 3] {
