@@ -205,9 +205,9 @@ impl Shared {
         let mut batch = store::Batch::default();
         let promised = if gone == Gone::Elsewhere { self.store.hard_state(id)? } else { None };
         self.store.forget_partition(&mut batch, id)?;
-        match promised {
-            Some(promised) => batch.put_hard_state(id, &promised),
-            None => batch.delete_held(id),
+        batch.delete_held(id);
+        if let Some(promised) = promised {
+            batch.put_hard_state(id, &promised);
         }
         self.write(batch, Durability::Buffered);
         Ok(())

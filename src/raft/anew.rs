@@ -103,6 +103,30 @@ mod tests {
     use millstream_core::types::TopicId;
 
     use super::*;
+    use crate::log::FlushConfig;
+
+    #[test]
+    fn who_begins_anew_knows_the_members_as_before() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), FlushConfig::default()).unwrap();
+        let store = Store::open(&root.path().join("kv")).unwrap();
+        let id = PartitionId { topic: TopicId(uuid::Uuid::from_u128(1)), partition: 0 };
+        // Born alone, it got company.
+        let member = Member { peer: PeerId(1), voters: vec![PeerId(1)], since: LogMark::default() };
+        let now = Membership::of_voters([1, 2, 3].map(PeerId));
+        let mut batch = Batch::default();
+        batch.put_membership(id, &now, RaftIndex(9));
+        batch.put_hard_state(id, &HardState { term: RaftTerm(4), vote: PeerId(1), commit: RaftIndex(20) });
+        store.write(batch, Durability::Synced).unwrap();
+        for time in ["first", "second"] {
+            assert!(others_decide(&store, id, &member).unwrap(), "at the {time} damage");
+            begin_anew(&dir, &store, id).unwrap();
+            let replica = recover(&dir, &store, id, LogConfig::default(), &member).unwrap();
+            let replica = replica.group.replica();
+            assert_eq!((replica.membership(), replica.membership_index()), (&now, RaftIndex(9)));
+            assert!(replica.is_held());
+        }
+    }
 
     #[test]
     fn the_others_decide_where_they_are_a_majority_of_who_votes_now_and_voted_before() {

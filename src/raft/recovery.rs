@@ -73,7 +73,7 @@ fn seed(id: PartitionId, peer: PeerId) -> u64 {
     high ^ low.rotate_left(17) ^ (u64::from(id.partition.cast_unsigned()) << 32) ^ peer.0.rotate_left(48)
 }
 
-/// A replica with an empty log: newborn, or of a group that this disk had a replica of before.
+/// A replica with an empty log: newborn, of a group that this disk had a replica of before, or one that lost its log.
 pub fn create(
     dir: &Arc<DataDir>,
     store: &Store,
@@ -82,17 +82,20 @@ pub fn create(
     member: &Member,
 ) -> Result<Recovered, RecoverError> {
     let mut newborn = Start::newborn(member.peer, member.voters.clone(), seed(id, member.peer));
-    let before = store.hard_state(id)?;
-    let held = store.held(id)?;
-    if let Some(before) = before.filter(|before| held == Some(before.term)) {
-        // It lost its log, and nothing has happened since.
-        newborn.hard_state = before;
-    } else if let Some(before) = before {
+    if let Some(before) = store.hard_state(id)? {
         // A new term: what the one before said of its log, and is still on its way, is not heard any more.
         let term = RaftTerm(before.term.0 + 1);
         newborn.hard_state = HardState { term, ..newborn.hard_state };
         let mut batch = store::Batch::default();
-        store.forget_partition(&mut batch, id)?;
+        if store.held(id)?.is_some() {
+            // It lost its log: what was folded from it is the same again, and who the members are, or were lately.
+            store.forget_log(&mut batch, id)?;
+            if let Some(known) = store.membership(id)? {
+                (newborn.membership, newborn.membership_index) = known;
+            }
+        } else {
+            store.forget_partition(&mut batch, id)?;
+        }
         batch.put_hard_state(id, &newborn.hard_state);
         store.write(batch, Durability::Synced)?;
     }
@@ -312,6 +315,25 @@ mod tests {
         let member = Member { peer: PeerId(1), voters: [1, 2, 3].map(PeerId).to_vec(), since: LogMark::default() };
         recover(&dir, &store, id, LogConfig::default(), &member).unwrap();
         let expected = HardState { term: RaftTerm(5), vote: PeerId(0), ..before };
+        assert_eq!(store.hard_state(id).unwrap(), Some(expected));
+    }
+
+    #[test]
+    fn a_replica_that_returns_after_it_was_once_held_enters_a_new_term() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(root.path(), FlushConfig::default()).unwrap();
+        let store = Store::open(&root.path().join("kv")).unwrap();
+        let id = PartitionId { topic: TopicId(Uuid::from_u128(7)), partition: 0 };
+        // It began anew in this term, learnt all in it and said so. Then it was deleted, and a crash kept that from the store.
+        let mut batch = store::Batch::default();
+        batch.put_held(id, RaftTerm(5));
+        batch.put_hard_state(id, &HardState { term: RaftTerm(5), vote: PeerId(2), commit: RaftIndex(40) });
+        store.write(batch, Durability::Synced).unwrap();
+        let since = LogMark { term: RaftTerm(5), index: RaftIndex(60) };
+        let member = Member { peer: PeerId(1), voters: [1, 2, 3].map(PeerId).to_vec(), since };
+        let created = create(&dir, &store, id, LogConfig::default(), &member).unwrap();
+        assert_eq!(created.group.term(), RaftTerm(6), "what it said in the term before counts no more");
+        let expected = HardState { term: RaftTerm(6), vote: PeerId(0), commit: BIRTH.0 };
         assert_eq!(store.hard_state(id).unwrap(), Some(expected));
     }
 

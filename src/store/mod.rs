@@ -210,16 +210,17 @@ impl Store {
     /// Adds to `batch` the deletion of all that is kept about a partition, but for that which a replica without its log
     /// must not forget (`held`).
     pub fn forget_partition(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
-        batch.inner.delete(partition_key(kind::HARD_STATE, id));
-        batch.inner.delete(partition_key(kind::COORDINATOR_APPLIED, id));
+        for kind in [kind::HARD_STATE, kind::MEMBERSHIP, kind::COORDINATOR_APPLIED] {
+            batch.inner.delete(partition_key(kind, id));
+        }
         self.delete_prefix(batch, &partition_key(kind::COORDINATOR, id))?;
         self.delete_prefix(batch, &partition_key(kind::UNDECIDED, id))?;
         self.forget_log(batch, id)
     }
 
-    /// Adds to `batch` the deletion of all that is kept about a partition's log.
+    /// Adds to `batch` the deletion of all that is kept about a partition's log. Who the members are stays: it was committed.
     pub fn forget_log(&self, batch: &mut Batch, id: PartitionId) -> Result<(), StoreError> {
-        for kind in [kind::CHECKPOINT, kind::SYNCED_END, kind::MEMBERSHIP, kind::INSTALLING] {
+        for kind in [kind::CHECKPOINT, kind::SYNCED_END, kind::INSTALLING] {
             batch.inner.delete(partition_key(kind, id));
         }
         self.delete_prefix(batch, &partition_key(kind::SEGMENT, id))

@@ -130,8 +130,7 @@ impl Cluster {
         }
         self.crash(node, Crash::Power);
         if !self.story.changes || self.chance.percent(50) {
-            let founders = self.checks.founders.clone();
-            self.nodes[node].lose_log(&founders);
+            self.nodes[node].lose_log();
             self.hurt += 1;
             let lasts = self.chance.below(2_000);
             self.at(lasts, Event::Restart(node));
