@@ -252,7 +252,9 @@ impl Shard {
     pub(super) fn reopen(&mut self) {
         let mut opened = Vec::new();
         for id in self.halted.clone() {
-            if is_compacting(&self.compacting, id) {
+            // A term or a vote of before would be written over a later one.
+            let is_storing = |owned: &Owned| owned.hard_state_on_its_way.strong_count() > 0;
+            if is_compacting(&self.compacting, id) || self.owned.get(&id).is_some_and(is_storing) {
                 continue;
             }
             let Some(recovered) = self.recover_hurt(id) else { continue };

@@ -1,7 +1,7 @@
 //! Partitions come to a shard and leave it.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use millstream_core::partition::Producers;
 use millstream_core::replica::HardState;
@@ -183,6 +183,7 @@ impl Owned {
             producers: Producers::default(),
             applied: RaftIndex(0),
             hard_state: HardState::default(),
+            hard_state_on_its_way: Weak::new(),
             uncommitted_bytes: 0,
             waiting: VecDeque::new(),
             parked: VecDeque::new(),

@@ -49,6 +49,8 @@ pub(super) struct Owned {
     pub producers: Producers,
     pub applied: RaftIndex,
     pub hard_state: HardState,
+    /// It lives while a term or a vote is written to the store, also of a replica that was halted meanwhile.
+    pub hard_state_on_its_way: Weak<()>,
     /// Bytes of batches that are proposed and not yet committed.
     pub uncommitted_bytes: u64,
     /// Batches that find no room among those, oldest first.
@@ -330,13 +332,26 @@ impl Shard {
         self.shared.write(std::mem::take(&mut plain.batch), store::Durability::Buffered);
         self.send_posts();
         self.flush(plain);
-        if !elected.parts.is_empty() {
-            let (shared, told_to) = (self.shared.clone(), self.told_to.clone());
-            tokio::spawn(async move {
-                shared.write_or_abort(elected.batch).await;
-                shared.dir.flush(elected.dirty, tell_flushed(told_to, elected.parts));
-            });
+        self.store_and_flush(elected);
+    }
+
+    /// Terms and votes go to the store before the files to the disk, however long that takes.
+    fn store_and_flush(&mut self, elected: Round) {
+        if elected.parts.is_empty() {
+            return;
         }
+        let on_its_way = Arc::new(());
+        for part in &elected.parts {
+            if let Some(owned) = self.owned.get_mut(&part.id) {
+                owned.hard_state_on_its_way = Arc::downgrade(&on_its_way);
+            }
+        }
+        let (shared, told_to) = (self.shared.clone(), self.told_to.clone());
+        tokio::spawn(async move {
+            shared.write_or_abort(elected.batch).await;
+            drop(on_its_way);
+            shared.dir.flush(elected.dirty, tell_flushed(told_to, elected.parts));
+        });
     }
 
     fn flush(&self, round: Round) {

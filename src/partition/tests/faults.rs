@@ -8,12 +8,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::ask::{Ask, MAILBOX_MAX, tell_flushed};
 use super::super::cleaner::{Cleaned, Done, Due};
+use super::super::log_config::log_config;
+use super::super::open::{Opening, Replica};
 use super::super::shard::{Shard, system_clock};
 use super::super::shared::Shared;
 use super::replicas::Cluster;
 use super::*;
 use crate::log::faults::{Fault, set};
 use crate::log::{Dirty, ReadError};
+use crate::raft;
 
 const BALLAST: u64 = 1 << 20;
 
@@ -266,12 +269,11 @@ async fn what_was_trimmed_before_a_crash_is_deleted_after_it() {
     assert_eq!((node.get(0).log_start(), node.get(0).high_watermark()), (Offset(40), Offset(40)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_mailbox_holds_up_no_flush() {
-    let dir = tempfile::tempdir().unwrap();
-    let shared = Arc::new(Shared {
-        dir: DataDir::open(dir.path(), FlushConfig::default()).unwrap(),
-        store: Arc::new(Store::open(&dir.path().join("kv")).unwrap()),
+/// What a shard without a task uses.
+fn shared(dir: &Path) -> Arc<Shared> {
+    Arc::new(Shared {
+        dir: DataDir::open(dir, FlushConfig::default()).unwrap(),
+        store: Arc::new(Store::open(&dir.join("kv")).unwrap()),
         identity: Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() },
         outlet: None,
         caller: None,
@@ -285,7 +287,47 @@ async fn a_full_mailbox_holds_up_no_flush() {
         replica_lag_max: Duration::from_secs(30),
         clock: system_clock,
         producer_id_expiration_ms: 0.into(),
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_replica_is_not_opened_again_while_its_vote_is_on_its_way_to_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = shared(dir.path());
+    let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let mut shard = Shard::new(shared.clone(), mailbox);
+    let ToOpen { name, config, voters, since, .. } = to_open(0, true);
+    let handle = Arc::new(Partition::new(id(0), name, config.clone(), me));
+    let (member, config) = (raft::Member { peer: PeerId(1), voters, since }, log_config(&config));
+    let recovered = raft::create(&shared.dir, &shared.store, id(0), config.clone(), &member).unwrap();
+    let replica = Replica::Recovered(Box::new(recovered));
+    let (reply, _opened) = oneshot::channel();
+    shard.open(vec![Opening { shared: handle, config, replica, member, members: None, stands: true }], reply);
+    // It stands for election: its vote finds no room, and is tried again a second later.
+    shared.store.full.store(true, Ordering::Relaxed);
+    shard.turn();
+    eventually("the store was full", || shared.dir.is_full()).await;
+    shared.store.full.store(false, Ordering::Relaxed);
+    shard.halt(id(0));
+    shard.reopen();
+    let is_open = |shard: &Shard| shard.owned[&id(0)].group.is_some();
+    assert!(!is_open(&shard), "what is written later would undo what it says by then");
+    eventually("the vote is stored", || shared.store.hard_state(id(0)).unwrap().is_some()).await;
+    let stored = shared.store.hard_state(id(0)).unwrap().unwrap();
+    for _ in 0..1000 {
+        shard.reopen();
+        if is_open(&shard) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(shard.owned[&id(0)].group.as_ref().unwrap().term() > stored.term);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_holds_up_no_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = shared(dir.path());
     let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
     let shard = Shard::new(shared.clone(), mailbox);
     while me.try_send(Ask::Retain).is_ok() {}
