@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use millstream_core::partition::{Admission, BatchSequence, Guard, ProducerError, TxnEnd};
 use millstream_core::record::BatchHeader;
-use millstream_core::types::{LeaderEpoch, Offset, PartitionId, RaftIndex};
+use millstream_core::replica::Membership;
+use millstream_core::types::{LeaderEpoch, Offset, PartitionId, PeerId, RaftIndex};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::handle::Leadership;
@@ -299,10 +300,8 @@ impl Owned {
         if !group.is_leader() {
             return None;
         }
-        let voters = group.replica().progress().filter(|(_, p)| p.is_voter);
-        let mut matched: Vec<RaftIndex> = voters.map(|(_, p)| p.matched).collect();
-        matched.sort_unstable_by(|a, b| b.cmp(a));
-        matched.get(wanted - 1).copied()
+        let replica = group.replica();
+        had_by(wanted, replica.membership(), replica.progress().map(|(peer, p)| (peer, p.matched)))
     }
 
     fn is_alone_and_caches(&self) -> bool {
@@ -376,9 +375,34 @@ impl Owned {
     }
 }
 
+/// The last entry that so many of the voters have. Of those who only voted before a change of the members none counts: they
+/// are about to go.
+fn had_by(
+    wanted: usize,
+    members: &Membership,
+    matched: impl Iterator<Item = (PeerId, RaftIndex)>,
+) -> Option<RaftIndex> {
+    let stays = matched.filter(|(peer, _)| members.voters.contains(peer));
+    let mut matched: Vec<RaftIndex> = stays.map(|(_, matched)| matched).collect();
+    matched.sort_unstable_by(|a, b| b.cmp(a));
+    matched.get(wanted - 1).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_about_to_go_does_not_count_as_one_who_has_it() {
+        let peers = |ids: &[u64]| ids.iter().copied().map(PeerId).collect::<Vec<_>>();
+        let matched = [(1, 90), (2, 80), (3, 70), (4, 10)].map(|(peer, index)| (PeerId(peer), RaftIndex(index)));
+        let settled = Membership::of_voters(peers(&[1, 2, 3]));
+        assert_eq!(had_by(3, &settled, matched.into_iter().take(3)), Some(RaftIndex(70)));
+        let joint = Membership { voters_outgoing: peers(&[1, 2, 3]), ..Membership::of_voters(peers(&[1, 2, 4])) };
+        assert_eq!(had_by(3, &joint, matched.into_iter()), Some(RaftIndex(10)));
+        let half = Membership { voters_outgoing: peers(&[1, 2, 3]), ..Membership::of_voters(peers(&[3, 4])) };
+        assert_eq!(had_by(2, &half, matched.into_iter()), Some(RaftIndex(10)));
+    }
 
     #[test]
     fn an_outcome_that_comes_after_the_time_is_over_is_passed_over() {
