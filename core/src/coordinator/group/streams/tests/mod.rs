@@ -1,5 +1,6 @@
 //! Lives of streams groups: as stories, and at random.
 
+mod assign;
 mod configure;
 mod property;
 mod reconcile;
