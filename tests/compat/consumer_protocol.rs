@@ -80,10 +80,10 @@ fn consumer_group_heartbeat() {
         let other = join(&of, "m1", &[&topic]).with_server_assignor(Some(text("other")));
         assert_eq!(code(&mut wire, &other), UNSUPPORTED_ASSIGNOR);
         let first = wire.call(version, &join(&of, "m1", &[&topic]));
-        assert_eq!((first.error_code, first.member_epoch, given(&first)), (0, 1, Some(vec![0, 1])), "{first:?}");
+        assert_eq!((first.error_code, first.member_epoch, given(&first)), (0, 2, Some(vec![0, 1])), "{first:?}");
         assert_eq!(first.heartbeat_interval_ms, 5_000);
         assert_eq!(code(&mut wire, &beat(&of, "m1", 7)), FENCED_MEMBER_EPOCH);
-        assert_eq!(code(&mut wire, &beat(&of, "m2", 1)), UNKNOWN_MEMBER_ID);
+        assert_eq!(code(&mut wire, &beat(&of, "m2", 2)), UNKNOWN_MEMBER_ID);
         // Without an id of its own a member of the first version gets one.
         let second = if version == 0 { "" } else { "m2" };
         let second = wire.call(version, &join(&of, second, &[&topic]));
@@ -91,14 +91,14 @@ fn consumer_group_heartbeat() {
         let mut epoch = second.member_epoch;
         let second = second.member_id.expect("an id").to_string();
         eventually("the first one is told to give one up", || {
-            let answer = wire.call(version, &beat(&of, "m1", 1));
+            let answer = wire.call(version, &beat(&of, "m1", 2));
             assert_eq!(answer.error_code, 0);
             given(&answer).map(|left| assert_eq!(left.len(), 1))
         });
         let left = describe(&mut wire, &of).members.into_iter().find(|member| &*member.member_id == "m1");
         let left = left.expect("a member").target_assignment.topic_partitions.remove(0).partitions;
-        let released = wire.call(version, &owning(beat(&of, "m1", 1), id, &left));
-        assert_eq!((released.error_code, released.member_epoch), (0, 2));
+        let released = wire.call(version, &owning(beat(&of, "m1", 2), id, &left));
+        assert_eq!((released.error_code, released.member_epoch), (0, 3));
         eventually("the second one has it", || {
             let answer = wire.call(version, &owning(beat(&of, &second, epoch), id, &[]));
             assert_eq!(answer.error_code, 0);
@@ -127,10 +127,10 @@ fn consumer_group_describe() {
         assert_eq!(wire.call(1, &join(&of, "m", &[&topic])).error_code, 0);
         let asked = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(&of)]);
         let told = wire.call(version, &asked).groups.remove(0);
-        assert_eq!((told.error_code, &*told.group_state, told.group_epoch), (0, "Stable", 1), "{told:?}");
+        assert_eq!((told.error_code, &*told.group_state, told.group_epoch), (0, "Stable", 2), "{told:?}");
         assert_eq!((&*told.assignor_name, told.members.len()), ("uniform", 1));
         let member = &told.members[0];
-        assert_eq!((&*member.member_id, member.member_epoch), ("m", 1));
+        assert_eq!((&*member.member_id, member.member_epoch), ("m", 2));
         assert_eq!(member.assignment, member.target_assignment);
         assert_eq!(member.assignment.topic_partitions[0].partitions, [0, 1]);
         assert_eq!(member.member_type, if version >= 1 { 1 } else { -1 });
@@ -172,17 +172,17 @@ fn a_group_goes_on_after_a_kill() {
     let (of, topic) = (unique("group"), topics::topic(&mut wire, 2));
     coordinator(&mut wire, &of);
     assert_eq!(wire.call(1, &join(&of, "m", &[&topic])).error_code, 0);
-    assert_eq!(commit(&mut wire, &of, &topic, 1), (0, 0));
-    assert_eq!(commit(&mut wire, &of, &topic, 2), (STALE_MEMBER_EPOCH, STALE_MEMBER_EPOCH));
+    assert_eq!(commit(&mut wire, &of, &topic, 2), (0, 0));
+    assert_eq!(commit(&mut wire, &of, &topic, 3), (STALE_MEMBER_EPOCH, STALE_MEMBER_EPOCH));
     let before = describe(&mut wire, &of);
     broker.kill();
     broker.restart();
     let mut wire = broker.wire();
     coordinator(&mut wire, &of);
     assert_eq!(describe(&mut wire, &of), before);
-    let answer = wire.call(1, &beat(&of, "m", 1));
-    assert_eq!((answer.error_code, answer.member_epoch, given(&answer)), (0, 1, None), "nothing has changed");
-    assert_eq!(commit(&mut wire, &of, &topic, 1), (0, 0));
+    let answer = wire.call(1, &beat(&of, "m", 2));
+    assert_eq!((answer.error_code, answer.member_epoch, given(&answer)), (0, 2, None), "nothing has changed");
+    assert_eq!(commit(&mut wire, &of, &topic, 2), (0, 0));
 }
 
 #[test]

@@ -10,10 +10,22 @@ use super::topics::Topics;
 use crate::types::{Timestamp, TopicId};
 
 /// The group's epoch, and the hash of the topics that it subscribes to as they were then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
     pub epoch: i32,
     pub metadata_hash: i64,
+}
+
+impl Epoch {
+    /// Of a new group, with a target assignment that gives nobody anything: a member may then have an epoch before the
+    /// first target is computed, for 0 is that of who joins (KAFKA-20268).
+    pub const FIRST: i32 = 1;
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self { epoch: Self::FIRST, metadata_hash: 0 }
+    }
 }
 
 /// The group's epoch that the target assignment was computed for.
@@ -103,7 +115,7 @@ impl Default for ConsumerGroup {
     fn default() -> Self {
         Self {
             epoch: Epoch::default(),
-            target_epoch: TargetEpoch { epoch: 0, at: Timestamp(0) },
+            target_epoch: TargetEpoch { epoch: Epoch::FIRST, at: Timestamp(0) },
             members: BTreeMap::new(),
             targets: BTreeMap::new(),
             patterns: BTreeMap::new(),

@@ -62,7 +62,7 @@ impl Default for ShareGroup {
     fn default() -> Self {
         Self {
             epoch: Epoch::default(),
-            target_epoch: TargetEpoch { epoch: 0, at: Timestamp(0) },
+            target_epoch: TargetEpoch { epoch: Epoch::FIRST, at: Timestamp(0) },
             members: BTreeMap::new(),
             targets: BTreeMap::new(),
             partitions: None,
