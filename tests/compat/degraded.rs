@@ -9,9 +9,14 @@ use kafka_protocol::messages::{
 };
 
 use crate::cli::{Done, run};
+use crate::failover::{all_in_sync, replicated, write_anew};
+use crate::harness::batch::Batch;
 use crate::harness::nodes::Nodes;
-use crate::harness::topics::{creatable, name};
+use crate::harness::topics::{creatable, name, produce, produce_request};
 use crate::harness::{eventually, text, unique};
+
+/// Nobody leads, nobody has answered in time, too few replicas.
+const NOT_ACKNOWLEDGED: [i16; 4] = [6, 7, 19, 20];
 
 fn ask(nodes: &Nodes, id: usize, args: &[&str]) -> Done {
     let args: Vec<_> = args.iter().copied().chain(["--brokers", nodes.kafka(id), "--timeout", "3"]).collect();
@@ -88,4 +93,25 @@ fn a_node_at_the_address_of_another_is_not_taken_in() {
     nodes.await_log(odd, "every node needs an rpc.advertised of its own");
     let told = nodes.wire(1).call(2, &DescribeClusterRequest::default().with_include_fenced_brokers(true));
     assert_eq!(told.brokers.len(), 3);
+}
+
+/// What is not flushed here is with the others: where there are others, `acks=all` waits for a majority of them.
+#[test]
+fn write_caching_does_not_acknowledge_without_a_majority() {
+    let Some(nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes, &[("write.caching", "true"), ("min.insync.replicas", "1")]);
+    let leader = all_in_sync(&nodes, &topic);
+    let mut wire = nodes.wire(leader);
+    assert_eq!(produce(&mut wire, &topic, 0, Batch::of(&["with all"]).build()).error_code, 0);
+    let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    nodes.pause(others[0]);
+    assert_eq!(produce(&mut wire, &topic, 0, Batch::of(&["with one"]).build()).error_code, 0);
+    nodes.pause(others[1]);
+    let alone = produce_request(&topic, 0, Batch::of(&["alone"]).build()).with_timeout_ms(2_000);
+    for _ in 0..2 {
+        let code = wire.call(9, &alone).responses[0].partition_responses[0].error_code;
+        assert!(NOT_ACKNOWLEDGED.contains(&code), "error {code} of one that is alone");
+    }
+    others.iter().for_each(|id| nodes.resume(*id));
+    write_anew(&nodes, 3, 0, &topic);
 }

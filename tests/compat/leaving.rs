@@ -25,14 +25,14 @@ fn cli(nodes: &Nodes, args: &[&str]) -> Done {
 
 /// The document of a command that must not fail.
 #[track_caller]
-fn json(nodes: &Nodes, args: &[&str]) -> Value {
+pub fn json(nodes: &Nodes, args: &[&str]) -> Value {
     let done = cli(nodes, args);
     assert_eq!(done.code, Some(0), "{args:?}: {}", done.stderr);
     serde_json::from_str(&done.stdout).expect("one JSON document")
 }
 
 /// Brokers that are registered, and whether each is fenced.
-fn brokers(nodes: &Nodes, asked: usize) -> Vec<(i32, bool)> {
+pub fn brokers(nodes: &Nodes, asked: usize) -> Vec<(i32, bool)> {
     let told = nodes.wire(asked).call(2, &DescribeClusterRequest::default().with_include_fenced_brokers(true));
     assert_eq!(told.error_code, 0);
     told.brokers.iter().map(|broker| (broker.broker_id.0, broker.is_fenced)).collect()
@@ -49,7 +49,7 @@ fn quorum(nodes: &Nodes, asked: usize) -> Option<(BTreeSet<i32>, BTreeSet<i32>)>
     Some((voters, quorum.observers.iter().map(|observer| observer.replica_id.0).collect()))
 }
 
-fn await_quorum(nodes: &Nodes, asked: usize, voters: &[i32], observers: &[i32]) {
+pub fn await_quorum(nodes: &Nodes, asked: usize, voters: &[i32], observers: &[i32]) {
     let wanted = (voters.iter().copied().collect(), observers.iter().copied().collect());
     eventually("these vote", || (quorum(nodes, asked)? == wanted).then_some(()));
 }
@@ -89,7 +89,7 @@ fn unregister_broker() {
 
 /// The document of a command that must not fail, while others send.
 #[track_caller]
-fn json_while_sending(nodes: &Nodes, stream: &mut Stream<'_>, args: &'static [&'static str]) -> Value {
+pub fn json_while_sending(nodes: &Nodes, stream: &mut Stream<'_>, args: &'static [&'static str]) -> Value {
     let bootstrap = nodes.bootstrap();
     let running = std::thread::spawn(move || {
         let args: Vec<&str> = args.iter().copied().chain(["--brokers", &bootstrap, "--format", "json"]).collect();
@@ -132,7 +132,7 @@ fn a_broker_is_decommissioned_under_a_producer_though_the_command_is_interrupted
         eventually("nobody knows it any more", || {
             (brokers(&nodes, asked) == [(2, false), (3, false), (4, false)]).then_some(())
         });
-        let told = topics::metadata(&mut nodes.wire(asked), &[]);
+        let told = topics::metadata_of_all(&mut nodes.wire(asked));
         let on_it = |p: &kafka_protocol::messages::metadata_response::MetadataResponsePartition| {
             p.replica_nodes.contains(&BrokerId(1))
         };

@@ -91,7 +91,7 @@ pub fn replicas(wire: &mut Wire, topic: &str) -> Vec<(Vec<i32>, Vec<i32>)> {
 
 /// Waits until every partition is on these nodes, in sync, and no move is left.
 #[track_caller]
-fn await_on(nodes: &Nodes, asked: usize, topic: &str, on: &[i32]) {
+pub fn await_on(nodes: &Nodes, asked: usize, topic: &str, on: &[i32]) {
     let mut wire = nodes.wire(asked);
     let mut sorted = on.to_vec();
     sorted.sort_unstable();

@@ -160,11 +160,17 @@ pub fn internals_in_sync(nodes: &Nodes) {
 /// committed stands. Gives where each partition ends.
 #[track_caller]
 pub fn check_all(nodes: &Nodes, stream: Stream<'_>, group: &mut Group) -> BTreeMap<i32, i64> {
-    let topic = stream.topic.to_owned();
-    all_in_sync(nodes, &topic);
-    let ends = stream.check(nodes);
     let ids: Vec<usize> = (1..=nodes.count()).collect();
-    await_same_bytes(nodes, &ids, &topic, PARTITIONS);
+    check_on(nodes, &ids, stream, group)
+}
+
+/// The same where the replicas are on these nodes.
+#[track_caller]
+pub fn check_on(nodes: &Nodes, ids: &[usize], stream: Stream<'_>, group: &mut Group) -> BTreeMap<i32, i64> {
+    let topic = stream.topic.to_owned();
+    in_sync(nodes, &topic, ids.len());
+    let ends = stream.check(nodes);
+    await_same_bytes(nodes, ids, &topic, PARTITIONS);
     group.await_read(&ends);
     group.check_committed(&nodes.bootstrap());
     ends
@@ -177,6 +183,12 @@ pub fn number(value: &[u8]) -> usize {
 }
 
 pub fn all_in_sync(nodes: &Nodes, topic: &str) {
+    in_sync(nodes, topic, nodes.count());
+}
+
+/// Waits until every partition is led and has so many replicas in sync.
+#[track_caller]
+pub fn in_sync(nodes: &Nodes, topic: &str, count: usize) {
     let mut told = Vec::new();
     eventually("all replicas are in sync", || {
         let leaders = leaders(&nodes.bootstrap(), topic)?;
@@ -184,7 +196,7 @@ pub fn all_in_sync(nodes: &Nodes, topic: &str) {
             println!("leaders and replicas in sync: {leaders:?}");
             told.clone_from(&leaders);
         }
-        leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == nodes.count()).then_some(())
+        leaders.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == count).then_some(())
     });
 }
 

@@ -197,10 +197,7 @@ impl Broker {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.process_owner().process.as_ref().expect("running").child.id();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status of the process");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
-        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
+        memory_bytes(self.process_owner().process.as_ref().expect("running").child.id(), "VmRSS:")
     }
 
     /// What the broker wrote to stderr since its last start.
@@ -310,6 +307,13 @@ fn address(ready: &str, field: &str) -> String {
 pub(super) fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).expect("pid");
     kill(Pid::from_raw(pid), signal).expect("signal");
+}
+
+/// A line of `/proc/PID/status`, in bytes.
+pub(super) fn memory_bytes(pid: u32, kind: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status of the process");
+    let line = status.lines().find(|l| l.starts_with(kind)).expect("a line of that name");
+    line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 pub(super) fn tail(log: &Mutex<Vec<String>>) -> String {

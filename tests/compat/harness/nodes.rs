@@ -7,13 +7,15 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
 
-use super::broker::{BINARY, SETTINGS, free_port, get, metric, signal, spawn, tail, wait_ready};
+use super::broker::{BINARY, SETTINGS, free_port, get, memory_bytes, metric, signal, spawn, tail, wait_ready};
 use super::net::Net;
 use super::power::{self, Unsynced};
+use super::topics::{METADATA, metadata_request};
 use super::wire::Wire;
 use super::{PATIENCE, eventually};
 
@@ -281,6 +283,18 @@ impl Nodes {
 
     pub fn wire(&self, id: usize) -> Wire {
         Wire::connect(&self.node(id).kafka)
+    }
+
+    /// Partitions of a topic as a node tells them; None while it is not there, or not ready to tell.
+    pub fn told_of(&self, id: usize, topic: &str) -> Option<Vec<MetadataResponsePartition>> {
+        let mut wire = Wire::try_connect(self.kafka(id))?;
+        let told = wire.try_call(METADATA, &metadata_request(&[topic]), Duration::from_secs(1))?;
+        told.topics.into_iter().next().filter(|topic| topic.error_code == 0).map(|topic| topic.partitions)
+    }
+
+    /// Memory of a node's own, in bytes: without the pages of its files.
+    pub fn memory_bytes(&self, id: usize) -> u64 {
+        memory_bytes(self.node(id).process.as_ref().expect("running").child.id(), "RssAnon:")
     }
 
     /// Where a node's clients connect.

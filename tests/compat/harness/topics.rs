@@ -69,6 +69,12 @@ pub fn metadata(wire: &mut Wire, topics: &[&str]) -> MetadataResponse {
     wire.call(METADATA, &metadata_request(topics))
 }
 
+/// The same of every topic there is, internal ones too.
+#[track_caller]
+pub fn metadata_of_all(wire: &mut Wire) -> MetadataResponse {
+    wire.call(METADATA, &metadata_request(&[]).with_topics(None))
+}
+
 pub fn metadata_request(topics: &[&str]) -> MetadataRequest {
     let topic = |t: &&str| MetadataRequestTopic::default().with_name(Some(name(t)));
     MetadataRequest::default()

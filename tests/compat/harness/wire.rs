@@ -22,7 +22,15 @@ pub struct Wire {
 impl Wire {
     #[track_caller]
     pub fn connect(address: &str) -> Wire {
-        let stream = TcpStream::connect(address).expect("connect");
+        Wire::over(TcpStream::connect(address).expect("connect"))
+    }
+
+    /// None where nobody listens, as when the process has just died.
+    pub fn try_connect(address: &str) -> Option<Wire> {
+        TcpStream::connect(address).ok().map(Wire::over)
+    }
+
+    fn over(stream: TcpStream) -> Wire {
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
