@@ -134,11 +134,13 @@ fn encode_epoch(value: &mut Writer, of: &StreamsEpoch) {
     value.i32(of.epoch);
     value.i64(of.metadata_hash);
     let is_validated = of.validated_topology_epoch != NOT_VALIDATED;
-    value.uvarint(1 + u32::from(is_validated));
+    value.uvarint(u32::from(is_validated) + u32::from(!of.configs.is_empty()));
     if is_validated {
         value.tagged(VALIDATED_TAG, |content| content.i32(of.validated_topology_epoch));
     }
-    value.tagged(CONFIGS_TAG, |content| encode_pairs(content, &of.configs));
+    if !of.configs.is_empty() {
+        value.tagged(CONFIGS_TAG, |content| encode_pairs(content, &of.configs));
+    }
 }
 
 fn decode_epoch(value: &[u8]) -> Result<StreamsEpoch, DecodeError> {
