@@ -1,4 +1,5 @@
-//! Consumer groups, of the classic protocol and in [`consumer`] of the new one: who is a member, who leads, which offsets are committed.
+//! Groups: of the classic protocol, in [`consumer`] of the new one, share groups and streams groups. Who is a member, who
+//! leads, what is assigned, which offsets are committed.
 //!
 //! One [`Shard`] per partition of `__consumer_offsets`, as Kafka's `GroupMetadataManager` and
 //! `OffsetMetadataManager` (4.3) decide. Knows nothing of API versions, connections, or where records go.
