@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::consumer::TargetEpoch;
+use super::super::consumer::{Epoch, TargetEpoch};
 use super::super::ids::MemberId;
 use super::super::record::StreamsChange;
 use super::configure::Configured;
@@ -20,7 +20,7 @@ pub const NOT_VALIDATED: i32 = -1;
 pub type AssignmentConfigs = BTreeMap<Arc<str>, Arc<str>>;
 
 /// The group's epoch, and what was true of the cluster then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamsEpoch {
     pub epoch: i32,
     /// Of the topics of the topology.
@@ -28,6 +28,13 @@ pub struct StreamsEpoch {
     /// The topology's epoch for which the topics were found to be there and to fit, or [`NOT_VALIDATED`].
     pub validated_topology_epoch: i32,
     pub configs: Arc<AssignmentConfigs>,
+}
+
+impl Default for StreamsEpoch {
+    /// Of a new group, whose members have an epoch before the first target is computed: 0 is that of who joins.
+    fn default() -> Self {
+        Self { epoch: Epoch::FIRST, metadata_hash: 0, validated_topology_epoch: 0, configs: Arc::default() }
+    }
 }
 
 /// The state as clients are told it (`StreamsGroup.StreamsGroupState`).
@@ -105,7 +112,7 @@ impl Default for StreamsGroup {
     fn default() -> Self {
         Self {
             epoch: StreamsEpoch::default(),
-            target_epoch: TargetEpoch { epoch: 0, at: Timestamp(0) },
+            target_epoch: TargetEpoch { epoch: Epoch::FIRST, at: Timestamp(0) },
             topology: None,
             members: BTreeMap::new(),
             targets: BTreeMap::new(),
