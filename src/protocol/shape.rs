@@ -255,7 +255,7 @@ mod tests {
             table.iter().flatten().map(|api| (api.key, api.name, api.versions, api.flexible)).collect::<Vec<_>>()
         };
         assert_eq!(listed(&REQUESTS), listed(&RESPONSES));
-        assert_eq!(listed(&REQUESTS).len(), 70);
+        assert_eq!(listed(&REQUESTS).len(), 75);
     }
 
     #[test]

@@ -18,20 +18,22 @@ macro_rules! every_request {
             AlterShareGroupOffsetsRequest AlterUserScramCredentialsRequest ApiVersionsRequest
             ConsumerGroupDescribeRequest ConsumerGroupHeartbeatRequest CreateAclsRequest
             CreateDelegationTokenRequest CreatePartitionsRequest CreateTopicsRequest DeleteAclsRequest
-            DeleteGroupsRequest DeleteRecordsRequest DeleteShareGroupOffsetsRequest DeleteTopicsRequest
+            DeleteGroupsRequest DeleteRecordsRequest DeleteShareGroupOffsetsRequest DeleteShareGroupStateRequest
+            DeleteTopicsRequest
             DescribeAclsRequest DescribeClientQuotasRequest DescribeClusterRequest DescribeConfigsRequest
             DescribeDelegationTokenRequest DescribeGroupsRequest DescribeLogDirsRequest DescribeProducersRequest
             DescribeQuorumRequest DescribeShareGroupOffsetsRequest DescribeTopicPartitionsRequest
             DescribeTransactionsRequest DescribeUserScramCredentialsRequest ElectLeadersRequest EndTxnRequest
             ExpireDelegationTokenRequest FetchRequest FindCoordinatorRequest GetTelemetrySubscriptionsRequest
-            HeartbeatRequest IncrementalAlterConfigsRequest InitProducerIdRequest JoinGroupRequest
+            HeartbeatRequest IncrementalAlterConfigsRequest InitProducerIdRequest InitializeShareGroupStateRequest
+            JoinGroupRequest
             LeaveGroupRequest ListConfigResourcesRequest ListGroupsRequest ListOffsetsRequest
             ListPartitionReassignmentsRequest ListTransactionsRequest MetadataRequest OffsetCommitRequest
             OffsetDeleteRequest OffsetFetchRequest OffsetForLeaderEpochRequest ProduceRequest
-            PushTelemetryRequest RenewDelegationTokenRequest SaslAuthenticateRequest SaslHandshakeRequest
+            PushTelemetryRequest ReadShareGroupStateRequest ReadShareGroupStateSummaryRequest RenewDelegationTokenRequest SaslAuthenticateRequest SaslHandshakeRequest
             ShareAcknowledgeRequest ShareFetchRequest ShareGroupDescribeRequest ShareGroupHeartbeatRequest
             SyncGroupRequest TxnOffsetCommitRequest UnregisterBrokerRequest UpdateFeaturesRequest
-            WriteTxnMarkersRequest)
+            WriteShareGroupStateRequest WriteTxnMarkersRequest)
     };
     ($check:ident: $($request:ident)*) => { [$($check::<$request>()),*] };
 }
