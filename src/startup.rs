@@ -27,7 +27,7 @@ use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, Context, Dispatcher, OnDemand, TransactionNodes};
+use crate::api::{APIS, Context, Dispatcher, OnDemand, ShareStateNodes, TransactionNodes};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::ScrubMetrics;
@@ -199,7 +199,9 @@ impl Node {
         cluster.settle(&rooms.controller, registration).await;
         let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
         rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
-        gauges::start(metrics.registry(), &rooms.partitions, &rooms.groups, &rooms.transactions, &rooms.shares);
+        let (groups, transactions) = (&rooms.groups, &rooms.transactions);
+        let (share_states, shares) = (&rooms.share_states, &rooms.shares);
+        gauges::start(metrics.registry(), &rooms.partitions, groups, transactions, share_states, shares);
         let dismissals = health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let context = Arc::new(Context {
@@ -210,6 +212,7 @@ impl Node {
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
             transactions: Arc::clone(&rooms.transactions),
+            share_states: Arc::clone(&rooms.share_states),
             shares: Arc::clone(&rooms.shares),
             alive: cluster.alive(),
             silent_for: cluster.silent_for(),
@@ -221,6 +224,9 @@ impl Node {
             stopping: stopping.clone(),
         });
         rooms.transactions.connect(TransactionNodes::of(&context));
+        let share_states = ShareStateNodes::of(&context);
+        rooms.shares.connect(share_states.clone());
+        rooms.share_keepers.connect(share_states);
         let service = Arc::new(Dispatcher::new(context, APIS));
         if let Some(rpc) = cluster.rpc() {
             service.serve_others(rpc);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
-use crate::coordinator::{Groups, Transactions};
+use crate::coordinator::{Groups, ShareStateCoordinators, Transactions};
 use crate::partition::Partitions;
 use crate::share::Shares;
 use crate::telemetry::{LogLevels, Metrics};
@@ -24,6 +24,7 @@ pub struct Context {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub share_states: Arc<ShareStateCoordinators>,
     pub shares: Arc<Shares>,
     /// Whether a node was heard of lately; this one always.
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,

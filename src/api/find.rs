@@ -18,6 +18,9 @@ pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Where transactional ids keep their states.
 const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 
+/// Where share coordinators keep what became of records.
+const SHARE_STATES_TOPIC: &str = "__share_group_state";
+
 /// A topic that exists.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -65,6 +68,16 @@ impl Context {
     /// The same of `__transaction_state`.
     pub async fn ensure_transactions_topic(&self) -> Result<(TopicId, i32), ResponseError> {
         self.ensure_internal_topic(TRANSACTIONS_TOPIC).await
+    }
+
+    /// The same of `__share_group_state`, and its coordinators know of it.
+    pub async fn with_share_states(&self) -> Result<(), ResponseError> {
+        if self.share_states.partition_count() > 0 {
+            return Ok(());
+        }
+        let (topic, partition_count) = self.ensure_internal_topic(SHARE_STATES_TOPIC).await?;
+        self.share_states.follow(topic, partition_count);
+        Ok(())
     }
 
     async fn ensure_internal_topic(&self, name: &str) -> Result<(TopicId, i32), ResponseError> {

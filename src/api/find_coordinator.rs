@@ -1,4 +1,5 @@
-//! FindCoordinator (10): who coordinates a group, or a transactional id. One key up to version 3, then many.
+//! FindCoordinator (10): who coordinates a group, a transactional id, or a share-partition. One key up to version 3, then
+//! many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,17 @@ use tokio::time::Instant;
 
 use super::nodes::ReachableNode;
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
-use crate::coordinator::CoordinatorError;
+use crate::coordinator::{CoordinatorError, key_of};
 use crate::protocol::StrBytes;
 
 /// Kafka's `CoordinatorType.GROUP`.
 const GROUP: i8 = 0;
 /// Kafka's `CoordinatorType.TRANSACTION`.
 const TRANSACTION: i8 = 1;
+/// Kafka's `CoordinatorType.SHARE`, whose keys are `GROUP:TOPIC-ID:PARTITION`.
+const SHARE: i8 = 2;
+/// From this version on share coordinators are looked for.
+const SHARE_FROM: i16 = 6;
 
 /// How long a client waits here for a coordinator that loads, instead of being sent away by it. A new one takes
 /// milliseconds; some clients count every COORDINATOR_LOAD_IN_PROGRESS as a failure.
@@ -44,8 +49,10 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
         let ready = match asked.key_type {
             GROUP => with_groups(context).await.map(|()| Kind::Groups),
             TRANSACTION => with_transactions(context).await.map(|()| Kind::Transactions),
+            SHARE if version >= SHARE_FROM => with_share_states(context).await.map(|()| Kind::ShareStates),
+            SHARE => Err((ResponseError::InvalidRequest, "share coordinators are looked for from version 6 on")),
             // As what has no coordinator here, ever: a client that waited for one would wait for nothing.
-            _ => Err((ResponseError::InvalidRequest, "this broker coordinates groups and transactions only")),
+            _ => Err((ResponseError::InvalidRequest, "this broker coordinates groups, transactions and shares only")),
         };
         if let Ok(kind) = ready {
             let deadline = Instant::now() + LOAD_PATIENCE;
@@ -68,6 +75,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
 enum Kind {
     Groups,
     Transactions,
+    ShareStates,
 }
 
 impl Kind {
@@ -76,6 +84,7 @@ impl Kind {
         match self {
             Self::Groups => context.groups.partition_id_for(key),
             Self::Transactions => context.transactions.partition_id_for(key),
+            Self::ShareStates => context.share_states.partition_id_for(key),
         }
     }
 
@@ -84,6 +93,7 @@ impl Kind {
         match self {
             Self::Groups => context.groups.loaded(key, deadline).await,
             Self::Transactions => context.transactions.loaded(key, deadline).await,
+            Self::ShareStates => context.share_states.loaded(key, deadline).await,
         }
     }
 }
@@ -111,6 +121,12 @@ async fn with_transactions(context: &Context) -> Result<(), (ResponseError, &'st
     Ok(())
 }
 
+/// The same for share-partitions.
+async fn with_share_states(context: &Context) -> Result<(), (ResponseError, &'static str)> {
+    let not_there = |_| (ResponseError::CoordinatorNotAvailable, "the topic of share groups' state is not there yet");
+    context.with_share_states().await.map_err(not_there)
+}
+
 /// Waits until it is known who the coordinator is, and if that is this node, until it can coordinate.
 async fn settled(context: &Context, kind: Kind, key: &str, deadline: Instant) {
     let Ok(partition) = kind.partition_of(context, key) else { return };
@@ -129,6 +145,9 @@ async fn settled(context: &Context, kind: Kind, key: &str, deadline: Instant) {
 }
 
 fn find<'a>(context: &Context, kind: Kind, nodes: &'a [ReachableNode], key: &str) -> Found<'a> {
+    if matches!(kind, Kind::ShareStates) && key_of(key).is_none() {
+        return Err((ResponseError::InvalidRequest, "a share-partition is GROUP:TOPIC-ID:PARTITION"));
+    }
     let not_available = |e| (errors::of_coordinator_at_find(e), "the coordinator is not available");
     let partition = kind.partition_of(context, key).map_err(not_available)?;
     let leader = context.lead(partition).leader;

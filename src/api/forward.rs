@@ -30,7 +30,15 @@ const PREFIX_LEN: usize = 4;
 const TOPICS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one node may ask another for in its own name.
-const OF_NODES: [ApiKey; 2] = [ApiKey::AddPartitionsToTxn, ApiKey::WriteTxnMarkers];
+const OF_NODES: [ApiKey; 7] = [
+    ApiKey::AddPartitionsToTxn,
+    ApiKey::WriteTxnMarkers,
+    ApiKey::InitializeShareGroupState,
+    ApiKey::ReadShareGroupState,
+    ApiKey::WriteShareGroupState,
+    ApiKey::DeleteShareGroupState,
+    ApiKey::ReadShareGroupStateSummary,
+];
 /// How long another node may take for that.
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 

@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod produce;
 pub mod reassign;
 pub mod sasl;
+pub mod share_states;
 pub mod shares;
 pub mod telemetry;
 pub mod topics;
@@ -50,14 +51,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{
+    ApiKey, DeleteShareGroupStateRequest, InitializeShareGroupStateRequest, ReadShareGroupStateRequest,
+};
 
 use crate::protocol::RequestHeader;
+use crate::protocol::share_state::{ReadShareGroupStateSummaryRequest, WriteShareGroupStateRequest};
 
 pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
 pub use session::{ClientSoftware, Session};
+pub use share_states::ShareStateNodes;
 pub use topic_creation::OnDemand;
 pub use transaction_nodes::Cluster as TransactionNodes;
 
@@ -122,6 +127,11 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::PushTelemetry, 0..=0, telemetry::handle_push),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
+    Api::new(ApiKey::InitializeShareGroupState, 0..=0, share_states::handle::<InitializeShareGroupStateRequest>),
+    Api::new(ApiKey::ReadShareGroupState, 0..=0, share_states::handle::<ReadShareGroupStateRequest>),
+    Api::new(ApiKey::WriteShareGroupState, 0..=1, share_states::handle::<WriteShareGroupStateRequest>),
+    Api::new(ApiKey::DeleteShareGroupState, 0..=0, share_states::handle::<DeleteShareGroupStateRequest>),
+    Api::new(ApiKey::ReadShareGroupStateSummary, 0..=1, share_states::handle::<ReadShareGroupStateSummaryRequest>),
 ];
 
 /// One request, its header decoded and its versions checked.

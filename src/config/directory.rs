@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use uuid::Uuid;
 
-pub use self::id::base64;
+pub use self::id::{base64, from_base64};
 pub use self::meta::Meta;
 
 use self::meta::MetaError;

@@ -12,7 +12,7 @@ mod properties;
 mod rpc;
 mod yaml;
 
-pub use directory::{DataDirectory, DirectoryError, Meta, base64};
+pub use directory::{DataDirectory, DirectoryError, Meta, base64, from_base64};
 pub use error::ConfigError;
 pub use listeners::{HostPort, Listener, SecurityProtocol};
 pub use load::{Flags, load};

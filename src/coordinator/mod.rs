@@ -12,6 +12,7 @@ pub mod patterns;
 mod registry;
 mod runtime;
 mod share_keepers;
+mod share_states;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -23,6 +24,7 @@ pub use in_transaction::Transaction;
 pub use machine::Machine;
 pub use registry::{Asked, Coordinators, Groups, partition_of};
 pub use share_keepers::{InitializedShares, Kept, KeptPartitions, ShareKeepers, ShareKeeping};
+pub use share_states::{ShareStateConfig, ShareStateCoordinators, coordinator_key, key_of};
 pub use transactions::{End, Outcome, Outside, Place, TransactionMachine, Transactions, Written};
 pub use turn::{Effects, Origin};
 

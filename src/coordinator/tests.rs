@@ -1,5 +1,6 @@
 mod markers;
 mod node;
+mod share_states;
 mod shares;
 mod transactions;
 mod turns;

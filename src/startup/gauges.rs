@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::MissedTickBehavior;
 
-use crate::coordinator::{Groups, Transactions};
+use crate::coordinator::{Groups, ShareStateCoordinators, Transactions};
 use crate::partition::{Leadership, Partitions};
 use crate::share::Shares;
 
@@ -21,6 +21,7 @@ pub(super) fn start(
     partitions: &Arc<Partitions>,
     groups: &Arc<Groups>,
     transactions: &Arc<Transactions>,
+    share_states: &Arc<ShareStateCoordinators>,
     shares: &Arc<Shares>,
 ) {
     let rooms = Rooms { partitions: Arc::downgrade(partitions), measured: Measured::new(), reading: Mutex::new(()) };
@@ -40,6 +41,9 @@ pub(super) fn start(
     let share_partitions = gauge("share_partitions", "Partitions that share groups read from this node, once a group.");
     registry.register(Box::new(sessions.clone())).expect("every name is registered once");
     registry.register(Box::new(share_partitions.clone())).expect("every name is registered once");
+    let states = gauge("share_states", "Partitions of share groups whose state this node keeps, once a group.");
+    registry.register(Box::new(states.clone())).expect("every name is registered once");
+    tokio::spawn(count_share_states(Arc::downgrade(share_states), states));
     tokio::spawn(count_shares(Arc::downgrade(shares), sessions, share_partitions));
 }
 
@@ -51,6 +55,16 @@ async fn count_shares(shares: Weak<Shares>, sessions: IntGauge, share_partitions
         let Some(shares) = shares.upgrade() else { return };
         sessions.set(count_of(shares.session_counts().0));
         share_partitions.set(count_of(shares.count()));
+    }
+}
+
+async fn count_share_states(share_states: Weak<ShareStateCoordinators>, states: IntGauge) {
+    let mut interval = tokio::time::interval(COUNT_EVERY);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(share_states) = share_states.upgrade() else { return };
+        states.set(count_of(share_states.counts().await));
     }
 }
 

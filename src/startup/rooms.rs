@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::coordinators::AllCoordinators;
 use super::{chores, coordinators, links, shares};
 use crate::config::{Config, DataDirectory, DirectoryError};
 use crate::controller::{self, Controller, Founding, LoadError, METADATA_PARTITION};
-use crate::coordinator::{Groups, Transactions};
+use crate::coordinator::{Groups, ShareKeepers, ShareStateConfig, ShareStateCoordinators, Transactions};
 use crate::log::{DataDir, FlushConfig, FlushMethod, give_up_ballast};
 use crate::partition::{CleanerConfig, Identity, Partitions, PartitionsConfig};
 use crate::rpc::Rpc;
@@ -42,6 +43,9 @@ pub(super) struct Rooms {
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub share_states: Arc<ShareStateCoordinators>,
+    /// The way from the group coordinators to the share coordinators.
+    pub share_keepers: Arc<ShareKeepers>,
     pub shares: Arc<Shares>,
     pub controller: Arc<Controller>,
     /// How the cleaner works.
@@ -77,8 +81,11 @@ impl Rooms {
         if let Some(rpc) = rpc {
             links::connect(rpc, &partitions);
         }
-        let groups = Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker), Arc::default());
+        let share_keepers = Arc::<ShareKeepers>::default();
+        let groups =
+            Groups::new(partitions.clone(), store.clone(), GroupConfig::of(broker), Arc::clone(&share_keepers));
         let transactions = Transactions::new(partitions.clone(), store.clone(), TransactionConfig::of(broker));
+        let share_states = ShareStateCoordinators::new(partitions.clone(), store.clone(), ShareStateConfig::of(broker));
         let controller = controller::start(controller::Start {
             partitions: partitions.clone(),
             store,
@@ -87,20 +94,26 @@ impl Rooms {
             rpc: rpc.cloned(),
         })
         .await?;
-        coordinators::follow(&controller, &groups, &transactions);
+        let all = AllCoordinators {
+            groups: Arc::clone(&groups),
+            transactions: Arc::clone(&transactions),
+            share_states: Arc::clone(&share_states),
+        };
+        coordinators::follow(&controller, all);
         let shares = shares::start(&controller, &partitions, broker);
         chores::start(&partitions, broker);
         let (cleaner, _) = watch::channel(CleanerConfig::of(&controller.published().settings));
         if broker.boolean("log.cleaner.enable") {
             partitions.start_cleaner(cleaner.subscribe());
         }
-        Ok(Self { partitions, groups, transactions, shares, controller, cleaner })
+        Ok(Self { partitions, groups, transactions, share_states, share_keepers, shares, controller, cleaner })
     }
 
     /// Ends the coordinators, then the partitions that they write to, once what is in flight is committed and saved.
     pub async fn stop(&self) {
         self.groups.stop().await;
         self.transactions.stop().await;
+        self.share_states.stop().await;
         self.partitions.stop().await;
     }
 }

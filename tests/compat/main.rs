@@ -38,6 +38,7 @@ mod reassign;
 mod repair;
 mod replaced;
 mod replication;
+mod share_states;
 mod slow;
 mod snapshots;
 mod soak;

@@ -44,10 +44,11 @@ pub fn internal_topic_configs(name: &str, image: &Image, broker: &BrokerConfig) 
             ("unclean.leader.election.enable", "false".to_owned()),
         ],
         "__share_group_state" => vec![
-            ("cleanup.policy", "delete".to_owned()),
+            // Kafka's is "delete", for ever: its coordinator cuts off what is redundant. Here each record is all there
+            // is to say of its key.
+            ("cleanup.policy", "compact".to_owned()),
             ("compression.type", "producer".to_owned()),
             ("min.insync.replicas", in_sync(name, "share.coordinator.state.topic.min.isr")),
-            ("retention.ms", "-1".to_owned()),
             ("segment.bytes", segment_bytes("share.coordinator.state.topic.segment.bytes", broker)),
         ],
         _ => return None,

@@ -1,8 +1,11 @@
-//! Share groups where records are handed out.
+//! Share groups: where records are handed out, and where their state is kept.
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::coordinator::share_state::ShareStateError;
 use millstream_core::share::{AcknowledgeError, ShareSessionError};
 
+use super::of_coordinator;
+use crate::coordinator::CoordinatorError;
 use crate::share::ShareError;
 
 pub fn of_share_session(error: ShareSessionError) -> ResponseError {
@@ -28,4 +31,23 @@ pub fn of_share(error: &ShareError) -> ResponseError {
         ShareError::Refused(AcknowledgeError::OutOfRange) => ResponseError::InvalidRequest,
         ShareError::Unsound => ResponseError::UnknownServerError,
     }
+}
+
+/// With the text that goes along.
+pub fn of_share_coordinator(error: CoordinatorError) -> (ResponseError, String) {
+    (of_coordinator(error), error.to_string())
+}
+
+/// The same of what a share coordinator decided (Kafka's `ShareCoordinatorShard`).
+pub fn of_share_state(error: ShareStateError) -> (ResponseError, String) {
+    let code = match error {
+        ShareStateError::NegativePartition
+        | ShareStateError::ReadUninitialized
+        | ShareStateError::WriteUninitialized
+        | ShareStateError::InvalidBatch => ResponseError::InvalidRequest,
+        ShareStateError::FencedLeaderEpoch => ResponseError::FencedLeaderEpoch,
+        ShareStateError::FencedStateEpoch => ResponseError::FencedStateEpoch,
+        ShareStateError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+    };
+    (code, error.to_string())
 }

@@ -56,7 +56,7 @@ pub struct WriteState {
     pub is_known: bool,
     pub state_epoch: Option<i32>,
     pub leader_epoch: Option<LeaderEpoch>,
-    /// `None`: as before.
+    /// `None`, and one that is before the one that is known: as before.
     pub start: Option<Offset>,
     pub delivery_complete: i32,
     pub batches: Vec<StateBatch>,

@@ -181,11 +181,13 @@ impl Shard {
             Ok(kept) => kept,
             Err(error) => return Decision::reply(write.token, Reply::Write(Err(error))),
         };
-        // The epochs stay: only a read makes a leader the one that counts.
-        let start = write.start.or(kept.state.start);
+        // The epochs stay: only a read makes a leader the one that counts. The start never goes back, though Kafka would
+        // let it: a write that was sent again may come after a later one, and what is done with stays so.
+        let start = write.start.max(kept.state.start);
+        let is_late = write.start.is_some() && write.start < kept.state.start;
         let state = ShareState {
             start,
-            delivery_complete: write.delivery_complete,
+            delivery_complete: if is_late { kept.state.delivery_complete } else { write.delivery_complete },
             batches: merge(&kept.state.batches, &write.batches, start),
             ..next(&kept.state, now)
         };
