@@ -19,7 +19,7 @@ const GATHERS_FOR: Duration = Duration::from_millis(10);
 /// How often a node that could not be told is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How often everything is told to everybody: a connection that breaks loses what was on its way.
-const EVERYTHING_EVERY: Duration = Duration::from_secs(5);
+pub(super) const EVERYTHING_EVERY: Duration = Duration::from_secs(5);
 /// Partitions in one frame.
 const FRAME_PARTITIONS: usize = 10_000;
 

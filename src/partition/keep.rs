@@ -182,7 +182,7 @@ impl Shard {
         }
         self.save(false);
         self.delete();
-        self.look_after_hurt();
+        self.look_after_hurt(Instant::now());
         if !self.halted.is_empty() {
             tokio::task::block_in_place(|| self.reopen());
         }

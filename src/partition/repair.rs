@@ -1,7 +1,9 @@
 //! Replicas whose disk lost or damaged what they had: they learn it again from the others, where there are others.
 
 use millstream_core::types::{PartitionId, RaftTerm};
+use tokio::time::Instant;
 
+use super::announce::EVERYTHING_EVERY;
 use super::shard::{Owned, Shard};
 use super::shared::Shared;
 use crate::log::LostPlace;
@@ -12,8 +14,8 @@ use crate::raft::{self, Group, RecoverError, Recovered};
 pub(super) enum Hurt {
     /// It is whole, and shorter than what was acknowledged in terms up to this.
     Short(RaftTerm),
-    /// A segment is damaged.
-    Damaged,
+    /// A segment is damaged. Somebody leads in this term, and was first seen to at this time.
+    Damaged(Option<(RaftTerm, Instant)>),
 }
 
 impl Shard {
@@ -27,7 +29,7 @@ impl Shard {
     pub(super) fn is_damaged(&mut self, id: PartitionId) {
         let Some(owned) = self.owned.get(&id) else { return };
         match raft::others_decide(&self.shared.store, id, &owned.member) {
-            Ok(true) => drop(self.hurt.entry(id).or_insert(Hurt::Damaged)),
+            Ok(true) => drop(self.hurt.entry(id).or_insert(Hurt::Damaged(None))),
             Ok(false) => {}
             Err(e) => tracing::error!(partition = %owned.shared.name, error = %e, "damage is not repaired yet"),
         }
@@ -43,22 +45,27 @@ impl Shard {
 
     /// Once a second: a damaged replica gives its leadership away, and begins anew when another leads; one that is whole
     /// again needs its damaged log no more.
-    pub(super) fn look_after_hurt(&mut self) {
+    pub(super) fn look_after_hurt(&mut self, now: Instant) {
         let shared = self.shared.clone();
-        let damaged = self.hurt.iter().filter(|(_, hurt)| **hurt == Hurt::Damaged).map(|(id, _)| *id);
-        for id in damaged.collect::<Vec<_>>() {
-            let Some(owned) = self.owned.get_mut(&id) else { continue };
+        let (mut given, mut anew) = (Vec::new(), Vec::new());
+        for (id, hurt) in &mut self.hurt {
+            let (Some(owned), Hurt::Damaged(led)) = (self.owned.get_mut(id), hurt) else { continue };
             let Some(group) = &owned.group else { continue };
             if group.is_leader() {
-                if owned.give_away(&shared) {
-                    self.awake.insert(id);
-                    self.touch(id);
-                }
-            } else if group.leader().is_some() && owned.others_are_there(&shared) {
+                given.extend(owned.give_away(&shared).then_some(*id));
+                continue;
+            }
+            *led = led_in(group).map(|term| led.filter(|(before, _)| *before == term).unwrap_or((term, now)));
+            if led.is_some_and(|(_, since)| is_known(&shared, since, now)) && owned.others_are_there(&shared) {
                 tracing::warn!(partition = %owned.shared.name, "a damaged replica learns anew from the others");
-                self.halt(id);
+                anew.push(*id);
             }
         }
+        for id in given {
+            self.awake.insert(id);
+            self.touch(id);
+        }
+        anew.into_iter().for_each(|id| self.halt(id));
         let is_held = |owned: &Owned| owned.group.as_ref().is_none_or(|group| group.replica().is_held());
         let whole = self.learning.extract_if(|id| self.owned.get(id).is_none_or(|owned| !is_held(owned)));
         for id in whole {
@@ -86,7 +93,7 @@ impl Shard {
         let (dir, store) = (&self.shared.dir, &self.shared.store);
         let prepared = match self.hurt.get(&id) {
             Some(Hurt::Short(heard)) => raft::hold(store, id, *heard).map_err(RecoverError::from),
-            Some(Hurt::Damaged) => raft::begin_anew(dir, store, id),
+            Some(Hurt::Damaged(_)) => raft::begin_anew(dir, store, id),
             None => Ok(()),
         };
         let recover = |()| raft::recover_or_begin_anew(dir, store, id, owned.config.clone(), &owned.member);
@@ -97,6 +104,18 @@ impl Shard {
         }
         Some(recovered)
     }
+}
+
+/// The term in which another replica leads, when its first entry is known to be committed.
+fn led_in(group: &Group) -> Option<RaftTerm> {
+    let begun = group.epochs().latest().filter(|_| group.leader().is_some())?;
+    (begun.term == group.term() && begun.start_index <= group.commit_index()).then_some(begun.term)
+}
+
+/// Whether a leader that leads since then knows who is in sync, and has told it. At first it takes all for that, though one of
+/// them may have begun anew just before and have nothing yet: of two such replicas neither could elect the third.
+fn is_known(shared: &Shared, since: Instant, now: Instant) -> bool {
+    now.duration_since(since) > shared.replica_lag_max + EVERYTHING_EVERY
 }
 
 impl Owned {

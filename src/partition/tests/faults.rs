@@ -3,15 +3,18 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
+use millstream_core::replica::Message;
 use nix::errno::Errno;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::ask::{Ask, MAILBOX_MAX, tell_flushed};
 use super::super::cleaner::{Cleaned, Done, Due};
+use super::super::leaders::LeaderInfo;
 use super::super::log_config::log_config;
 use super::super::open::{Opening, Replica};
 use super::super::shard::{Shard, system_clock};
 use super::super::shared::Shared;
+use super::super::wire::Incoming;
 use super::replicas::Cluster;
 use super::*;
 use crate::log::faults::{Fault, set};
@@ -290,19 +293,60 @@ fn shared(dir: &Path) -> Arc<Shared> {
     })
 }
 
+/// A shard without a task, and on it a newborn replica of the first of these peers.
+fn shard_with(shared: &Arc<Shared>, voters: &[u64]) -> Shard {
+    let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
+    let mut shard = Shard::new(shared.clone(), mailbox);
+    let ToOpen { name, config, since, .. } = to_open(0, true);
+    let handle = Arc::new(Partition::new(id(0), name, config.clone(), me));
+    let voters = voters.iter().copied().map(PeerId).collect();
+    let (member, config) = (raft::Member { peer: PeerId(1), voters, since }, log_config(&config));
+    let recovered = raft::create(&shared.dir, &shared.store, id(0), config.clone(), &member).unwrap();
+    let replica = Replica::Recovered(Box::new(recovered));
+    let (reply, _) = oneshot::channel();
+    shard.open(vec![Opening { shared: handle, config, replica, member, members: None, stands: false }], reply);
+    shard
+}
+
+/// The second peer leads in term 5, and what it begins with is committed.
+fn begins_to_lead() -> Incoming {
+    let (append, to, from, term, term_before, before, commit) = (1_u8, 1, 2, 5, 1, 1, 2);
+    let mut bytes = vec![append];
+    bytes.extend([to, from, term, term_before, before, commit, 0, 0, 0, 0].map(u64::to_be_bytes).concat());
+    let (reject, context_len, entries, index, data_len) = (0_u8, 0_u32, 1_u32, 2_u64, 0_u32);
+    bytes.push(reject);
+    bytes.extend([context_len, entries].map(u32::to_be_bytes).concat());
+    bytes.extend([index, term].map(u64::to_be_bytes).concat());
+    bytes.extend(data_len.to_be_bytes());
+    Incoming { id: id(0), message: Message::decode(&bytes).unwrap(), batches: Vec::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_replica_begins_anew_when_the_leader_must_know_that_the_others_have_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = shared(dir.path());
+    let mut shard = shard_with(&shared, &[1, 2, 3]);
+    // A new leader takes all for in sync, as long as they may lag: 30 s.
+    let info = LeaderInfo { isr: [1, 2, 3].map(NodeId).into(), ..LeaderInfo::of(NodeId(2), LeaderEpoch(5)) };
+    shared.leaders.note(Uuid::nil(), [(id(0), info)]);
+    let begun = tokio::time::Instant::now();
+    let is_open_at = |shard: &mut Shard, seconds| {
+        shard.turn();
+        shard.look_after_hurt(begun + Duration::from_secs(seconds));
+        shard.owned[&id(0)].group.is_some()
+    };
+    shard.is_damaged(id(0));
+    assert!(is_open_at(&mut shard, 0) && is_open_at(&mut shard, 50), "nobody leads");
+    shard.step(vec![begins_to_lead()]);
+    assert!(is_open_at(&mut shard, 51) && is_open_at(&mut shard, 85));
+    assert!(!is_open_at(&mut shard, 87));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_halted_replica_is_not_opened_again_while_its_vote_is_on_its_way_to_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let shared = shared(dir.path());
-    let (me, mailbox) = mpsc::channel(MAILBOX_MAX);
-    let mut shard = Shard::new(shared.clone(), mailbox);
-    let ToOpen { name, config, voters, since, .. } = to_open(0, true);
-    let handle = Arc::new(Partition::new(id(0), name, config.clone(), me));
-    let (member, config) = (raft::Member { peer: PeerId(1), voters, since }, log_config(&config));
-    let recovered = raft::create(&shared.dir, &shared.store, id(0), config.clone(), &member).unwrap();
-    let replica = Replica::Recovered(Box::new(recovered));
-    let (reply, _opened) = oneshot::channel();
-    shard.open(vec![Opening { shared: handle, config, replica, member, members: None, stands: true }], reply);
+    let mut shard = shard_with(&shared, &[1]);
     // It stands for election: its vote finds no room, and is tried again a second later.
     shared.store.full.store(true, Ordering::Relaxed);
     shard.turn();
