@@ -22,9 +22,14 @@ impl Context {
         self.config.broker.node_id()
     }
 
-    /// The nodes that live and have this listener, by id.
+    /// The nodes that live and have this listener, by id. One that hears of few others tells all that it knows, as a
+    /// broker of Kafka does that its controller cannot reach: it may be the one that is cut off, and clients forget
+    /// whom they are not told of, so that they would ask nobody but this node any more.
     pub fn reachable_nodes(&self, listener: &Listener) -> Vec<ReachableNode> {
         let nodes = self.known_nodes(listener);
+        if !self.controller.look(|now| now.image.most_nodes_live(|node| self.is_alive(node))) {
+            return nodes;
+        }
         nodes.into_iter().filter(|node| self.is_alive(node.id)).collect()
     }
 

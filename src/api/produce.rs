@@ -4,7 +4,7 @@ mod check;
 mod transaction;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError;
 
@@ -34,7 +34,9 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     let Some(acks) = acks else {
         return Outcome::reply(&request.header, &refuse_all(&asked, ResponseError::InvalidRequiredAcks));
     };
-    let timeout = (acks == Acks::All).then(|| Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
+    // From its arrival on, also for a request that is answered behind others.
+    let deadline = (acks == Acks::All)
+        .then(|| Instant::now() + Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
     let size_bytes = request.body.len();
     let (version, transactional_id) = (request.header.version, asked.transactional_id.clone());
     let mut checked = Checked::of(context, version, asked, acks, size_bytes).await;
@@ -60,7 +62,7 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     let header = request.header;
     let context = Arc::clone(context);
     Outcome::Later(Box::pin(async move {
-        wait(&ticket, timeout).await;
+        wait(&ticket, deadline).await;
         let mut body = respond(topics, &ticket);
         name_leaders(&mut body, &context, &listener);
         if acks != Acks::None {
@@ -75,10 +77,10 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     }))
 }
 
-async fn wait(ticket: &Ticket, timeout: Option<Duration>) {
-    match timeout {
+async fn wait(ticket: &Ticket, deadline: Option<Instant>) {
+    match deadline {
         // What is late is answered as timed out; it may still be committed.
-        Some(timeout) => drop(tokio::time::timeout(timeout, ticket.completed()).await),
+        Some(deadline) => drop(tokio::time::timeout_at(deadline.into(), ticket.completed()).await),
         None => ticket.completed().await,
     }
 }

@@ -185,6 +185,7 @@ impl Owned {
             hard_state: HardState::default(),
             hard_state_on_its_way: Weak::new(),
             uncommitted_bytes: 0,
+            leaderless_since: None,
             waiting: VecDeque::new(),
             parked: VecDeque::new(),
             on_write: Vec::new(),

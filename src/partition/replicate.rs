@@ -27,6 +27,8 @@ pub(super) const RAFT_TICK: Duration = Duration::from_millis(100);
 const STOOD_STILL: Duration = Duration::from_millis(600);
 /// How long a newborn group's preferred leader asks at every tick: the others may open their replicas a little later.
 const EAGER_FOR: Duration = Duration::from_secs(1);
+/// How long a deposed leader waits to hear of its successor: elections are over sooner.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
 /// Entries and bytes that are read off the log at a time for a follower that lags.
 const FETCH_ENTRIES: usize = 64;
 const FETCH_BYTES: usize = 1 << 20;
@@ -103,6 +105,9 @@ impl Shard {
             }
             let Some(group) = &mut owned.group else { continue };
             group.tick();
+            let is_leaderless = group.leader().is_none();
+            owned.give_up_replies(is_leaderless, now);
+            let Some(group) = &mut owned.group else { continue };
             if owned.eager_until.is_some() {
                 let is_over = group.leader().is_some() || owned.eager_until.is_some_and(|until| until < now);
                 match is_over {
@@ -308,6 +313,23 @@ impl Owned {
         let void = self.trims.partition_point(|(index, _)| *index < from_index);
         for (_, reply) in self.trims.drain(void..) {
             reply.finish(Err(AppendError::NotLeader), log_start);
+        }
+    }
+
+    /// What a leader had taken when it was deposed waits for what its successor makes of it. Who hears of no successor is
+    /// cut off, or nobody leads: clients do better to ask elsewhere (Kafka sends them away at once; what was taken comes
+    /// true more often than not, and a producer that is not idempotent would write it twice).
+    fn give_up_replies(&mut self, is_leaderless: bool, now: Instant) {
+        if !is_leaderless || self.parked.is_empty() {
+            self.leaderless_since = None;
+            return;
+        }
+        if now.saturating_duration_since(*self.leaderless_since.get_or_insert(now)) < SUCCESSOR_PATIENCE {
+            return;
+        }
+        let log_start = self.shared.log_start();
+        for parked in self.parked.drain(..) {
+            parked.reply.finish(Err(AppendError::NotLeader), log_start);
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Owned {
     pub hard_state_on_its_way: Weak<()>,
     /// Bytes of batches that are proposed and not yet committed.
     pub uncommitted_bytes: u64,
+    /// Since it led and hears of nobody who leads now, while replies are parked.
+    pub leaderless_since: Option<Instant>,
     /// Batches that find no room among those, oldest first.
     pub waiting: VecDeque<Append>,
     /// Replies that wait for the commit of an offset, oldest first.

@@ -93,10 +93,7 @@ pub(super) fn watch(
 
 /// No more than half of the nodes live, as far as this one knows, which is one of them.
 fn hears_few(controller: &Controller, is_alive: &dyn Fn(NodeId) -> bool) -> bool {
-    controller.look(|now| {
-        let living = now.image.nodes().filter(|node| is_alive(node.id)).count();
-        2 * living <= now.image.nodes().len()
-    })
+    controller.look(|now| !now.image.most_nodes_live(is_alive))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{CreateTopicsRequest, ProduceRequest};
 
 use crate::harness::batch::Batch;
 use crate::harness::nodes::Nodes;
@@ -16,6 +16,8 @@ use crate::harness::{PATIENCE, eventually, unique};
 /// The first version whose answers name the current leader (KIP-951).
 const NAMES_THE_LEADER: i16 = 10;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const REQUEST_TIMED_OUT: i16 = 7;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// What one attempt may take. Longer than any that succeeds needs.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
@@ -263,4 +265,28 @@ fn a_partition_whose_only_disk_is_lost_is_told_as_led_by_nobody() {
             ((partition.error_code, partition.leader_id.0) == (LEADER_NOT_AVAILABLE, -1)).then_some(())
         });
     }
+}
+
+#[test]
+fn requests_on_one_connection_run_out_of_time_together() {
+    let Some(nodes) = Nodes::started(3, &[]) else { return };
+    let topic = replicated(&nodes, &[]);
+    let leader = all_in_sync(&nodes, &topic);
+    let mut wire = nodes.wire(leader);
+    let others = (1..=3).filter(|id| *id != leader);
+    others.clone().for_each(|id| nodes.pause(id));
+    let begun = Instant::now();
+    let sent: Vec<i32> = (0..30)
+        .map(|n| {
+            let records = Batch::of(&[&format!("record {n}")]).build();
+            wire.send(NAMES_THE_LEADER, &produce_request(&topic, 0, records).with_timeout_ms(1_000))
+        })
+        .collect();
+    for correlation in sent {
+        let answer = wire.receive::<ProduceRequest>(NAMES_THE_LEADER, correlation);
+        let code = answer.responses[0].partition_responses[0].error_code;
+        assert!([REQUEST_TIMED_OUT, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS].contains(&code), "{code}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "one after the other: {:?}", begun.elapsed());
+    others.for_each(|id| nodes.resume(id));
 }

@@ -75,6 +75,10 @@ fn each_node_is_cut_off_in_turn_and_the_others_go_on() {
             assert_ne!(told, Some(0), "acknowledged by one that is alone");
             (told == Some(NOT_LEADER_OR_FOLLOWER)).then_some(())
         });
+        // Clients forget whom they are not told of: then they would ask nobody else.
+        eventually("who is cut off tells of all nodes", || {
+            (metadata(&mut nodes.wire(alone), &[&probes]).brokers.len() == 3).then_some(())
+        });
         // Whoever is connected to no other is sent away.
         stream.send(1_000);
         settle(&nodes, [&topic, &probes]);

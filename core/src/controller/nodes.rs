@@ -24,6 +24,11 @@ impl Image {
         self.is_leaving(node) || self.node_setting(node, CORDONED).is_some_and(|list| !list.trim().is_empty())
     }
 
+    /// Whether more than half of all nodes live. Who hears of fewer may be the one that is cut off.
+    pub fn most_nodes_live(&self, is_alive: impl Fn(NodeId) -> bool) -> bool {
+        2 * self.nodes().filter(|node| is_alive(node.id)).count() > self.nodes().len()
+    }
+
     /// The nodes that new partitions may be placed on.
     pub fn usable_nodes(&self, is_alive: impl Fn(NodeId) -> bool) -> Vec<UsableNode> {
         let open = self.nodes().filter(|node| !self.is_cordoned(node.id));

@@ -234,13 +234,14 @@ async fn an_isolated_leader_is_replaced_and_what_only_it_had_is_cut_off() {
         place: 0,
     };
     cluster.node(old).partitions.append(vec![append]).await;
+    // It hears of no successor: whoever waits is sent elsewhere.
+    ticket.completed().await;
+    assert_eq!(ticket.take().remove(0).unwrap(), Err(AppendError::NotLeader));
     let new = cluster.leader(0, old).await;
     assert_eq!(cluster.node(new).produce(0, batch("second", 2), Acks::All).await.unwrap().base_offset, Offset(3));
     eventually("the old leader gives up", || cluster.node(old).get(0).leadership() == Leadership::Following).await;
     cluster.net.isolate(old, false);
     cluster.agree(0, 5).await;
-    ticket.completed().await;
-    assert_eq!(ticket.take().remove(0).unwrap(), Err(AppendError::NotLeader));
     assert_eq!(cluster.node(old).get(0).log_end(), Offset(5));
 }
 
