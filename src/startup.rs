@@ -213,6 +213,7 @@ impl Node {
             groups: Arc::clone(&rooms.groups),
             transactions: Arc::clone(&rooms.transactions),
             share_states: Arc::clone(&rooms.share_states),
+            share_keepers: Arc::clone(&rooms.share_keepers),
             shares: Arc::clone(&rooms.shares),
             alive: cluster.alive(),
             silent_for: cluster.silent_for(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
-use crate::coordinator::{Groups, ShareStateCoordinators, Transactions};
+use crate::coordinator::{Groups, ShareKeepers, ShareStateCoordinators, Transactions};
 use crate::partition::Partitions;
 use crate::share::Shares;
 use crate::telemetry::{LogLevels, Metrics};
@@ -25,6 +25,7 @@ pub struct Context {
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
     pub share_states: Arc<ShareStateCoordinators>,
+    pub share_keepers: Arc<ShareKeepers>,
     pub shares: Arc<Shares>,
     /// Whether a node was heard of lately; this one always.
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,

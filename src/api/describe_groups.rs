@@ -17,6 +17,7 @@ use millstream_core::coordinator::group::{
 };
 
 use super::groups::{NO_TOKEN, answered, str_bytes, too_long};
+use super::share_groups::delete_states;
 use super::{BoxFuture, Context, Outcome, Request, Session, errors, operations};
 use crate::coordinator::{Asked, CoordinatorError, Groups};
 use crate::protocol::StrBytes;
@@ -189,26 +190,37 @@ pub fn handle_delete<'a>(
             Ok(groups) => groups,
             Err(e) => return too_long(e),
         };
-        let command = |groups, token| Command::DeleteGroups(DeleteGroups { token, groups });
         let mut results = Vec::new();
+        let mut refused = BTreeMap::new();
+        for ids in of_each(&context.groups, &groups).into_values() {
+            match delete_states(context, &ids).await {
+                Ok(some) => refused.extend(some),
+                Err(e) => refused.extend(ids.into_iter().map(|id| (id, errors::of_coordinator(e)))),
+            }
+        }
+        let groups = groups.into_iter().filter(|id| !refused.contains_key(id)).collect();
+        results.extend(refused.iter().map(|(id, error)| delete_to_wire(id, Some(*error))));
+        let command = |groups, token| Command::DeleteGroups(DeleteGroups { token, groups });
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::DeleteGroups(deleted)) => {
-                    results.extend(deleted.iter().map(|(id, result)| delete_to_wire(id, *result)));
+                    let row = |(id, result): &(GroupId, Result<(), DeleteGroupError>)| {
+                        delete_to_wire(id, result.err().map(errors::of_delete_group))
+                    };
+                    results.extend(deleted.iter().map(row));
                 }
                 Ok(other) => unreachable!("a delete was answered with {other:?}"),
-                Err(e) => results.extend(groups.iter().map(|id| {
-                    let code = errors::of_coordinator(e).code();
-                    DeletableGroupResult::default().with_group_id(wire_id(id)).with_error_code(code)
-                })),
+                Err(e) => {
+                    results.extend(groups.iter().map(|id| delete_to_wire(id, Some(errors::of_coordinator(e)))));
+                }
             }
         }
         Outcome::reply(&request.header, &DeleteGroupsResponse::default().with_results(results))
     })
 }
 
-fn delete_to_wire(id: &GroupId, result: Result<(), DeleteGroupError>) -> DeletableGroupResult {
-    let code = result.err().map_or(0, |e| errors::of_delete_group(e).code());
+fn delete_to_wire(id: &GroupId, error: Option<ResponseError>) -> DeletableGroupResult {
+    let code = error.map_or(0, |error| error.code());
     DeletableGroupResult::default().with_group_id(wire_id(id)).with_error_code(code)
 }
 
@@ -230,10 +242,7 @@ pub(super) async fn ask_each<C>(
 where
     C: Fn(Vec<GroupId>, millstream_core::coordinator::group::ReplyToken) -> Command + Copy + Send + 'static,
 {
-    let mut of_partition: BTreeMap<Option<i32>, Vec<GroupId>> = BTreeMap::new();
-    for id in ids {
-        of_partition.entry(groups.partition_for(id.as_str()).ok()).or_default().push(id);
-    }
+    let of_partition = of_each(groups, &ids);
     let mut asked = Vec::with_capacity(of_partition.len());
     for (partition, ids) in of_partition {
         let answer = match partition {
@@ -246,6 +255,15 @@ where
         asked.push((ids, answer));
     }
     asked
+}
+
+/// Groups by their coordinator, if it is here.
+fn of_each(groups: &Groups, ids: &BTreeSet<GroupId>) -> BTreeMap<Option<i32>, Vec<GroupId>> {
+    let mut of_partition: BTreeMap<Option<i32>, Vec<GroupId>> = BTreeMap::new();
+    for id in ids {
+        of_partition.entry(groups.partition_for(id.as_str()).ok()).or_default().push(id.clone());
+    }
+    of_partition
 }
 
 #[cfg(test)]

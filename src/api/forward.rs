@@ -30,7 +30,8 @@ const PREFIX_LEN: usize = 4;
 const TOPICS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one node may ask another for in its own name.
-const OF_NODES: [ApiKey; 7] = [
+const OF_NODES: [ApiKey; 8] = [
+    ApiKey::ListOffsets,
     ApiKey::AddPartitionsToTxn,
     ApiKey::WriteTxnMarkers,
     ApiKey::InitializeShareGroupState,

@@ -22,7 +22,7 @@ enum Wanted {
 }
 
 /// Timestamps that stand for the end of the log.
-const LATEST: i64 = -1;
+pub(super) const LATEST: i64 = -1;
 const MAX_TIMESTAMP: i64 = -3;
 
 /// Special timestamps by the version that brought them (`ListOffsetsRequest`, KIP-734, 405, 1005, 1023).
@@ -46,15 +46,23 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let (context, version) = (Arc::clone(context), request.header.version);
-        confirm_leaderships(ends_of(&context, &asked)).await;
-        // Look-ups by time may read the disk.
-        let body = tokio::task::spawn_blocking(move || list(&context, version, &asked)).await;
-        match body {
+        match carry_out(context, request.header.version, asked).await {
             Ok(body) => Outcome::reply(&request.header, &body),
             Err(e) => Outcome::Close(format!("offsets could not be listed: {e}")),
         }
     })
+}
+
+/// Of partitions that this node has.
+pub(super) async fn carry_out(
+    context: &Arc<Context>,
+    version: i16,
+    asked: ListOffsetsRequest,
+) -> Result<ListOffsetsResponse, tokio::task::JoinError> {
+    let context = Arc::clone(context);
+    confirm_leaderships(ends_of(&context, &asked)).await;
+    // Look-ups by time may read the disk.
+    tokio::task::spawn_blocking(move || list(&context, version, &asked)).await
 }
 
 /// The partitions of which more is asked than where they begin: what is said of their end is not to be older than the

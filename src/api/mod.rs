@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod produce;
 pub mod reassign;
 pub mod sasl;
+pub mod share_groups;
 pub mod share_states;
 pub mod shares;
 pub mod telemetry;
@@ -38,6 +39,7 @@ mod context;
 mod dispatch;
 mod find;
 mod forward;
+mod latest_offsets;
 mod leaders;
 mod nodes;
 mod operations;
@@ -127,11 +129,18 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::PushTelemetry, 0..=0, telemetry::handle_push),
     Api::new(ApiKey::ListConfigResources, 0..=1, configs::handle_list),
     Api::new(ApiKey::DescribeTopicPartitions, 0..=0, describe_topic_partitions::handle),
+    Api::new(ApiKey::ShareGroupHeartbeat, 1..=1, share_groups::handle_heartbeat),
+    Api::new(ApiKey::ShareGroupDescribe, 1..=1, share_groups::handle_describe),
+    Api::new(ApiKey::ShareFetch, 1..=2, shares::handle_fetch),
+    Api::new(ApiKey::ShareAcknowledge, 1..=2, shares::handle_acknowledge),
     Api::new(ApiKey::InitializeShareGroupState, 0..=0, share_states::handle::<InitializeShareGroupStateRequest>),
     Api::new(ApiKey::ReadShareGroupState, 0..=0, share_states::handle::<ReadShareGroupStateRequest>),
     Api::new(ApiKey::WriteShareGroupState, 0..=1, share_states::handle::<WriteShareGroupStateRequest>),
     Api::new(ApiKey::DeleteShareGroupState, 0..=0, share_states::handle::<DeleteShareGroupStateRequest>),
     Api::new(ApiKey::ReadShareGroupStateSummary, 0..=1, share_states::handle::<ReadShareGroupStateSummaryRequest>),
+    Api::new(ApiKey::DescribeShareGroupOffsets, 0..=1, share_groups::handle_describe_offsets),
+    Api::new(ApiKey::AlterShareGroupOffsets, 0..=0, share_groups::handle_alter),
+    Api::new(ApiKey::DeleteShareGroupOffsets, 0..=0, share_groups::handle_delete),
 ];
 
 /// One request, its header decoded and its versions checked.

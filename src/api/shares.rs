@@ -8,16 +8,13 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use millstream_core::share::SessionKey;
 
+use super::share_groups::{is_enabled, is_member_id};
 use super::{Context, Session};
 use crate::protocol::StrBytes;
 
 pub use acknowledge::handle as handle_acknowledge;
 pub use fetch::handle as handle_fetch;
 
-/// The feature that switches share groups on.
-const SHARE_VERSION: &str = "share.version";
-/// UTF-16 units of a member id: those of a UUID in its long form.
-const MEMBER_ID_LEN_MAX: usize = 36;
 /// From this version on there are acquire modes and renewals.
 const RENEW_FROM: i16 = 2;
 
@@ -27,11 +24,11 @@ fn session_key(
     group: Option<&StrBytes>,
     member: Option<&StrBytes>,
 ) -> Result<SessionKey, ResponseError> {
-    if !context.controller.look(|now| now.image.feature(SHARE_VERSION) > 0) {
+    if !is_enabled(context) {
         return Err(ResponseError::UnsupportedVersion);
     }
     let group = group.ok_or(ResponseError::InvalidRequest)?;
-    let member = member.filter(|member| (1..=MEMBER_ID_LEN_MAX).contains(&member.encode_utf16().count()));
+    let member = member.filter(|member| is_member_id(member));
     let member = member.ok_or(ResponseError::InvalidRequest)?;
     Ok(SessionKey { group: group.as_str().into(), member: member.as_str().into() })
 }

@@ -23,7 +23,9 @@ use millstream_core::partition::ProducerError;
 pub use in_transaction::Transaction;
 pub use machine::Machine;
 pub use registry::{Asked, Coordinators, Groups, partition_of};
-pub use share_keepers::{InitializedShares, Kept, KeptPartitions, ShareKeepers, ShareKeeping};
+pub use share_keepers::{
+    InitializedShares, Kept, KeptPartitions, ShareKeepers, ShareKeeping, ShareSummaries, ShareSummary,
+};
 pub use share_states::{ShareStateConfig, ShareStateCoordinators, coordinator_key, key_of};
 pub use transactions::{End, Outcome, Outside, Place, TransactionMachine, Transactions, Written};
 pub use turn::{Effects, Origin};

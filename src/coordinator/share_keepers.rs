@@ -1,13 +1,14 @@
 //! What group coordinators need of the share coordinators: the state of a share group's partitions is made, looked at and
 //! deleted with the group.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use millstream_core::coordinator::group::GroupId;
 use millstream_core::coordinator::group::consumer::Target;
 use millstream_core::coordinator::group::share::{InitializeShares, ShareCommand};
-use millstream_core::types::TopicId;
+use millstream_core::types::{Offset, PartitionId, TopicId};
 
 /// What came of each partition: 0, or Kafka's code as the share coordinator gave it.
 pub type KeptPartitions = Vec<(TopicId, Vec<(i32, i16)>)>;
@@ -20,6 +21,27 @@ pub trait ShareKeeping: Send + Sync {
     fn initialize(&self, asked: InitializeShares) -> Kept<KeptPartitions>;
 
     fn delete(&self, group: GroupId, topics: Target) -> Kept<KeptPartitions>;
+
+    fn summaries(&self, group: GroupId, topics: Target) -> Kept<ShareSummaries>;
+}
+
+/// Where share-partitions stand, as far as anything is known of them.
+pub type ShareSummaries = BTreeMap<PartitionId, ShareSummary>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareSummary {
+    /// `None`: nobody has read there yet.
+    pub start: Option<Offset>,
+    pub leader_epoch: i32,
+    /// How many records from the start on are done with, if that is known.
+    pub delivery_complete: Option<i32>,
+}
+
+impl ShareSummary {
+    /// So many records of the partition are done with; those before the start count, too.
+    pub fn done_with(&self) -> Option<i64> {
+        Some(self.start?.0 + i64::from(self.delivery_complete?))
+    }
 }
 
 /// The way, from when it is there.
@@ -54,6 +76,14 @@ impl ShareKeepers {
         match self.0.get() {
             Some(way) => Some(way.delete(group, topics).await),
             None => None,
+        }
+    }
+
+    /// Nothing, where nobody could be asked.
+    pub async fn summaries(&self, group: GroupId, topics: Target) -> ShareSummaries {
+        match self.0.get() {
+            Some(way) => way.summaries(group, topics).await,
+            None => ShareSummaries::new(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod samples;
 pub mod shape;
 pub mod share_acknowledge;
 pub mod share_fetch;
+pub mod share_group_offsets;
 pub mod share_state;
 pub mod write_txn_markers;
 mod writer;

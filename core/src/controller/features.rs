@@ -19,12 +19,16 @@ pub const TRANSACTION_VERSION: &str = "transaction.version";
 /// 1: consumer groups of the new protocol (KIP-848).
 pub const GROUP_VERSION: &str = "group.version";
 
+/// 1: share groups (KIP-932).
+pub const SHARE_VERSION: &str = "share.version";
+
 /// `metadata.version` 30 is Kafka 4.3. It says nothing of our own metadata, whose commands carry their versions.
 pub const FEATURES: &[Feature] = &[
     Feature { name: METADATA_VERSION, min: 7, max: 30 },
     // From 2 on the epoch of a producer rises with each of its transactions (KIP-890).
     Feature { name: TRANSACTION_VERSION, min: 0, max: 2 },
     Feature { name: GROUP_VERSION, min: 0, max: 1 },
+    Feature { name: SHARE_VERSION, min: 0, max: 1 },
 ];
 
 /// Kafka's numbers of how a level may change (`FeatureUpdate.UpgradeType`).

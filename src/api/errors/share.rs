@@ -1,6 +1,7 @@
 //! Share groups: where records are handed out, and where their state is kept.
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::coordinator::group::share::ShareOffsetsError;
 use millstream_core::coordinator::share_state::ShareStateError;
 use millstream_core::share::{AcknowledgeError, ShareSessionError};
 
@@ -14,6 +15,14 @@ pub fn of_share_session(error: ShareSessionError) -> ResponseError {
         ShareSessionError::InvalidEpoch => ResponseError::InvalidShareSessionEpoch,
         ShareSessionError::LimitReached => ResponseError::ShareSessionLimitReached,
         ShareSessionError::AcknowledgesAtOnce => ResponseError::InvalidRequest,
+    }
+}
+
+/// Why the offsets of a group are not changed, and what is said of it where Kafka says more than the code does.
+pub fn of_share_offsets(error: &ShareOffsetsError) -> (ResponseError, Option<String>) {
+    match error {
+        ShareOffsetsError::GroupNotFound(message) => (ResponseError::GroupIdNotFound, Some(message.clone())),
+        ShareOffsetsError::NonEmpty => (ResponseError::NonEmptyGroup, None),
     }
 }
 

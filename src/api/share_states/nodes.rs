@@ -16,16 +16,19 @@ use millstream_core::coordinator::group::consumer::Target;
 use millstream_core::coordinator::group::share::InitializeShares;
 use millstream_core::coordinator::share_state::ShareStateKey;
 use millstream_core::share::{DeliveryState, StateBatch, StateWrite};
-use millstream_core::types::{LeaderEpoch, NodeId, Offset, TopicId};
+use millstream_core::types::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::StateRequest;
 use crate::api::Context;
-use crate::coordinator::{Kept, KeptPartitions, ShareKeeping, coordinator_key};
+use crate::coordinator::{Kept, KeptPartitions, ShareKeeping, ShareSummaries, ShareSummary, coordinator_key};
 use crate::protocol::StrBytes;
-use crate::protocol::share_state::{OfTopic, WireStateBatch, WriteShareGroupStateRequest, WriteStatePartition};
+use crate::protocol::share_state::{
+    OfTopic, ReadShareGroupStateSummaryRequest, SummaryPartition, SummaryResult, WireStateBatch,
+    WriteShareGroupStateRequest, WriteStatePartition,
+};
 use crate::share::{Answer, ReadState, ShareError, ShareKey, ShareStates};
 
 /// How long a coordinator is looked for, and asked again: within the time that clients wait for an answer.
@@ -37,6 +40,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(320);
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// "None" on the wire.
 const NONE: i64 = -1;
+/// Of whoever leads no partition, in what it asks of one.
+const NO_EPOCH: i32 = -1;
 
 /// A share-partition of a group, within a request.
 type Place = (TopicId, i32);
@@ -136,6 +141,40 @@ impl ShareKeeping for ShareStateNodes {
             });
             kept(rows.await)
         })
+    }
+
+    fn summaries(&self, group: GroupId, topics: Target) -> Kept<ShareSummaries> {
+        let context = self.context.clone();
+        Box::pin(async move {
+            let places = topics.iter().flat_map(|(id, of)| of.iter().map(|index| (*id, *index))).collect();
+            let Some(context) = context.upgrade() else { return ShareSummaries::new() };
+            let request = |places: &[Place]| {
+                let partition = |(_, index): &Place| SummaryPartition { partition: *index, leader_epoch: NO_EPOCH };
+                let topics = by_topic(places, partition).map(|(topic_id, partitions)| OfTopic { topic_id, partitions });
+                ReadShareGroupStateSummaryRequest {
+                    group_id: StrBytes::from_string(group.to_string()),
+                    topics: topics.collect(),
+                }
+            };
+            let rows = ask_all(&context, &group, places, request, |response| {
+                by_place(response.results.into_iter().map(|topic| (topic.topic_id, topic.partitions)), |row| {
+                    (row.partition, row.error_code, row)
+                })
+            });
+            let told = rows.await.into_iter().filter_map(|((topic, partition), (code, row))| {
+                let row = row.filter(|_| code == 0)?;
+                Some((PartitionId { topic, partition }, summary_from_wire(&row)))
+            });
+            told.collect()
+        })
+    }
+}
+
+fn summary_from_wire(row: &SummaryResult) -> ShareSummary {
+    ShareSummary {
+        start: Some(row.start_offset).filter(|start| *start != NONE).map(Offset),
+        leader_epoch: row.leader_epoch,
+        delivery_complete: Some(row.delivery_complete_count).filter(|count| i64::from(*count) != NONE),
     }
 }
 

@@ -7,7 +7,7 @@ use millstream_core::coordinator::group::consumer::{KnownTopic, Surroundings, Ta
 use millstream_core::coordinator::group::share::{InitializeShares, ShareCommand, ShareHeartbeat, ShareReply};
 
 use super::*;
-use crate::coordinator::{Kept, KeptPartitions, ShareKeeping};
+use crate::coordinator::{Kept, KeptPartitions, ShareKeeping, ShareSummaries};
 
 /// Kafka's COORDINATOR_NOT_AVAILABLE.
 const NOT_AVAILABLE: i16 = 15;
@@ -27,6 +27,10 @@ impl ShareKeeping for Keepers {
         let results = asked.topics.iter().map(|(id, of)| (*id, of_topic(of))).collect();
         self.asked.lock().unwrap().push(asked);
         Box::pin(std::future::ready(results))
+    }
+
+    fn summaries(&self, _group: GroupId, _topics: Target) -> Kept<ShareSummaries> {
+        Box::pin(std::future::ready(ShareSummaries::new()))
     }
 
     fn delete(&self, _group: GroupId, topics: Target) -> Kept<KeptPartitions> {
