@@ -124,7 +124,8 @@ fn share_group_describe() {
     let broker = Broker::start();
     let mut wire = broker.wire();
     let (of, topic) = (unique("readers"), topics::topic(&mut wire, 2));
-    assert_eq!(describe(&mut wire, &unique("readers")).error_code, GROUP_ID_NOT_FOUND);
+    coordinator(&mut wire, &of);
+    assert_eq!(describe(&mut wire, &of).error_code, GROUP_ID_NOT_FOUND);
     let epoch = joined(&mut wire, &of, "m", &topic);
     let told = describe(&mut wire, &of);
     assert_eq!((told.error_code, &*told.group_state, &*told.assignor_name), (0, "Stable", "simple"), "{told:?}");

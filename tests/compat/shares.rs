@@ -156,7 +156,7 @@ fn share_acknowledge() {
     assert_eq!(counts(&reader.take(10)).len(), 4);
     assert_eq!(reader.acknowledge(&[(0, 3, &[ACCEPT, RELEASE, REJECT, RELEASE])]), 0);
     assert_eq!(counts(&reader.take(10)), BTreeMap::from([(1, 2), (3, 2)]), "what was released comes again");
-    assert_eq!(reader.acknowledge(&[(0, 0, &[ACCEPT])]), INVALID_RECORD_STATE, "it is done with");
+    assert_eq!(reader.acknowledge(&[(2, 2, &[ACCEPT])]), INVALID_RECORD_STATE, "it is done with");
     assert_eq!(reader.acknowledge(&[(3, 1, &[ACCEPT])]), INVALID_REQUEST);
     assert_eq!(reader.acknowledge(&[(1, 1, &[ACCEPT]), (3, 3, &[ACCEPT])]), 0);
     assert_eq!(reader.fetch(10), []);

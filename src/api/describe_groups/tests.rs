@@ -91,7 +91,10 @@ fn groups_are_described_in_every_version() {
 #[test]
 fn a_deletion_says_what_became_of_each_group() {
     let rows = [Ok(()), Err(DeleteGroupError::NonEmpty), Err(DeleteGroupError::GroupNotFound)];
-    let codes: Vec<i16> = rows.into_iter().map(|result| delete_to_wire(&id("g"), result).error_code).collect();
+    let codes: Vec<i16> = rows
+        .into_iter()
+        .map(|result| delete_to_wire(&id("g"), result.err().map(errors::of_delete_group)).error_code)
+        .collect();
     assert_eq!(codes, [0, 68, 69]);
 }
 

@@ -86,7 +86,7 @@ fn members_get_what_the_share_coordinators_have() {
     assert_eq!(assigned(&node), expected);
     let asked = keepers.asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 3, "two failed: {asked:?}");
-    assert!(asked.iter().all(|asked| asked.epoch == 1 && asked.topics[&ORDERS].len() == 2), "{asked:?}");
+    assert!(asked.iter().all(|asked| asked.epoch == 2 && asked.topics[&ORDERS].len() == 2), "{asked:?}");
     node.stop();
     // What was stored is there again, and nobody is asked for it.
     let node = Node::start_unfollowed(dir.path(), false);
