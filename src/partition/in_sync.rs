@@ -12,11 +12,17 @@ use super::peers::Peers;
 /// Longer than between two looks of a group that is awake.
 const SLEPT_FROM: Duration = Duration::from_secs(1);
 
+/// A learner is as far as the leader when it has in so short a time what was the leader's end (a round in Ongaro's
+/// dissertation on Raft, 4.2.1).
+const ROUND_MAX: Duration = Duration::from_secs(1);
+
 /// A leader's view of its followers. In sync is whose node is alive and who has had, within the allowed time, all that
-/// was the leader's end, and said so. While the group sleeps nobody has to.
+/// was the leader's end, and said so; who is always a little behind is, as with Apache Kafka. While the group sleeps
+/// nobody has to.
 #[derive(Default)]
 pub(super) struct InSync {
     followers: HashMap<PeerId, Follower>,
+    learners: HashMap<PeerId, Round>,
     /// The leader's last entry at the look before; `None`: there was none.
     end: Option<RaftIndex>,
     /// By id; empty before the first look.
@@ -26,11 +32,52 @@ pub(super) struct InSync {
 
 #[derive(Clone, Copy)]
 enum Follower {
-    /// It had all that was the leader's end, last at this time.
-    CaughtUp(Instant),
+    /// It had all that was the leader's end at a time, and chases what was the end later.
+    CaughtUp {
+        at: Instant,
+        goal: Goal,
+    },
     /// It was dead, or no voter: it counts again when it has all that was there when it came.
     Comes(RaftIndex),
     Dead,
+}
+
+/// The leader's last entry at a time.
+#[derive(Clone, Copy)]
+struct Goal {
+    end: RaftIndex,
+    at: Instant,
+}
+
+/// What a learner chases, and whether it had the goal before in a short time.
+struct Round {
+    goal: Goal,
+    was_short: bool,
+}
+
+impl Round {
+    fn look(&mut self, matched: RaftIndex, present: Goal) {
+        let took = present.at.duration_since(self.goal.at);
+        if matched >= self.goal.end {
+            *self = Self { goal: present, was_short: took <= ROUND_MAX };
+        } else if took > ROUND_MAX {
+            self.was_short = false;
+        }
+    }
+}
+
+impl Follower {
+    /// It has so much, and says so.
+    fn has(self, matched: RaftIndex, before: RaftIndex, present: Goal) -> Self {
+        let caught_up = |at| Self::CaughtUp { at, goal: present };
+        match self {
+            Self::CaughtUp { .. } if matched >= before => caught_up(present.at),
+            Self::CaughtUp { at, goal } if matched >= goal.end => caught_up(at.max(goal.at)),
+            Self::Comes(needed) if matched >= needed => caught_up(present.at),
+            Self::Dead if matched >= present.end => caught_up(present.at),
+            as_before => as_before,
+        }
+    }
 }
 
 impl InSync {
@@ -49,6 +96,11 @@ impl InSync {
         &self.nodes
     }
 
+    /// Whether this learner is hardly behind the leader.
+    pub fn is_close(&self, learner: PeerId) -> bool {
+        self.learners.get(&learner).is_some_and(|round| round.was_short)
+    }
+
     /// Looks at the followers. True when others are in sync than before.
     pub fn look(
         &mut self,
@@ -59,31 +111,37 @@ impl InSync {
     ) -> bool {
         let mut nodes = Vec::with_capacity(self.nodes.len());
         let has_slept = self.looked_at.replace(now).is_none_or(|at| now.duration_since(at) > SLEPT_FROM);
-        for (peer, Progress { matched, is_voter, is_recently_active, .. }) in progress {
+        let present = Goal { end, at: now };
+        for (peer, Progress { matched, is_voter, is_learner, is_recently_active, .. }) in progress {
+            if is_learner {
+                let round = self.learners.entry(peer).or_insert(Round { goal: present, was_short: false });
+                round.look(matched, present);
+            } else {
+                self.learners.remove(&peer);
+            }
             // A leader has its own log, whichever disk it is on.
             let counts = |node: &NodeId| is_voter && (*node == seen.own || seen.peers.is_present(peer));
             let Some(node) = seen.peers.get(&peer).filter(|node| counts(node)) else { continue };
             let is_first_look = self.end.is_none();
             let follower = self.followers.entry(peer).or_insert(match is_first_look {
-                true => Follower::CaughtUp(now),
+                true => Follower::CaughtUp { at: now, goal: present },
                 false => Follower::Dead,
             });
-            let needed = match *follower {
-                Follower::CaughtUp(_) => self.end.unwrap_or(end),
-                Follower::Comes(needed) => needed,
-                Follower::Dead => end,
-            };
             if *node == seen.own {
                 nodes.push(*node);
                 continue;
             }
-            *follower = match *follower {
-                _ if seen.dead.contains(node) => Follower::Dead,
-                _ if matched >= needed && (is_recently_active || has_slept) => Follower::CaughtUp(now),
-                Follower::Dead => Follower::Comes(end),
-                as_before => as_before,
-            };
-            if matches!(*follower, Follower::CaughtUp(at) if now.duration_since(at) <= seen.lag_max) {
+            if seen.dead.contains(node) {
+                *follower = Follower::Dead;
+            } else if is_recently_active || has_slept {
+                *follower = follower.has(matched, self.end.unwrap_or(end), present);
+            }
+            if let Follower::Dead = follower
+                && !seen.dead.contains(node)
+            {
+                *follower = Follower::Comes(end);
+            }
+            if matches!(*follower, Follower::CaughtUp { at, .. } if now.duration_since(at) <= seen.lag_max) {
                 nodes.push(*node);
             }
         }
@@ -183,6 +241,31 @@ mod tests {
         assert_eq!((gone, in_sync.nodes()), (Some(10_301), [NodeId(1)].as_slice()));
         assert!(in_sync.look(progress(true), RaftIndex(9), &seen, at(10_302)));
         assert_eq!(in_sync.nodes(), [NodeId(1), NodeId(2)]);
+    }
+
+    /// More than between two looks, and far less than what is allowed.
+    #[test]
+    fn who_is_always_a_little_behind_is_in_sync_and_a_learner_like_that_may_vote() {
+        let peers = disks(&[(1, 1), (2, 2), (3, 3)]);
+        let seen = Seen { own: NodeId(1), peers: &peers, dead: &HashSet::new(), lag_max: Duration::from_secs(30) };
+        let start = Instant::now();
+        let mut in_sync = InSync::default();
+        // A look every 100 ms, 100 entries between two: by so many entries they are behind.
+        let mut look = |tenth: u64, behind: u64| {
+            let end = 10_000 + 100 * tenth;
+            let learner = Progress { is_voter: false, is_learner: true, ..at_end(end - behind) };
+            let progress = [(PeerId(1), at_end(end)), (PeerId(2), at_end(end - behind)), (PeerId(3), learner)];
+            in_sync.look(progress.into_iter(), RaftIndex(end), &seen, start + Duration::from_millis(100 * tenth));
+            (in_sync.nodes().len(), in_sync.is_close(PeerId(3)))
+        };
+        assert!((0..1_000).all(|tenth| look(tenth, 250).0 == 2));
+        assert_eq!(look(1_000, 250), (2, true));
+        // By 5 s: in sync, but too far away for a vote.
+        assert!((1_001..2_000).all(|tenth| look(tenth, 5_000).0 == 2));
+        assert_eq!(look(2_000, 5_000), (2, false));
+        // By 40 s.
+        assert!((2_001..3_000).map(|tenth| look(tenth, 40_000.min(9_000 + 100 * tenth))).last() == Some((1, false)));
+        assert_eq!(look(3_000, 0).0, 2);
     }
 
     #[test]

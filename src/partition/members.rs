@@ -95,7 +95,8 @@ impl Owned {
         let is_there = |p: &Progress| p.is_recently_active && p.matched > RaftIndex(0);
         let end = self.in_sync.end();
         let has_all = |p: &Progress| end.is_some_and(|end| p.matched >= end);
-        let has_caught_up = |peer| progress.iter().any(|(p, at)| *p == peer && is_there(at) && has_all(at));
+        let is_near = |peer, at: &Progress| has_all(at) || self.in_sync.is_close(peer);
+        let has_caught_up = |peer| progress.iter().any(|(p, at)| *p == peer && is_there(at) && is_near(peer, at));
         let change = next_change(replica.membership(), wanted, has_caught_up, replica.peer());
         let Some(change) = change else { return false };
         match group.propose_conf_change(&change) {
