@@ -39,6 +39,7 @@ mod repair;
 mod replaced;
 mod replication;
 mod share_groups;
+mod share_kills;
 mod share_states;
 mod shares;
 mod slow;

@@ -14,6 +14,7 @@ pub mod net;
 pub mod nodes;
 pub mod power;
 pub mod replicas;
+pub mod share_member;
 pub mod share_state;
 pub mod topics;
 pub mod txn;
