@@ -30,7 +30,7 @@ use crate::admin::{self, Admin, BoundAdmin};
 use crate::api::{APIS, Context, Dispatcher, OnDemand, ShareStateNodes, TransactionNodes};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
-use crate::partition::ScrubMetrics;
+use crate::partition::{ScrubConfig, ScrubMetrics};
 use crate::store::StoreError;
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
 
@@ -197,8 +197,7 @@ impl Node {
         let place = cluster.find_place(&registration).await?;
         let rooms = Rooms::open(&config, &directory, store, place, cluster.rpc()).await?;
         cluster.settle(&rooms.controller, registration).await;
-        let scrub_rate = u64::try_from(config.broker.integer("log.scrub.bytes.per.second")).unwrap_or(0);
-        rooms.partitions.start_scrub(scrub_rate, ScrubMetrics::new(&metrics))?;
+        rooms.partitions.start_scrub(ScrubConfig::of(&config.broker), ScrubMetrics::new(&metrics))?;
         let (groups, transactions) = (&rooms.groups, &rooms.transactions);
         let (share_states, shares) = (&rooms.share_states, &rooms.shares);
         gauges::start(metrics.registry(), &rooms.partitions, groups, transactions, share_states, shares);

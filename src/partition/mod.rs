@@ -45,7 +45,7 @@ pub use open::Removed;
 pub use progress::ReplicaProgress;
 pub use read::{Isolation, ListError, ListSpec, Listed, Read, ReadAsk, ReadRefused};
 pub use registry::{Partitions, PartitionsConfig};
-pub use scrub::ScrubMetrics;
+pub use scrub::{ScrubConfig, ScrubMetrics};
 pub use shared::{Identity, Links, Outlet, Post};
 pub use snapshot::{Answer, Caller};
 pub use waiters::FetchWait;

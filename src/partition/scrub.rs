@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{io, thread};
 
+use millstream_core::config::BrokerConfig;
 use millstream_core::types::PartitionId;
 use prometheus::{IntCounter, IntGauge};
 
@@ -13,8 +14,24 @@ use super::registry::Partitions;
 use crate::log::Scrub;
 use crate::telemetry::Metrics;
 
-/// How long it rests before each pass.
-const REST: Duration = Duration::from_secs(3_600);
+/// How the scrub works. Seldom and slow: damage is found late; often and fast: it takes the disk from clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrubConfig {
+    /// `log.scrub.bytes.per.second`: 0 for no scrub at all.
+    bytes_per_second_max: u64,
+    /// `log.scrub.interval.ms`: the rest before each pass.
+    rest: Duration,
+}
+
+impl ScrubConfig {
+    pub fn of(broker: &BrokerConfig) -> Self {
+        let number = |setting| u64::try_from(broker.integer(setting)).unwrap_or(0);
+        Self {
+            bytes_per_second_max: number("log.scrub.bytes.per.second"),
+            rest: Duration::from_millis(number("log.scrub.interval.ms")),
+        }
+    }
+}
 
 /// What a scrub tells beside its lines in the log.
 pub struct ScrubMetrics {
@@ -62,26 +79,24 @@ impl ScrubMetrics {
 }
 
 impl Partitions {
-    /// Starts the scrub, on a thread that ends with the partitions. `bytes_per_second_max`
-    /// (`log.scrub.bytes.per.second`): 0 for none at all. Low: damage is found late; high: it takes the disk from
-    /// clients.
-    pub fn start_scrub(self: &Arc<Self>, bytes_per_second_max: u64, metrics: ScrubMetrics) -> io::Result<()> {
-        if bytes_per_second_max == 0 {
+    /// Starts the scrub, on a thread that ends with the partitions.
+    pub fn start_scrub(self: &Arc<Self>, config: ScrubConfig, metrics: ScrubMetrics) -> io::Result<()> {
+        if config.bytes_per_second_max == 0 {
             return Ok(());
         }
         let partitions = Arc::downgrade(self);
-        let work = move || repeat(&partitions, bytes_per_second_max as f64, &metrics);
+        let work = move || repeat(&partitions, config, &metrics);
         thread::Builder::new().name("scrub".into()).spawn(work).map(drop)
     }
 }
 
-fn repeat(partitions: &Weak<Partitions>, bytes_per_second_max: f64, metrics: &ScrubMetrics) {
+fn repeat(partitions: &Weak<Partitions>, config: ScrubConfig, metrics: &ScrubMetrics) {
     loop {
-        thread::sleep(REST);
+        thread::sleep(config.rest);
         let Some(all) = partitions.upgrade().map(|partitions| partitions.all()) else { return };
         let ids: Vec<PartitionId> = all.iter().map(|partition| partition.id).collect();
         drop(all);
-        let damaged = metrics.scrub(&ids, |id| partitions.upgrade()?.get(id), bytes_per_second_max);
+        let damaged = metrics.scrub(&ids, |id| partitions.upgrade()?.get(id), config.bytes_per_second_max as f64);
         let Some(all) = partitions.upgrade() else { return };
         for id in damaged {
             // An error: the shard has ended.

@@ -20,6 +20,8 @@ use crate::harness::{eventually, topics, unique};
 struct Events {
     assigned: AtomicUsize,
     revoked: AtomicUsize,
+    /// What the application is told.
+    errors: Mutex<Vec<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -66,21 +68,36 @@ impl Member {
         log: &Log,
         more: &[(&str, &str)],
     ) -> Member {
+        Member::start_at(broker.bootstrap(), group, topic, number, log, more)
+    }
+
+    /// The same of a broker, or of several, by their addresses.
+    pub fn start_at(
+        bootstrap: &str,
+        group: &str,
+        topic: &str,
+        number: usize,
+        log: &Log,
+        more: &[(&str, &str)],
+    ) -> Member {
         let mut settings =
             vec![("group.id", group), ("auto.offset.reset", "earliest"), ("auto.commit.interval.ms", "200")];
         settings.extend_from_slice(more);
         let events = Context::default();
         let consumer: BaseConsumer<Context> =
-            BaseConsumer::from_config_and_context(&config(broker.bootstrap(), &settings), events.clone())
-                .expect("consumer");
+            BaseConsumer::from_config_and_context(&config(bootstrap, &settings), events.clone()).expect("consumer");
         consumer.subscribe(&[topic]).expect("subscribe");
         let (stop, held) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
-        let (stopping, holding, log) = (Arc::clone(&stop), Arc::clone(&held), Arc::clone(log));
+        let (stopping, holding, log, its) = (Arc::clone(&stop), Arc::clone(&held), Arc::clone(log), events.clone());
         let thread = std::thread::spawn(move || {
             while !stopping.load(Ordering::SeqCst) {
-                if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
-                    let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
-                    log.lock().expect("log").push((number, message.partition(), message.offset(), value));
+                match consumer.poll(Duration::from_millis(20)) {
+                    Some(Ok(message)) => {
+                        let value = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
+                        log.lock().expect("log").push((number, message.partition(), message.offset(), value));
+                    }
+                    Some(Err(error)) => its.0.errors.lock().expect("errors").push(error.to_string()),
+                    None => {}
                 }
                 let assignment = consumer.assignment().expect("assignment");
                 *holding.lock().expect("held") = assignment.elements().iter().map(|e| e.partition()).collect();
@@ -91,15 +108,19 @@ impl Member {
         Member { stop, held, events, thread: Some(thread) }
     }
 
-    fn held(&self) -> BTreeSet<i32> {
+    pub fn held(&self) -> BTreeSet<i32> {
         self.held.lock().expect("held").clone()
     }
 
-    fn assigned(&self) -> usize {
+    pub fn assigned(&self) -> usize {
         self.events.0.assigned.load(Ordering::SeqCst)
     }
 
-    fn revoked(&self) -> usize {
+    pub fn errors(&self) -> Vec<String> {
+        self.events.0.errors.lock().expect("errors").clone()
+    }
+
+    pub fn revoked(&self) -> usize {
         self.events.0.revoked.load(Ordering::SeqCst)
     }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod configs;
 mod consumer_protocol;
 mod consumers;
+mod coordinators;
 mod crash;
 mod degraded;
 mod deposed;

@@ -1,6 +1,8 @@
 //! What replicas that catch up may take (KIP-73): the leader's limit and the follower's, for entries and for snapshots,
 //! changed on the way; who is in sync is not held up.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -15,6 +17,7 @@ use crate::snapshots::has_compacted;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
 const MESSAGES: usize = 100;
 const MESSAGE_BYTES: usize = 50_000;
 /// What a second brings: all of it takes five.
@@ -161,5 +164,54 @@ fn a_snapshot_comes_at_the_rate() {
     leader(&nodes, here, &topic, 3);
     let (took, wanted) = (began.elapsed(), Duration::from_secs((MESSAGES * MESSAGE_BYTES / RATE) as u64));
     assert!(took >= wanted * 6 / 10, "caught up within {took:?}, at the rate it takes {wanted:?}");
+    assert!(has_compacted(&nodes, away), "by a snapshot");
+}
+
+/// Bytes of segments that a node has fetched of snapshots that are not installed.
+fn fetched(nodes: &Nodes, id: usize) -> u64 {
+    let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = list(nodes.data_dir(id).join("incoming")).flat_map(|partition| list(partition.path()));
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// Each line of the leader's that says that an offer came to nothing.
+#[track_caller]
+fn say_when_an_offer_fails(nodes: &Nodes, id: usize) {
+    let level = AlterableConfig::default().with_name(text("millstream.partition")).with_config_operation(0);
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(BROKER_LOGGER)
+        .with_resource_name(text(&id.to_string()))
+        .with_configs(vec![level.with_value(Some(text("DEBUG")))]);
+    let altered = nodes.wire(id).call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
+    assert_eq!(altered.responses[0].error_code, 0, "{:?}", altered.responses[0].error_message);
+}
+
+#[test]
+fn a_snapshot_that_is_broken_off_goes_on_where_it_was() {
+    let Some(mut nodes) = Nodes::started(3, &["log.cleaner.backoff.ms=200"]) else { return };
+    let compacted =
+        [("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")];
+    let (topic, here, away) = throttled(&nodes, "leader", &compacted);
+    nodes.kill(away);
+    leader(&nodes, here, &topic, 2);
+    produce(&nodes, &topic);
+    let now = leader(&nodes, here, &topic, 2);
+    eventually("the leader has compacted", || has_compacted(&nodes, now).then_some(()));
+    limit(&nodes, here, "leader.replication.throttled.rate", RATE);
+    say_when_an_offer_fails(&nodes, now);
+    nodes.spawn(away);
+    nodes.await_ready(away);
+    eventually("some of it is fetched", || (fetched(&nodes, away) > RATE as u64).then_some(()));
+    // Stands still until its connections are closed.
+    nodes.pause(away);
+    let had = fetched(&nodes, away);
+    nodes.await_log(now, "snapshot was not taken yet");
+    nodes.resume(away);
+    limit(&nodes, here, "leader.replication.throttled.rate", 1 << 30);
+    leader(&nodes, here, &topic, 3);
+    let log = nodes.log(away);
+    let kept = log.lines().find_map(|line| line.split("kept_bytes=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    println!("{had} bytes were there, {kept:?} were kept");
+    assert!(kept.is_some_and(|kept| kept >= had), "{had} bytes were there, {kept:?} were kept");
     assert!(has_compacted(&nodes, away), "by a snapshot");
 }

@@ -27,8 +27,8 @@ fn synonyms(entry: &ConfigEntry) -> Vec<(ConfigSource, &str, &str)> {
 #[test]
 fn the_tables_are_whole() {
     let visible = |table: &[ConfigDef]| table.iter().filter(|def| !def.hidden).count();
-    // Kafka describes 340 of its own; twelve more are ours or of its authorizer.
-    assert_eq!(visible(&BROKER_CONFIGS), 352);
+    // Kafka describes 340 of its own; thirteen more are ours or of its authorizer.
+    assert_eq!(visible(&BROKER_CONFIGS), 353);
     assert_eq!(visible(&TOPIC_CONFIGS), 34);
     assert_eq!((GROUP_CONFIGS.len(), CLIENT_METRICS_CONFIGS.len()), (17, 3));
     for def in BROKER_CONFIGS.iter().chain(TOPIC_CONFIGS.iter()).chain(GROUP_CONFIGS.iter()) {
@@ -413,7 +413,7 @@ fn a_broker_is_described_without_its_secrets() {
     assert_eq!(told("listener.name.x.ssl.keystore.location"), (Some("/x"), ConfigSource::DynamicBroker, true, false));
     assert_eq!(entry(&entries, "ssl.keystore.password").synonyms[0].value, None);
     // Both numbers of the node, three more that the table lists only when they are set.
-    assert_eq!(entries.len(), 352 + 3);
+    assert_eq!(entries.len(), 353 + 3);
 
     let of_all: Vec<_> = describe::all_brokers(&node).into_iter().map(|e| (e.name, e.synonyms.len())).collect();
     assert_eq!(of_all, [("log.segment.bytes".to_owned(), 1)]);

@@ -109,6 +109,9 @@ async fn take(
     for (ordinal, meta) in (0..).zip(&offer.segments) {
         fetch.segment(ordinal, *meta, shard).await?;
     }
+    // What is left of a fetch that was broken off is not fetched again.
+    let (bytes, kept_bytes) = (fetch.fetched_bytes, offer.size_bytes().saturating_sub(fetch.fetched_bytes));
+    tracing::info!(partition = %partition.name, bytes, kept_bytes, "the segments of a snapshot are fetched");
     let whole = offer.clone();
     blocking(move || incoming.finish(&whole.segments, whole.start())).await?;
     for _ in 0..ASK_TIMES {
