@@ -1,4 +1,4 @@
-//! The command line over the Kafka protocol, to any broker: `millstream topic|group|txn|cluster|config|debug`.
+//! The command line over the Kafka protocol, to any broker: `millstream topic|group|share-group|txn|cluster|config|debug`.
 //!
 //! Every command gives its result on standard output (a table or one JSON document) and, when it fails, one line on
 //! standard error. Exit codes: 0 done, 1 the request failed, 2 wrong use.
@@ -17,6 +17,7 @@ mod position;
 mod record_format;
 mod resolve;
 mod settings;
+mod share_group;
 mod topic;
 mod txn;
 mod values;
@@ -29,6 +30,7 @@ use clap::Subcommand;
 use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, TopicCommand, TxnCommand};
 use client::Client;
 use failure::{Doing, Stop};
+use share_group::ShareGroupCommand;
 
 /// Asked when neither `--brokers` nor `MILLSTREAM_BROKERS` says otherwise.
 const BROKERS_DEFAULT: &str = "127.0.0.1:9092";
@@ -39,6 +41,7 @@ const PORT_DEFAULT: u16 = 9092;
 pub enum Command {
     Topic(TopicCommand),
     Group(GroupCommand),
+    ShareGroup(ShareGroupCommand),
     Txn(TxnCommand),
     Cluster(ClusterCommand),
     Config(ConfigCommand),
@@ -50,6 +53,7 @@ pub async fn run(command: Command) -> ExitCode {
     let done = match command {
         Command::Topic(command) => topic::run(command).await,
         Command::Group(command) => group::run(command).await,
+        Command::ShareGroup(command) => share_group::run(command).await,
         Command::Txn(command) => txn::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Config(command) => config::run(command).await,
@@ -118,6 +122,8 @@ mod tests {
             &["group", "reset", "g", "--to", "5", "--topic", "a", "--all-topics"],
             &["group", "reset", "g", "--to", "5", "--topic", "a", "--dry-run", "--execute"],
             &["config", "describe", "--topic", "a", "--broker", "1"],
+            &["share-group", "reset", "g", "--to", "start"],
+            &["share-group", "delete-offsets", "g", "--topic", "a:0"],
             &["txn", "abort", "a:0"],
             &["txn", "abort", "a:0", "--start-offset", "5", "--producer-id", "1"],
         ] {

@@ -122,3 +122,39 @@ fn cli_members_of_a_group_share_and_take_over() {
     let described: Value = json_if_done(&broker, &["group", "describe", &group]).expect("the group");
     assert_eq!((&described["groups"][0]["state"], &described["groups"][0]["lag"]), (&"Empty".into(), &0.into()));
 }
+
+#[test]
+fn cli_share_groups_are_described_reset_and_deleted() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    let (group, topic) = (unique("readers"), topics::topic(&mut wire, 2));
+    topics::write(&mut wire, &topic, 0, &["a", "b", "c"]);
+    let done = |args: &[&str]| json_if_done(&broker, &[&["share-group"], args].concat());
+    assert_eq!(done(&["describe", &group]), None, "there is no such group");
+    let dry = done(&["reset", &group, "--to", "-1", "--topic", &topic]).expect("a plan");
+    assert_eq!((&dry["executed"], &dry["offsets"][0]["new_offset"]), (&false.into(), &2.into()));
+    assert_eq!(done(&["describe", &group]), None, "nothing was changed");
+    let reset = done(&["reset", &group, "--to", "-1", "--topic", &topic, "--execute"]).expect("it has no members");
+    assert_eq!((&reset["offsets"][0]["new_offset"], &reset["offsets"][0]["error"]), (&2.into(), &Value::Null));
+    let described = done(&["describe", &group]).expect("the group");
+    let described = &described["groups"][0];
+    assert_eq!((&described["state"], &described["assignor"]), (&"Empty".into(), &"simple".into()));
+    let first = &described["offsets"][0];
+    assert_eq!((&first["start_offset"], &first["end_offset"]), (&2.into(), &3.into()), "{described}");
+    let epoch = crate::share_groups::joined(&mut wire, &group, "m", &topic);
+    assert!(epoch > 1);
+    let described = done(&["describe", &group]).expect("the group");
+    assert_eq!(described["groups"][0]["members"][0]["assignment"], format!("{topic}:0,1"));
+    assert_eq!(done(&["delete", &group]), None, "it has a member");
+    assert_eq!(done(&["delete-offsets", &group, "--topic", &topic]), None, "it has a member");
+    assert_eq!(wire.call(1, &crate::share_groups::beat(&group, "m", -1)).error_code, 0);
+    let deleted = done(&["delete-offsets", &group, "--topic", &topic]).expect("deleted");
+    assert_eq!(deleted["topics"][0]["status"], "deleted");
+    let is_listed = || {
+        let listed = done(&["list"]).expect("a list");
+        listed["groups"].as_array().expect("groups").iter().any(|row| row["group"] == group.as_str())
+    };
+    assert!(is_listed());
+    assert!(done(&["delete", &group]).is_some());
+    assert!(!is_listed());
+}

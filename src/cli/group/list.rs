@@ -25,8 +25,8 @@ struct Row {
     coordinator: i32,
 }
 
-/// Every broker knows the groups that it coordinates: all are asked.
-pub async fn run(client: &Arc<Client>, format: Format, args: &GroupList) -> Result<(), Stop> {
+/// Every broker knows the groups that it coordinates: all are asked. `kind`: only groups of this type.
+pub async fn run(client: &Arc<Client>, format: Format, args: &GroupList, kind: Option<&str>) -> Result<(), Stop> {
     let (cluster, unled) = look(client).await.doing("cannot list the groups")?;
     let mut calls = JoinSet::new();
     for id in cluster.brokers.into_keys() {
@@ -45,7 +45,7 @@ pub async fn run(client: &Arc<Client>, format: Format, args: &GroupList) -> Resu
         let state = plain(row.state.as_deref().unwrap_or_default());
         args.states.is_empty() || args.states.iter().any(|wanted| plain(wanted) == state)
     };
-    rows.retain(|_, row| is_wanted(row));
+    rows.retain(|_, row| is_wanted(row) && kind.is_none_or(|kind| row.kind.as_deref() == Some(kind)));
     let document = |row: &Row| {
         json!({
             "group": row.group,

@@ -8,6 +8,8 @@ mod members;
 mod reset;
 
 pub use assignment::read_assignment;
+pub use delete::run as delete;
+pub use list::run as list;
 
 use super::args::{GroupAction, GroupCommand};
 use super::failure::Stop;
@@ -16,7 +18,7 @@ pub async fn run(command: GroupCommand) -> Result<(), Stop> {
     let client = super::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
-        GroupAction::List(args) => list::run(&client, format, &args).await,
+        GroupAction::List(args) => list::run(&client, format, &args, None).await,
         GroupAction::Describe(args) => describe::run(&client, format, &args).await,
         GroupAction::Reset(args) => reset::run(&client, format, &args).await,
         GroupAction::Delete(args) => delete::run(&client, format, &args).await,
