@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::{CreateTopicsRequest, ShareFetchRequest};
-use kafka_protocol::protocol::Request;
+use kafka_protocol::messages::CreateTopicsRequest;
 
 use crate::harness::batch::Batch;
 use crate::harness::nodes::Nodes;
@@ -42,10 +41,6 @@ fn records(ranges: &[Range]) -> impl Iterator<Item = Record> {
 #[test]
 fn what_was_acknowledged_is_not_delivered_again_though_nodes_are_killed() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
-    if !nodes.wire(1).advertised().contains_key(&ShareFetchRequest::KEY) {
-        eprintln!("SKIP: the broker hands out no records to share groups");
-        return;
-    }
     let topic = unique("topic");
     let wanted = topics::creatable(&topic, PARTITIONS, &[]).with_replication_factor(3);
     let request = CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(vec![wanted]);
