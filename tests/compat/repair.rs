@@ -31,6 +31,14 @@ fn segments(data: &Path, topic_id: &str) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
 }
 
+/// The segments of a topic that a node writes to no more.
+pub fn closed_segments(nodes: &Nodes, id: usize, topic: &str) -> Vec<PathBuf> {
+    let all = segments(nodes.data_dir(id), &topic_id(nodes, topic));
+    // Names are numbers of one length.
+    let is_last = |path: &Path| !all.iter().any(|other| other.parent() == path.parent() && other.as_path() > path);
+    all.iter().filter(|path| !is_last(path)).cloned().collect()
+}
+
 fn damage(data: &Path, topic_id: &str, how: Damage) {
     for path in segments(data, topic_id) {
         let mut bytes = fs::read(&path).expect("a segment");
@@ -47,8 +55,17 @@ fn damage(data: &Path, topic_id: &str, how: Damage) {
     }
 }
 
+/// Changes a bit of a file that is open elsewhere, at a third of it.
+pub fn flip(path: &Path) {
+    let file = fs::File::options().read(true).write(true).open(path).expect("a segment");
+    let (mut byte, at) = ([0], file.metadata().expect("its length").len() / 3);
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 0x04], at).expect("write");
+}
+
 fn topic_id(nodes: &Nodes, topic: &str) -> String {
-    topics::topic_id(&mut nodes.wire(1), topic).to_string()
+    let asked = (1..=3).find(|id| nodes.is_running(*id)).expect("one that runs");
+    topics::topic_id(&mut nodes.wire(asked), topic).to_string()
 }
 
 /// All replicas are in sync, and have the same.
@@ -170,10 +187,7 @@ fn a_leader_that_cannot_read_its_log_gives_way_and_learns_it_anew() {
     for path in
         segments(nodes.data_dir(hurt), &id).iter().filter(|path| path.parent().is_some_and(|p| p.ends_with("0")))
     {
-        let file = fs::File::options().read(true).write(true).open(path).expect("a segment");
-        let (mut byte, third) = ([0], file.metadata().expect("its length").len() / 3);
-        file.read_exact_at(&mut byte, third).expect("read");
-        file.write_all_at(&[byte[0] ^ 0x04], third).expect("write");
+        flip(path);
     }
     nodes.spawn(away);
     nodes.await_ready(away);
@@ -181,6 +195,33 @@ fn a_leader_that_cannot_read_its_log_gives_way_and_learns_it_anew() {
     nodes.await_log(hurt, "a replica that learnt anew is whole again");
     stream.send(500);
     await_equals(&nodes, hurt, &topic);
+    stream.check(&nodes);
+}
+
+/// Nobody has asked for the damaged place: only the scrub reads it.
+#[test]
+fn a_scrub_finds_a_damaged_segment_of_a_follower_which_learns_it_anew() {
+    let settings = [
+        "log.segment.bytes=1048576",
+        "log.scrub.interval.ms=200",
+        "log.scrub.bytes.per.second=100000000",
+        // As above.
+        "replica.lag.time.max.ms=1000",
+    ];
+    let Some(nodes) = Nodes::started(3, &settings) else { return };
+    let topic = replicated_topic(&nodes);
+    let mut stream = Stream::start(&nodes, &topic).padded(1_000);
+    stream.send(9_000);
+    all_in_sync(&nodes, &topic);
+    let hurt = leader_of_first(&nodes, &topic) % 3 + 1;
+    let closed = closed_segments(&nodes, hurt, &topic);
+    let path = closed.iter().find(|path| path.parent().is_some_and(|p| p.ends_with("0"))).expect("a closed segment");
+    flip(path);
+    nodes.await_log(hurt, "damaged segment");
+    nodes.await_log(hurt, "a replica that learnt anew is whole again");
+    stream.send(500);
+    await_equals(&nodes, hurt, &topic);
+    eventually("a scrub finds no damage", || (nodes.metric(hurt, "millstream_corrupt_segments") == 0.0).then_some(()));
     stream.check(&nodes);
 }
 
