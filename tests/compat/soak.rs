@@ -10,11 +10,21 @@ use rand::rngs::StdRng;
 use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
 use crate::harness::{chance, number, unique};
-use crate::replication::{Stream, all_in_sync, check_all, internals_in_sync, replicated_topic};
+use crate::leaving::json;
+use crate::reassign::move_all;
+use crate::repair::{closed_segments, flip};
+use crate::replication::{PARTITIONS, Stream, all_in_sync, check_all, internals_in_sync, replicated_topic};
 
 const NODES: [usize; 3] = [1, 2, 3];
-/// Files come and go all the time.
-const SETTINGS: [&str; 2] = ["log.roll.ms=1000", "offsets.topic.num.partitions=4"];
+/// Files come and go all the time, and damage is found at once.
+const SETTINGS: [&str; 5] = [
+    "log.roll.ms=1000",
+    "offsets.topic.num.partitions=4",
+    "log.scrub.interval.ms=500",
+    "log.scrub.bytes.per.second=1000000000",
+    // A damaged replica begins anew when the leader has led for longer than this.
+    "replica.lag.time.max.ms=1000",
+];
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -25,6 +35,12 @@ enum Fault {
     PauseAll,
     /// All of a disk, or one of its folders.
     LoseDisk(usize, &'static str),
+    /// A bit of a closed segment, while the node is away.
+    Damage(usize),
+    /// The replicas of a topic leave the node, and come back.
+    Move(usize),
+    /// The node leads nothing for a while.
+    Drain(usize),
     Isolate(usize),
     /// What the first sends to the second is lost.
     CutOneWay(usize, usize),
@@ -34,15 +50,18 @@ enum Fault {
 fn draw(chance: &mut StdRng, has_net: bool) -> Fault {
     let id = chance.random_range(1..=3);
     let other = (id + chance.random_range(0..2)) % 3 + 1;
-    match chance.random_range(0..if has_net { 12 } else { 9 }) {
+    match chance.random_range(0..if has_net { 15 } else { 12 }) {
         0 | 1 => Fault::Kill(id),
         2 => Fault::KillAll,
         3 | 4 => Fault::Stop(id),
         5 => Fault::Pause(id),
         6 => Fault::PauseAll,
         7 | 8 => Fault::LoseDisk(id, ["", "kv", "log"][chance.random_range(0..3)]),
-        9 => Fault::Isolate(id),
-        10 => Fault::CutOneWay(id, other),
+        9 => Fault::Damage(id),
+        10 => Fault::Move(id),
+        11 => Fault::Drain(id),
+        12 => Fault::Isolate(id),
+        13 => Fault::CutOneWay(id, other),
         _ => Fault::SlowLinks,
     }
 }
@@ -68,6 +87,15 @@ impl Load<'_> {
 fn settle(nodes: &Nodes, topics: &[String]) {
     topics.iter().for_each(|topic| all_in_sync(nodes, topic));
     internals_in_sync(nodes);
+}
+
+/// Changes a bit of a closed segment of a topic, if there is one.
+fn damage_closed(nodes: &Nodes, id: usize, topic: &str, chance: &mut StdRng) -> bool {
+    let mut closed = closed_segments(nodes, id, topic);
+    closed.sort();
+    let Some(path) = closed.get(chance.random_range(0..closed.len().max(1))) else { return false };
+    flip(path);
+    true
 }
 
 fn suffer(fault: Fault, nodes: &mut Nodes, topics: &[String], load: &mut Load<'_>, chance: &mut StdRng) {
@@ -99,6 +127,31 @@ fn suffer(fault: Fault, nodes: &mut Nodes, topics: &[String], load: &mut Load<'_
             load.go_on(chance);
             nodes.start_all();
             settle(nodes, topics);
+        }
+        Fault::Damage(id) => {
+            settle(nodes, topics);
+            nodes.kill(id);
+            let is_damaged = damage_closed(nodes, id, &topics[0], chance);
+            load.go_on(chance);
+            nodes.start_all();
+            if is_damaged {
+                nodes.await_log(id, "a replica that learnt anew is whole again");
+            }
+            settle(nodes, topics);
+        }
+        Fault::Move(id) => {
+            let all = NODES.map(|node| i32::try_from(node).expect("small"));
+            let others: Vec<i32> = all.into_iter().filter(|node| *node != all[id - 1]).collect();
+            for on in [&others[..], &all] {
+                move_all(&mut nodes.wire(1), &topics[0], PARTITIONS, Some(on));
+                load.go_on(chance);
+            }
+            settle(nodes, topics);
+        }
+        Fault::Drain(id) => {
+            json(nodes, &["cluster", "drain", &id.to_string()]);
+            load.go_on(chance);
+            json(nodes, &["cluster", "drain", &id.to_string(), "--undo"]);
         }
         Fault::Isolate(id) => {
             nodes.net().isolate(id);
