@@ -57,7 +57,7 @@ impl Shard {
         for id in calm {
             let Some(owned) = self.owned.get(id) else { continue };
             let Some(sleep) = owned.sleep() else { continue };
-            for node in owned.other_nodes(&self.shared) {
+            for node in owned.other_nodes(&self.shared).filter(|node| !owned.is_missed(*node, &self.shared)) {
                 by_node.entry(node).or_default().push(sleep);
             }
             self.awake.remove(id);
@@ -120,6 +120,13 @@ impl Owned {
             p.is_recently_active
                 || !peers.get(&peer).is_some_and(|node| !silent.contains(node) && self.is_in_sync(*node))
         })
+    }
+
+    /// A voter that counts as offline. If it is not, it has to show it: asleep it never would.
+    fn is_missed(&self, node: NodeId, shared: &Shared) -> bool {
+        let peers = shared.peers.load();
+        let voters = self.group.iter().flat_map(|group| &group.replica().membership().voters);
+        voters.filter_map(|peer| peers.get(peer)).any(|voter| *voter == node) && !self.is_in_sync(node)
     }
 
     fn is_in_sync(&self, node: NodeId) -> bool {

@@ -76,6 +76,18 @@ impl Net {
         }
     }
 
+    /// The node is not heard, and hears.
+    pub fn mute(&self, node: i32, is_cut: bool) {
+        let mut cut = self.cut.lock().unwrap();
+        for link in (1..=3).map(|other| (node, other)) {
+            if is_cut {
+                cut.insert(link)
+            } else {
+                cut.remove(&link)
+            };
+        }
+    }
+
     /// Nothing comes to the node or from it.
     pub fn isolate(&self, node: i32, is_cut: bool) {
         let mut cut = self.cut.lock().unwrap();
@@ -436,6 +448,27 @@ async fn a_replica_that_is_offline_is_out_of_sync_though_its_node_lives() {
         let expected: Vec<NodeId> = (1..=3).filter(|node| !is_offline || *node != returned).map(NodeId).collect();
         eventually("the leader knows", || in_sync(&cluster).is_some_and(|isr| isr == expected)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_not_heard_while_the_leader_goes_to_sleep_is_in_sync_again_when_it_is() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(0, 0).await;
+    cluster.node(leader).produce(0, batch("x", 1), Acks::All).await.unwrap();
+    cluster.agree(0, 1).await;
+    let muted = leader % 3 + 1;
+    let partitions = &cluster.node(leader).partitions;
+    let in_sync = |count| partitions.leaders().get(id(0)).is_some_and(|told| told.isr.len() == count);
+    eventually("all are in sync", || in_sync(3)).await;
+    cluster.net.mute(muted, true);
+    partitions.set_dead(HashSet::from([NodeId(muted)])).await;
+    eventually("it is out of sync", || in_sync(2)).await;
+    // Its node is back, and what its replica says still gets lost.
+    partitions.set_dead(HashSet::new()).await;
+    while !cluster.is_quiet().await {}
+    assert!(in_sync(2));
+    cluster.net.mute(muted, false);
+    eventually("it is in sync again", || in_sync(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
