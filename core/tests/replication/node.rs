@@ -246,6 +246,15 @@ impl Node {
         for write in self.log_writes.drain(..logged) {
             self.disk.write(write);
         }
+        // Of the next write some entries may be there: the rest is cut off when the log is opened.
+        if how != Crash::Kill
+            && let Some(mut torn) = self.log_writes.pop_front().filter(|write| write.install.is_none())
+        {
+            torn.append.truncate(lucky(&mut self.chance, torn.append.len()));
+            if !torn.append.is_empty() {
+                self.disk.write(torn);
+            }
+        }
         for (_, write) in self.store_writes.drain(..stored) {
             self.disk.store(write);
         }
