@@ -148,8 +148,8 @@ impl Node {
         *self = Self { boot: self.boot, since, ..anew };
     }
 
-    /// The disk lost the end of the log, or all of it; the votes are there, and who the members are.
-    pub fn lose_log(&mut self) {
+    /// The disk lost the end of the log, or all of it; the votes are there, and who the members are, if it ever knew.
+    pub fn lose_log(&mut self, founders: &Membership) {
         assert!(self.replica.is_none(), "it does not run");
         let disk = &mut self.disk;
         self.lost = Some(disk.log.clone());
@@ -162,6 +162,9 @@ impl Node {
         } else {
             disk.log = Log::after(BIRTH, Offset::ZERO, Producers::default());
             disk.applied = BIRTH.0;
+            if disk.membership.0 < BIRTH.0 {
+                disk.membership = (BIRTH.0, founders.clone());
+            }
             // Whoever begins with an empty log enters a term of its own.
             disk.hard_state.term = RaftTerm(term.0 + 1);
         }

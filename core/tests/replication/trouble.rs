@@ -130,7 +130,8 @@ impl Cluster {
         }
         self.crash(node, Crash::Power);
         if !self.story.changes || self.chance.percent(50) {
-            self.nodes[node].lose_log();
+            let founders = self.checks.founders.clone();
+            self.nodes[node].lose_log(&founders);
             self.hurt += 1;
             let lasts = self.chance.below(2_000);
             self.at(lasts, Event::Restart(node));
