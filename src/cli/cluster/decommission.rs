@@ -35,19 +35,19 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) ->
     let Some(row) = described.brokers.get(&broker) else {
         return Err(Failure::new(what, "no such broker is registered").into());
     };
-    let is_up = !row.is_fenced;
+    let mut is_up = !row.is_fenced;
     let brokers = others(&described, broker);
     let work = client.again(async || Work::look(client, broker).await).await.doing(&what)?;
     let plan = work.plan(broker, &brokers).map_err(|why| refusal(&what, &why))?;
+    // One that is down can be told nothing, and is the last choice for new partitions anyway.
+    if is_up && !args.dry_run {
+        is_up = tell_to_leave(client, broker).await.doing(&what)?;
+    }
     if !is_up {
         await_leaders(client, work, broker, &what).await?;
     }
     if args.dry_run {
         return show_plan(format, broker, &plan);
-    }
-    // One that is down can be told nothing, and is the last choice for new partitions anyway.
-    if is_up {
-        client.again(async || set_state(client, broker, Some("leaving")).await).await.doing(&what)?;
     }
     let moved = empty(client, args, &what).await?;
     if is_up {
@@ -59,6 +59,19 @@ pub async fn run(client: &Client, format: Format, args: &ClusterDecommission) ->
         format!("broker {broker} is decommissioned, {moved} replicas were moved{stop}\n")
     })?;
     Ok(())
+}
+
+/// False: it is down by now. A broker that died a moment ago was told as up.
+async fn tell_to_leave(client: &Client, broker: i32) -> Result<bool, ClientError> {
+    let mut retry = client.retry();
+    while let Err(error) = set_state(client, broker, Some("leaving")).await {
+        let described = client.again(async || describe(client).await).await?;
+        if described.brokers.get(&broker).is_none_or(|row| row.is_fenced) {
+            return Ok(false);
+        }
+        retry.after(error).await?;
+    }
+    Ok(true)
 }
 
 /// Of a broker that died a moment ago the partitions may not have other leaders yet.
