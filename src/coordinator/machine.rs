@@ -9,8 +9,6 @@ use millstream_core::coordinator::undecided::InTransaction;
 use millstream_core::coordinator::{DecodeError, EncodedRecord, group};
 use millstream_core::types::{Offset, ProducerId, Timestamp, TopicId, TopicName};
 
-use super::registry::partition_of;
-
 /// A state machine over the records of one partition: decides, then applies what it decided.
 pub trait Machine: Sized + Send + 'static {
     /// What it is, for the log.
@@ -32,11 +30,6 @@ pub trait Machine: Sized + Send + 'static {
 
     /// A committed record as it stands in the log.
     fn replay_encoded(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), DecodeError>;
-
-    /// The partition of its topic that a key (a group, a transactional id, ...) belongs to.
-    fn partition_of(key: &str, partition_count: i32) -> i32 {
-        partition_of(key, partition_count)
-    }
 
     /// Groups, or whatever it has.
     fn entry_count(&self) -> usize;

@@ -89,14 +89,14 @@ impl Asked {
     }
 }
 
-/// The partition of its topic that a group, or a transactional id, belongs to: Java's `String.hashCode`, its sign bit cleared,
-/// modulo the number of partitions (Kafka `GroupCoordinatorService.partitionFor`).
+/// The partition of its topic that a group, a transactional id or a share-partition belongs to: the absolute value of Java's
+/// `String.hashCode`, modulo the number of partitions (Kafka `GroupCoordinatorService.partitionFor`, `Utils.abs`).
 pub fn partition_of(key: &str, partition_count: i32) -> i32 {
-    (hash_of(key) & i32::MAX) % partition_count.max(1)
+    hash_of(key).checked_abs().unwrap_or(0) % partition_count.max(1)
 }
 
 /// Java's `String.hashCode`.
-pub(super) fn hash_of(key: &str) -> i32 {
+fn hash_of(key: &str) -> i32 {
     key.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
@@ -176,7 +176,7 @@ impl<M: Machine> Coordinators<M> {
     pub fn partition_for(&self, group: &str) -> Result<i32, CoordinatorError> {
         match self.partition_count() {
             0 => Err(CoordinatorError::NotCoordinator),
-            count => Ok(M::partition_of(group, count)),
+            count => Ok(partition_of(group, count)),
         }
     }
 
@@ -189,7 +189,7 @@ impl<M: Machine> Coordinators<M> {
     pub fn partition_id_for(&self, group: &str) -> Result<PartitionId, CoordinatorError> {
         let followed = self.read();
         let topic = followed.topic.filter(|_| followed.partition_count > 0).ok_or(CoordinatorError::NotCoordinator)?;
-        Ok(PartitionId { topic, partition: M::partition_of(group, followed.partition_count) })
+        Ok(PartitionId { topic, partition: partition_of(group, followed.partition_count) })
     }
 
     /// Waits until the coordinator of a group has its state, at most until `deadline`: whoever is sent to it before

@@ -11,7 +11,7 @@ use millstream_core::coordinator::{DecodeError, EncodedRecord};
 use millstream_core::types::{Timestamp, TopicId, TopicName};
 
 use super::machine::{Applied, Machine};
-use super::registry::{Coordinators, hash_of};
+use super::registry::Coordinators;
 use crate::config::{base64, from_base64};
 use crate::partition::Partitions;
 use crate::store::Store;
@@ -77,11 +77,6 @@ impl Machine for Shard {
         self.replay_encoded(key, value)
     }
 
-    /// The hash's absolute value, modulo the number of partitions (Kafka's `ShareCoordinatorService.partitionFor`).
-    fn partition_of(key: &str, partition_count: i32) -> i32 {
-        hash_of(key).checked_abs().unwrap_or(0) % partition_count.max(1)
-    }
-
     fn entry_count(&self) -> usize {
         self.len()
     }
@@ -144,9 +139,5 @@ mod tests {
         for name in ["", "g", "g:3", ":AAAAAAAAAAAAAAAAAAAAAQ:3", "g:AAAA:3", "g:AAAAAAAAAAAAAAAAAAAAAQ:x"] {
             assert_eq!(key_of(name), None, "{name}");
         }
-        // Java's hash of "b" is 98; of the other it is the lowest number of all, which has no absolute value.
-        assert_eq!((hash_of("b"), Shard::partition_of("b", 50)), (98, 48));
-        assert_eq!((hash_of("polygenelubricants"), Shard::partition_of("polygenelubricants", 50)), (i32::MIN, 0));
-        assert_eq!((hash_of("shares"), Shard::partition_of("shares", 50)), (-903_566_220, 20));
     }
 }

@@ -311,10 +311,11 @@ fn a_log_that_is_lost_ends_what_waits() {
 
 #[test]
 fn a_groups_partition_is_kafkas() {
-    // Java: "".hashCode() is 0, "a" 97, "my-group" negative before its sign is cleared or not: computed here by hand.
+    // Java: "".hashCode() is 0, "a" 97, "my-group" -1906497762; of the last it is the lowest number of all, which has no
+    // absolute value.
     assert_eq!(partition_of("", 50), 0);
     assert_eq!(partition_of("a", 50), 97 % 50);
-    let by_hand = "my-group".bytes().fold(0i32, |h, b| h.wrapping_mul(31).wrapping_add(i32::from(b)));
-    assert_eq!(partition_of("my-group", 50), (by_hand & i32::MAX) % 50);
+    assert_eq!(partition_of("my-group", 50), 12);
+    assert_eq!(partition_of("polygenelubricants", 50), 0);
     assert_eq!(partition_of("\u{1f600}", 7), (0xd83d_i32 * 31 + 0xde00) % 7, "by UTF-16 units");
 }
