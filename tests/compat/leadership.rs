@@ -135,7 +135,11 @@ fn a_client_that_asks_a_follower_is_sent_to_the_leader() {
     let (leader, replicas, _) = leaders(&nodes, 1, &topic).remove(0);
     assert_eq!(replicas.iter().collect::<BTreeSet<_>>().len(), 3);
     let id = topic_id(&mut nodes.wire(1), &topic);
-    topics::write(&mut nodes.wire(node(leader)), &topic, 0, &["one"]);
+    // The others may know of it before its first entry is committed.
+    eventually("who is told as the leader leads", || {
+        let written = topics::produce(&mut nodes.wire(node(leader)), &topic, 0, Batch::of(&["one"]).build());
+        (written.error_code == 0).then_some(())
+    });
     for follower in replicas.into_iter().filter(|node| *node != leader) {
         // Sooner or later every node knows the same.
         assert_eq!(leaders(&nodes, node(follower), &topic)[0].0, leader);
