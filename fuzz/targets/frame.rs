@@ -24,6 +24,8 @@ fuzz_target!(|data: &[u8]| {
     drop(decode::<millstream::protocol::offset_commit::OffsetCommitRequest>(version, body.clone()));
     drop(decode::<millstream::protocol::offset_fetch::OffsetFetchRequest>(version, body.clone()));
     drop(decode::<millstream::protocol::log_dirs::DescribeLogDirsRequest>(version, body.clone()));
+    drop(decode::<millstream::protocol::streams_group::StreamsGroupHeartbeatRequest>(version, body.clone()));
+    drop(decode::<millstream::protocol::streams_group::StreamsGroupDescribeRequest>(version, body.clone()));
     decode_any!(
         key,
         version,

@@ -25,6 +25,7 @@ pub mod share_acknowledge;
 pub mod share_fetch;
 pub mod share_group_offsets;
 pub mod share_state;
+pub mod streams_group;
 pub mod write_txn_markers;
 mod writer;
 

@@ -225,6 +225,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a structure that may be null: only such a one says whether it is there.
+    pub(super) fn nullable_structure<T>(
+        &mut self,
+        structure: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        match self.i8()? {
+            1 => structure(self).map(Some),
+            -1 => Ok(None),
+            byte => self.fail(Fault::Presence(byte)),
+        }
+    }
+
     pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, Malformed> {
         let Some(range) = self.string_range()? else { return Ok(None) };
         if let Ok(string) = StrBytes::from_utf8(self.body.slice(range.clone())) {

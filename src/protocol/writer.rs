@@ -76,6 +76,11 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Before a structure that may be null: whether it is there.
+    pub(super) fn presence(&mut self, is_there: bool) {
+        self.i8(if is_there { 1 } else { -1 });
+    }
+
     pub(super) fn nullable_string(&mut self, value: Option<&str>) -> Result<(), EncodeError> {
         let len = value.map_or(0, str::len);
         let fixed = i16::try_from(len).map_err(|_| EncodeError::StringTooLong(len))?;
