@@ -216,6 +216,7 @@ impl Node {
             shares: Arc::clone(&rooms.shares),
             alive: cluster.alive(),
             silent_for: cluster.silent_for(),
+            started: Instant::now(),
             on_demand: OnDemand::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),

@@ -1,7 +1,7 @@
 //! What handlers reach: the rooms below, as `startup` built them.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use millstream_core::types::NodeId;
@@ -31,6 +31,7 @@ pub struct Context {
     pub alive: Arc<dyn Fn(NodeId) -> bool + Send + Sync>,
     /// For how long another node has not been heard of; `None`: it never was, since this one started.
     pub silent_for: Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync>,
+    pub started: Instant,
     pub on_demand: OnDemand,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.

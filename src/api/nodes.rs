@@ -1,5 +1,7 @@
 //! The nodes of the cluster, as clients of one listener are told of them, and as new partitions are placed on them.
 
+use std::time::Duration;
+
 use millstream_core::controller::{Image, Node, UsableNode};
 use millstream_core::types::NodeId;
 
@@ -7,6 +9,9 @@ use super::Context;
 use super::leaders::Reach;
 use crate::config::Listener;
 use crate::protocol::StrBytes;
+
+/// So soon after a start every node that lives has been heard of.
+const HEARD_OF_AFTER: Duration = Duration::from_secs(3);
 
 /// Where clients of one listener reach a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,13 +29,16 @@ impl Context {
 
     /// The nodes that live and have this listener, by id. One that hears of few others tells all that it knows, as a
     /// broker of Kafka does that its controller cannot reach: it may be the one that is cut off, and clients forget
-    /// whom they are not told of, so that they would ask nobody but this node any more.
+    /// whom they are not told of, so that they would ask nobody but this node any more. Whom a node that has just
+    /// started has not heard of yet it tells, too.
     pub fn reachable_nodes(&self, listener: &Listener) -> Vec<ReachableNode> {
         let nodes = self.known_nodes(listener);
         if !self.controller.look(|now| now.image.most_nodes_live(|node| self.is_alive(node))) {
             return nodes;
         }
-        nodes.into_iter().filter(|node| self.is_alive(node.id)).collect()
+        let is_young = self.started.elapsed() < HEARD_OF_AFTER;
+        let is_told = |id| self.is_alive(id) || is_young && (self.silent_for)(id).is_none();
+        nodes.into_iter().filter(|node| is_told(node.id)).collect()
     }
 
     /// The nodes that have this listener, whether they live or not, by id.
