@@ -105,9 +105,13 @@ impl Shard {
         }
         let Producer { id, epoch } = end.producer;
         let is_current = transaction.producer_epoch == epoch;
-        let is_retry_of_bump = i32::from(transaction.producer_epoch.0) == i32::from(epoch.0) + 1;
+        // Only what was ended with an epoch of its own can have left the one before behind. Otherwise the epoch before is
+        // that of a producer that somebody new has fenced.
+        let was_bumped = transaction.client_version.bumps_epoch();
+        let is_retry_of_bump = was_bumped && i32::from(transaction.producer_epoch.0) == i32::from(epoch.0) + 1;
         // The producer got another id with its answer, which it did not hear.
-        let is_retry_of_overflow = transaction.previous_producer_id == Some(id)
+        let is_retry_of_overflow = was_bumped
+            && transaction.previous_producer_id == Some(id)
             && epoch == EPOCH_EXHAUSTED
             && transaction.producer_epoch == ProducerEpoch(0);
         if transaction.producer_id != id && !is_retry_of_overflow {

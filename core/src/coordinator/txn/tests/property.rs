@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::world::{Event, World, id, partition};
 use crate::coordinator::txn::{
     AddPartitions, Command, EndTransaction, InitProducerId, Markers, Producer, Reply, Transaction, TransactionConfig,
-    TransactionState, TransactionVersion,
+    TransactionError, TransactionState, TransactionVersion,
 };
 use crate::types::{ProducerEpoch, ProducerId};
 
@@ -289,6 +289,36 @@ proptest! {
         }
         settles(&mut lives);
     }
+}
+
+/// A producer that was fenced ends nothing, and is not told who the producer is now: its epoch is that before also where
+/// the one that fenced it ended a transaction without an epoch of its own.
+#[test]
+fn the_epoch_before_is_a_retry_only_of_an_end_that_bumped_it() {
+    let mut lives = Lives::new();
+    lives.take(&Step::Init { client: 1, goes_on: false });
+    lives.take(&Step::Commit { behind: 0 });
+    lives.take(&Step::Level { version: 0 });
+    lives.take(&Step::Init { client: 0, goes_on: false });
+    lives.take(&Step::Commit { behind: 0 });
+    lives.take(&Step::Add { client: 0, partition: 0 });
+    lives.take(&Step::Commit { behind: 0 });
+    lives.take(&Step::End { client: 0, commit: true, old_epoch: false });
+    lives.take(&Step::Commit { behind: 0 });
+    lives.take(&Step::Written { at: 0 });
+    lives.take(&Step::Commit { behind: 0 });
+    let (fenced, client_version) = lives.clients[1].known.expect("it was told");
+    let end = EndTransaction {
+        token: lives.world.token(),
+        id: id(NAME),
+        producer: fenced,
+        commit: true,
+        client_version,
+        fresh: None,
+    };
+    let events = lives.world.carry_out(&Command::EndTransaction(end));
+    let [Event::Replied(_, Reply::EndTransaction(Err(error)))] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(*error, TransactionError::ProducerFenced);
 }
 
 /// Used in no other test: an id that was never given out belongs to nobody.
