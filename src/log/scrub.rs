@@ -17,6 +17,7 @@ use super::view::LogView;
 
 /// A closed segment as it was when the scrub came to its partition. No handle of it: what is deleted meanwhile must
 /// give its room back at once.
+#[derive(PartialEq, Eq)]
 pub struct ClosedSegment {
     path: PathBuf,
     base_offset: Offset,

@@ -1,6 +1,8 @@
 //! Replicas whose disk lost or damaged what they had: they learn it again from the others, where there are others.
 
-use millstream_core::types::{PartitionId, RaftTerm};
+use std::collections::BTreeSet;
+
+use millstream_core::types::{PartitionId, PeerId, RaftTerm, Timestamp};
 use tokio::time::Instant;
 
 use super::announce::EVERYTHING_EVERY;
@@ -16,7 +18,13 @@ pub(super) enum Hurt {
     Short(RaftTerm),
     /// A segment is damaged. Somebody leads in this term, and was first seen to at this time.
     Damaged(Option<(RaftTerm, Instant)>),
+    /// A segment is damaged, and the others have what it held: it begins anew.
+    Anew,
 }
+
+/// How long one of the damaged replicas of a partition may begin anew before it is another's turn: longer than it takes the
+/// others to hear of it.
+const TURN_MS: i64 = 6_000;
 
 impl Shard {
     /// A leader knows of entries that this replica acknowledged and lacks.
@@ -28,6 +36,10 @@ impl Shard {
     /// A segment is damaged, and what it holds may be with others.
     pub(super) fn is_damaged(&mut self, id: PartitionId) {
         let Some(owned) = self.owned.get(&id) else { return };
+        if owned.group.as_ref().is_some_and(|group| group.replica().is_held()) {
+            // It has begun anew meanwhile; what is damaged in its new log is found the next time.
+            return;
+        }
         match raft::others_decide(&self.shared.store, id, &owned.member) {
             Ok(true) => drop(self.hurt.entry(id).or_insert(Hurt::Damaged(None))),
             Ok(false) => {}
@@ -43,8 +55,8 @@ impl Shard {
         }
     }
 
-    /// Once a second: a damaged replica gives its leadership away, and begins anew when another leads; one that is whole
-    /// again needs its damaged log no more.
+    /// Once a second: a damaged replica gives its leadership away, and begins anew when another leads and it is its turn; one
+    /// that is whole again needs its damaged log no more.
     pub(super) fn look_after_hurt(&mut self, now: Instant) {
         let shared = self.shared.clone();
         let (mut given, mut anew) = (Vec::new(), Vec::new());
@@ -56,7 +68,8 @@ impl Shard {
                 continue;
             }
             *led = led_in(group).map(|term| led.filter(|(before, _)| *before == term).unwrap_or((term, now)));
-            if led.is_some_and(|(_, since)| is_known(&shared, since, now)) && owned.others_are_there(&shared) {
+            let is_known = led.is_some_and(|(_, since)| is_known(&shared, since, now));
+            if is_known && owned.others_are_there(&shared) && owned.has_its_turn((shared.clock)()) {
                 tracing::warn!(partition = %owned.shared.name, "a damaged replica learns anew from the others");
                 anew.push(*id);
             }
@@ -65,7 +78,10 @@ impl Shard {
             self.awake.insert(id);
             self.touch(id);
         }
-        anew.into_iter().for_each(|id| self.halt(id));
+        for id in anew {
+            self.hurt.insert(id, Hurt::Anew);
+            self.halt(id);
+        }
         let is_held = |owned: &Owned| owned.group.as_ref().is_none_or(|group| group.replica().is_held());
         let whole = self.learning.extract_if(|id| self.owned.get(id).is_none_or(|owned| !is_held(owned)));
         for id in whole {
@@ -87,20 +103,26 @@ impl Shard {
         }
     }
 
-    /// Opens a halted replica again; first of all does what its hurt asks for. Blocks for the disk.
+    /// Opens a halted replica again; first of all does what its hurt asks for. One that is damaged, and was halted for something
+    /// else, goes on with the log that it has. Blocks for the disk.
     pub(super) fn recover_hurt(&mut self, id: PartitionId) -> Option<Result<Recovered, RecoverError>> {
         let owned = self.owned.get(&id)?;
         let (dir, store) = (&self.shared.dir, &self.shared.store);
         let prepared = match self.hurt.get(&id) {
             Some(Hurt::Short(heard)) => raft::hold(store, id, *heard).map_err(RecoverError::from),
-            Some(Hurt::Damaged(_)) => raft::begin_anew(dir, store, id),
-            None => Ok(()),
+            Some(Hurt::Anew) => raft::begin_anew(dir, store, id),
+            Some(Hurt::Damaged(_)) | None => Ok(()),
         };
         let recover = |()| raft::recover_or_begin_anew(dir, store, id, owned.config.clone(), &owned.member);
         let is_prepared = prepared.is_ok();
         let recovered = prepared.and_then(recover);
-        if is_prepared {
-            self.hurt.remove(&id);
+        let is_held = recovered.as_ref().is_ok_and(|recovered| recovered.group.replica().is_held());
+        match self.hurt.get(&id) {
+            Some(Hurt::Short(_)) if is_prepared => drop(self.hurt.remove(&id)),
+            Some(Hurt::Anew | Hurt::Damaged(_)) if is_held => drop(self.hurt.remove(&id)),
+            // It could not: it goes on with what it has, and waits for its turn again.
+            Some(Hurt::Anew) => drop(self.hurt.insert(id, Hurt::Damaged(None))),
+            _ => {}
         }
         Some(recovered)
     }
@@ -125,5 +147,18 @@ impl Owned {
         let told = shared.leaders.get(self.shared.id);
         let others = told.iter().flat_map(|told| &told.isr).filter(|node| **node != shared.identity.node).count();
         others > group.replica().membership().voters.len() / 2
+    }
+
+    /// Whether no other replica may begin anew at this time, by the clocks of the nodes. Of two that do so at once neither could
+    /// elect the third if that fell away before one of them has caught up.
+    fn has_its_turn(&self, now: Timestamp) -> bool {
+        let Some(group) = &self.group else { return false };
+        let membership = group.replica().membership();
+        let voters = membership.voters.iter().chain(&membership.voters_outgoing).copied().collect::<BTreeSet<PeerId>>();
+        let place = voters.iter().position(|voter| *voter == self.member.peer);
+        let (turn, into) = (now.0.div_euclid(TURN_MS), now.0.rem_euclid(TURN_MS));
+        let turn = usize::try_from(turn).unwrap_or_default().checked_rem(voters.len());
+        // The second half of each turn is for clocks that differ, and for the word to get round.
+        place.is_some() && place == turn && into < TURN_MS / 2
     }
 }

@@ -65,7 +65,14 @@ impl ScrubMetrics {
             let found = find(*id).and_then(|p| Some((p.name.clone(), p.view()?.closed_segments())));
             let Some((name, segments)) = found else { continue };
             for segment in segments {
-                if let Some(place) = scrub.check(&segment, &mut |bytes| self.read_bytes.inc_by(bytes)) {
+                let check = || scrub.check(&segment, &mut |bytes| self.read_bytes.inc_by(bytes));
+                // The log may have been exchanged for another one, in which a file has the same name.
+                let is_there =
+                    || find(*id).and_then(|p| p.view()).is_some_and(|view| view.closed_segments().contains(&segment));
+                if check().is_some()
+                    && is_there()
+                    && let Some(place) = check()
+                {
                     tracing::error!(partition = %name, %place, "damaged segment");
                     corrupt += 1;
                     damaged.push(*id);

@@ -273,6 +273,8 @@ impl Shard {
         match recovered {
             Ok(recovered) => {
                 self.halted.remove(&id);
+                // Whatever was wrong with the log before is gone with it.
+                self.hurt.remove(&id);
                 // All of it was synced where it was put together.
                 self.replace(id, recovered);
                 handle.waiters.changed();

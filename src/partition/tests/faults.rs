@@ -1,6 +1,6 @@
 //! Disks that are full or do not answer, under a whole shard.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::channel;
 
 use millstream_core::replica::Message;
@@ -274,6 +274,10 @@ async fn what_was_trimmed_before_a_crash_is_deleted_after_it() {
 
 /// What a shard without a task uses.
 fn shared(dir: &Path) -> Arc<Shared> {
+    shared_with_clock(dir, system_clock)
+}
+
+fn shared_with_clock(dir: &Path, clock: fn() -> Timestamp) -> Arc<Shared> {
     Arc::new(Shared {
         dir: DataDir::open(dir, FlushConfig::default()).unwrap(),
         store: Arc::new(Store::open(&dir.join("kv")).unwrap()),
@@ -288,7 +292,7 @@ fn shared(dir: &Path) -> Arc<Shared> {
         silent: Default::default(),
         announcements: Default::default(),
         replica_lag_max: Duration::from_secs(30),
-        clock: system_clock,
+        clock,
         producer_id_expiration_ms: 0.into(),
     })
 }
@@ -308,6 +312,18 @@ fn shard_with(shared: &Arc<Shared>, voters: &[u64]) -> Shard {
     shard
 }
 
+/// Opens the halted replica once nothing of it is on its way to the store.
+async fn reopened(shard: &mut Shard) {
+    for _ in 0..1000 {
+        shard.reopen();
+        if shard.owned[&id(0)].group.is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it stays offline");
+}
+
 /// The second peer leads in term 5, and what it begins with is committed.
 fn begins_to_lead() -> Incoming {
     let (append, to, from, term, term_before, before, commit) = (1_u8, 1, 2, 5, 1, 1, 2);
@@ -322,9 +338,10 @@ fn begins_to_lead() -> Incoming {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_replica_begins_anew_when_the_leader_must_know_that_the_others_have_all() {
+async fn a_damaged_replica_begins_anew_when_the_leader_must_know_that_the_others_have_all_and_it_is_its_turn() {
+    static CLOCK_MS: AtomicI64 = AtomicI64::new(0);
     let dir = tempfile::tempdir().unwrap();
-    let shared = shared(dir.path());
+    let shared = shared_with_clock(dir.path(), || Timestamp(CLOCK_MS.load(Ordering::Relaxed)));
     let mut shard = shard_with(&shared, &[1, 2, 3]);
     // A new leader takes all for in sync, as long as they may lag: 30 s.
     let info = LeaderInfo { isr: [1, 2, 3].map(NodeId).into(), ..LeaderInfo::of(NodeId(2), LeaderEpoch(5)) };
@@ -339,7 +356,35 @@ async fn a_damaged_replica_begins_anew_when_the_leader_must_know_that_the_others
     assert!(is_open_at(&mut shard, 0) && is_open_at(&mut shard, 50), "nobody leads");
     shard.step(vec![begins_to_lead()]);
     assert!(is_open_at(&mut shard, 51) && is_open_at(&mut shard, 85));
+    for others_turn in [3_000, 5_999, 6_000, 17_999, 21_000] {
+        CLOCK_MS.store(others_turn, Ordering::Relaxed);
+        assert!(is_open_at(&mut shard, 87), "{others_turn}");
+    }
+    CLOCK_MS.store(18_000, Ordering::Relaxed);
     assert!(!is_open_at(&mut shard, 87));
+    reopened(&mut shard).await;
+    assert!(shard.owned[&id(0)].group.as_ref().unwrap().replica().is_held() && shard.hurt.is_empty());
+    // The scrub had read the log of before.
+    shard.is_damaged(id(0));
+    assert!(shard.hurt.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_replica_that_is_halted_for_something_else_keeps_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = shared(dir.path());
+    let mut shard = shard_with(&shared, &[1, 2, 3]);
+    shard.step(vec![begins_to_lead()]);
+    shard.turn();
+    eventually("its term is stored", || shared.store.hard_state(id(0)).unwrap().is_some()).await;
+    shard.turn();
+    shard.is_damaged(id(0));
+    // As of a full disk.
+    shard.halt(id(0));
+    reopened(&mut shard).await;
+    let group = shard.owned[&id(0)].group.as_ref().unwrap();
+    assert!(!group.replica().is_held() && group.log().last_index().0 == 2, "it learns anew");
+    assert!(!shared.dir.has_damaged(id(0)) && shard.hurt.contains_key(&id(0)), "it is still to be looked after");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,13 +403,7 @@ async fn a_halted_replica_is_not_opened_again_while_its_vote_is_on_its_way_to_th
     assert!(!is_open(&shard), "what is written later would undo what it says by then");
     eventually("the vote is stored", || shared.store.hard_state(id(0)).unwrap().is_some()).await;
     let stored = shared.store.hard_state(id(0)).unwrap().unwrap();
-    for _ in 0..1000 {
-        shard.reopen();
-        if is_open(&shard) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    reopened(&mut shard).await;
     assert!(shard.owned[&id(0)].group.as_ref().unwrap().term() > stored.term);
 }
 
