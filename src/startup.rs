@@ -27,7 +27,7 @@ use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, Context, Dispatcher, OnDemand, ShareStateNodes, TransactionNodes};
+use crate::api::{APIS, Context, Dispatcher, InternalTopics, OnDemand, ShareStateNodes, TransactionNodes};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::{ScrubConfig, ScrubMetrics};
@@ -218,6 +218,7 @@ impl Node {
             silent_for: cluster.silent_for(),
             started: Instant::now(),
             on_demand: OnDemand::default(),
+            internal_topics: InternalTopics::default(),
             fetch_sessions: Mutex::new(SessionCache::new(usize::try_from(slots).unwrap_or(0))),
             fetch_bytes_max: usize::try_from(config.broker.integer("fetch.max.bytes")).unwrap_or(usize::MAX),
             replica_selector: ReplicaSelector::of_class(config.broker.text("replica.selector.class")),

@@ -7,6 +7,7 @@ use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use millstream_core::types::NodeId;
 use tokio::sync::watch;
 
+use super::streams_groups::InternalTopics;
 use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
 use crate::controller::Controller;
@@ -33,6 +34,8 @@ pub struct Context {
     pub silent_for: Arc<dyn Fn(NodeId) -> Option<Duration> + Send + Sync>,
     pub started: Instant,
     pub on_demand: OnDemand,
+    /// Topics of Streams applications that are being created.
+    pub internal_topics: InternalTopics,
     pub fetch_sessions: Mutex<SessionCache>,
     /// `fetch.max.bytes`: most bytes of a fetch response, but for one batch.
     pub fetch_bytes_max: usize,

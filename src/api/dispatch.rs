@@ -9,7 +9,7 @@ use kafka_protocol::messages::ApiKey;
 use super::compute::{LARGE_BYTES, aside};
 use super::forward::forward;
 use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, versions};
-use crate::protocol::{HeaderError, decode_request_header};
+use crate::protocol::{HeaderError, Key, decode_request_header};
 use crate::telemetry::ApiMetrics;
 
 /// What the connections of a node hand their frames to.
@@ -21,7 +21,7 @@ pub trait Service: Send + Sync + 'static {
 
 /// A request that is about to be carried out.
 pub struct Call<'a> {
-    pub api: ApiKey,
+    pub api: Key,
     pub metrics: Arc<ApiMetrics>,
     pub outcome: BoxFuture<'a, Outcome>,
 }
@@ -34,9 +34,9 @@ pub enum Refused {
     #[error("api key {0} is not served")]
     UnknownApi(i16),
     #[error("{api:?} version {version} is not served")]
-    UnsupportedVersion { api: ApiKey, version: i16 },
+    UnsupportedVersion { api: Key, version: i16 },
     #[error("{0:?} is not forwarded")]
-    NotForwarded(ApiKey),
+    NotForwarded(Key),
 }
 
 /// The service of a node: a list of APIs over one context.
@@ -47,8 +47,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     pub fn new(context: Arc<Context>, apis: &[Api]) -> Self {
-        let with_metrics =
-            |api: &Api| (api.key as i16, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
+        let with_metrics = |api: &Api| (api.key.0, (*api, Arc::new(context.metrics.of_api(&format!("{:?}", api.key)))));
         let apis = apis.iter().map(with_metrics).collect();
         Self { context, apis }
     }

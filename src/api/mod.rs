@@ -26,6 +26,7 @@ pub mod sasl;
 pub mod share_groups;
 pub mod share_states;
 pub mod shares;
+pub mod streams_groups;
 pub mod telemetry;
 pub mod topics;
 pub mod transactions;
@@ -57,14 +58,15 @@ use kafka_protocol::messages::{
     ApiKey, DeleteShareGroupStateRequest, InitializeShareGroupStateRequest, ReadShareGroupStateRequest,
 };
 
-use crate::protocol::RequestHeader;
 use crate::protocol::share_state::{ReadShareGroupStateSummaryRequest, WriteShareGroupStateRequest};
+use crate::protocol::{Key, RequestHeader};
 
 pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
 pub use session::{ClientSoftware, Session};
 pub use share_states::ShareStateNodes;
+pub use streams_groups::InternalTopics;
 pub use topic_creation::OnDemand;
 pub use transaction_nodes::Cluster as TransactionNodes;
 
@@ -138,6 +140,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::WriteShareGroupState, 0..=1, share_states::handle::<WriteShareGroupStateRequest>),
     Api::new(ApiKey::DeleteShareGroupState, 0..=0, share_states::handle::<DeleteShareGroupStateRequest>),
     Api::new(ApiKey::ReadShareGroupStateSummary, 0..=1, share_states::handle::<ReadShareGroupStateSummaryRequest>),
+    Api::with_key(Key::STREAMS_GROUP_HEARTBEAT, 0..=0, streams_groups::handle_heartbeat),
+    Api::with_key(Key::STREAMS_GROUP_DESCRIBE, 0..=0, streams_groups::handle_describe),
     Api::new(ApiKey::DescribeShareGroupOffsets, 0..=1, share_groups::handle_describe_offsets),
     Api::new(ApiKey::AlterShareGroupOffsets, 0..=0, share_groups::handle_alter),
     Api::new(ApiKey::DeleteShareGroupOffsets, 0..=0, share_groups::handle_delete),
@@ -153,7 +157,7 @@ pub struct Request {
 /// An API that is served.
 #[derive(Clone, Copy)]
 pub struct Api {
-    pub key: ApiKey,
+    pub key: Key,
     /// Lowest version that is carried out.
     pub min: i16,
     /// Highest version that is carried out.
@@ -167,6 +171,11 @@ pub struct Api {
 
 impl Api {
     pub const fn new(key: ApiKey, versions: std::ops::RangeInclusive<i16>, handler: Handler) -> Self {
+        Self::with_key(Key::of(key), versions, handler)
+    }
+
+    /// One that has no name in the crate.
+    pub const fn with_key(key: Key, versions: std::ops::RangeInclusive<i16>, handler: Handler) -> Self {
         let (min, max) = (*versions.start(), *versions.end());
         Self { key, min, max, advertised_min: min, handler, forwarded: None }
     }

@@ -46,7 +46,7 @@ fn answer(context: &Context, session: &mut Session, request: &Request) -> Outcom
 }
 
 fn row(api: &Api) -> ApiVersion {
-    ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.advertised_min).with_max_version(api.max)
+    ApiVersion::default().with_api_key(api.key.0).with_min_version(api.advertised_min).with_max_version(api.max)
 }
 
 /// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?` (Kafka `ApiVersionsRequest.isValid`).

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
-use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse};
+use kafka_protocol::messages::{ApiVersionsResponse, DescribeClusterRequest, DescribeClusterResponse};
 use serde_json::{Value, json};
 
 use super::args::{ClusterAction, ClusterCommand};
 use super::client::{Broker, Client, ClientError, Cluster};
 use super::failure::{Doing, Stop};
 use super::output::{Columns, or_dash, show};
+use crate::protocol::{Key, shape};
 
 /// Kafka's endpoint type of brokers (KIP-919).
 const BROKERS: i8 = 1;
@@ -186,14 +187,14 @@ fn table(described: &Described, api_versions: &ApiVersionsResponse) -> String {
 }
 
 fn api_label(key: i16) -> String {
-    ApiKey::try_from(key).map_or_else(|_| "-".to_owned(), |key| format!("{key:?}"))
+    shape::request(key).map_or_else(|| "-".to_owned(), |_| format!("{:?}", Key(key)))
 }
 
 fn apis(api_versions: &ApiVersionsResponse) -> Value {
     let row = |row: &ApiVersion| {
         json!({
             "key": row.api_key,
-            "name": ApiKey::try_from(row.api_key).ok().map(|key| format!("{key:?}")),
+            "name": shape::request(row.api_key).map(|_| format!("{:?}", Key(row.api_key))),
             "min": row.min_version,
             "max": row.max_version,
         })

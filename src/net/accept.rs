@@ -133,7 +133,7 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
         }
         End::Handler(reason) => {
             let api = connection.api();
-            if is_first("handler", api.map_or(-1, |api| api as i32)) {
+            if is_first("handler", api.map_or(-1, |api| i32::from(api.0))) {
                 warn!(connection = id, %peer, %client_id, ?api, reason = %Escaped(reason), "connection closed");
             }
         }
@@ -151,8 +151,8 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
             let number = match refused {
                 Refused::Header(_) => -1,
                 Refused::UnknownApi(key) => i32::from(*key),
-                Refused::UnsupportedVersion { api, version } => (*api as i32) << 16 | i32::from(*version),
-                Refused::NotForwarded(api) => *api as i32,
+                Refused::UnsupportedVersion { api, version } => i32::from(api.0) << 16 | i32::from(*version),
+                Refused::NotForwarded(api) => i32::from(api.0),
             };
             if is_first("request", number) {
                 info!(connection = id, %peer, %client_id, error = %refused, "connection closed");

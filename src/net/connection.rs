@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::ApiKey;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
@@ -19,6 +18,7 @@ use super::frame::{Frame, FrameError, FrameReader, Progress};
 use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, ReplyMemory, RequestMemory};
 use super::replies::{Pending, Replies, ReplyError};
 use crate::api::{Call, Refused, Service, Session};
+use crate::protocol::Key;
 
 /// The next look at a connection that may stand still for ever.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(3600);
@@ -88,7 +88,7 @@ pub(super) struct Connection {
     replies: Replies,
     watch: Watch,
     /// The API of the latest request, for the log.
-    api: Option<ApiKey>,
+    api: Option<Key>,
 }
 
 /// What wakes a connection besides its socket and its replies.
@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// The API of the latest request.
-    pub(super) fn api(&self) -> Option<ApiKey> {
+    pub(super) fn api(&self) -> Option<Key> {
         self.api
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::{ConnectionLimits, NetConfig, Server, bind};
 use crate::api::{Call, Outcome, Refused, Service, Session};
 use crate::config::{Config, Flags, Listener, load};
-use crate::protocol::{Response, encode_response};
+use crate::protocol::{Key, Response, encode_response};
 use crate::telemetry::Metrics;
 
 /// No answer takes longer, even on a busy machine.
@@ -77,7 +77,7 @@ impl Service for Fake {
             }
         });
         let metrics = Arc::new(self.metrics.of_api("Fake"));
-        Ok(Call { api: ApiKey::SaslAuthenticate, metrics, outcome })
+        Ok(Call { api: Key::of(ApiKey::SaslAuthenticate), metrics, outcome })
     }
 }
 

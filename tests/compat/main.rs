@@ -48,6 +48,7 @@ mod snapshots;
 mod soak;
 mod stderr;
 mod storage;
+mod streams_groups;
 mod telemetry;
 mod throttles;
 mod topics;

@@ -12,10 +12,10 @@ import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.state.Stores;
 
-/** Kafka Streams counts the words of a topic's lines, exactly once. Until killed. */
+/** Kafka Streams counts the words of a topic's lines, exactly once, as a group of either protocol. Until killed. */
 public final class WordCount {
     public static void main(String[] arguments) throws InterruptedException {
-        String bootstrap = arguments[0], in = arguments[1], out = arguments[2], state = arguments[3];
+        String bootstrap = arguments[0], in = arguments[1], out = arguments[2], state = arguments[3], protocol = arguments[4];
         StreamsBuilder builder = new StreamsBuilder();
         builder.stream(in, Consumed.with(Serdes.String(), Serdes.String()))
                 .flatMapValues(line -> Arrays.asList(line.toLowerCase(Locale.ROOT).split("[^a-z]+")))
@@ -32,9 +32,11 @@ public final class WordCount {
                 "processing.guarantee", "exactly_once_v2", "num.stream.threads", 2, "commit.interval.ms", 100,
                 // Each count is written, not only the last one of a commit.
                 "statestore.cache.max.bytes", 0));
-        settings.putAll(Map.of(
-                "consumer.session.timeout.ms", 6_000, "consumer.heartbeat.interval.ms", 1_000,
-                "producer.transaction.timeout.ms", 10_000));
+        settings.putAll(Map.of("producer.transaction.timeout.ms", 10_000, "group.protocol", protocol));
+        if (protocol.equals("classic")) {
+            // The broker says it to those of the other protocol.
+            settings.putAll(Map.of("consumer.session.timeout.ms", 6_000, "consumer.heartbeat.interval.ms", 1_000));
+        }
         KafkaStreams streams = new KafkaStreams(builder.build(), settings);
         streams.setUncaughtExceptionHandler(e -> {
             System.err.println("replaced: " + e);

@@ -22,6 +22,9 @@ pub const GROUP_VERSION: &str = "group.version";
 /// 1: share groups (KIP-932).
 pub const SHARE_VERSION: &str = "share.version";
 
+/// 1: streams groups (KIP-1071).
+pub const STREAMS_VERSION: &str = "streams.version";
+
 /// `metadata.version` 30 is Kafka 4.3. It says nothing of our own metadata, whose commands carry their versions.
 pub const FEATURES: &[Feature] = &[
     Feature { name: METADATA_VERSION, min: 7, max: 30 },
@@ -29,6 +32,7 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: TRANSACTION_VERSION, min: 0, max: 2 },
     Feature { name: GROUP_VERSION, min: 0, max: 1 },
     Feature { name: SHARE_VERSION, min: 0, max: 1 },
+    Feature { name: STREAMS_VERSION, min: 0, max: 1 },
 ];
 
 /// Kafka's numbers of how a level may change (`FeatureUpdate.UpgradeType`).

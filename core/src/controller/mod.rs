@@ -35,8 +35,8 @@ pub use create_topics::{AssignmentError, CreateTopicError, CreatedTopic, NewTopi
 pub use delete_topics::{DeleteTopicError, DeletedTopic, TopicToDelete, delete_topics};
 pub use describe_configs::{DescribeConfigsError, ResourceToDescribe, describe_configs};
 pub use features::{
-    FEATURES, Feature, FeatureUpdate, GROUP_VERSION, SHARE_VERSION, TRANSACTION_VERSION, UpdateFeaturesError,
-    form_cluster, update_features, upgrade_type,
+    FEATURES, Feature, FeatureUpdate, GROUP_VERSION, SHARE_VERSION, STREAMS_VERSION, TRANSACTION_VERSION,
+    UpdateFeaturesError, form_cluster, update_features, upgrade_type,
 };
 pub use image::Image;
 pub use members::GroupMembers;

@@ -6,6 +6,8 @@ use millstream_core::coordinator::group::{
     HeartbeatError, JoinError, LeaveError, LeaveMemberError, OffsetDeleteError, SyncError,
 };
 
+use millstream_core::coordinator::group::streams::StreamsError;
+
 use crate::coordinator::CoordinatorError;
 
 /// Why a coordinator gave no reply (Kafka `CoordinatorOperationExceptionHelper`).
@@ -67,6 +69,17 @@ pub fn of_join(error: JoinError) -> ResponseError {
         JoinError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
         JoinError::GroupNotFound => ResponseError::GroupIdNotFound,
         JoinError::Superseded => ResponseError::RebalanceInProgress,
+    }
+}
+
+pub fn of_streams_group(error: StreamsError) -> ResponseError {
+    match error {
+        StreamsError::GroupNotFound => ResponseError::GroupIdNotFound,
+        StreamsError::GroupFull => ResponseError::GroupMaxSizeReached,
+        StreamsError::UnknownMember => ResponseError::UnknownMemberId,
+        StreamsError::FencedEpoch => ResponseError::FencedMemberEpoch,
+        StreamsError::InvalidRequest => ResponseError::InvalidRequest,
+        StreamsError::InvalidTopology => ResponseError::StreamsInvalidTopology,
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Message, Request, StrBytes, VersionRange};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::errors::ClientError;
+use crate::protocol::Key;
 use crate::protocol::client::{decode_response, encode_request};
 
 /// Largest response frame read, in bytes. A fetch asks for far less; a larger length is another protocol's greeting.
@@ -39,7 +40,7 @@ pub struct Connection {
 
 /// The name of an API, for messages.
 pub fn api_name<R: Request>() -> String {
-    ApiKey::try_from(R::KEY).map_or_else(|_| format!("API {}", R::KEY), |key| format!("{key:?}"))
+    format!("{:?}", Key(R::KEY))
 }
 
 /// The newest version we speak. Produce and Fetch stop before the versions that name topics by id only.

@@ -44,7 +44,13 @@ fn producer_ids_are_given_once() {
 #[test]
 fn features_change_together_or_not_at_all() {
     let image = cluster(1);
-    let known = [("group.version", 1), ("metadata.version", 30), ("share.version", 1), ("transaction.version", 2)];
+    let known = [
+        ("group.version", 1),
+        ("metadata.version", 30),
+        ("share.version", 1),
+        ("streams.version", 1),
+        ("transaction.version", 2),
+    ];
     assert_eq!(image.features().collect::<Vec<_>>(), known);
     let refusal = |name: &str, level, upgrade_type| {
         let update = FeatureUpdate { name: name.into(), level, upgrade_type };

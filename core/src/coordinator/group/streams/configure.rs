@@ -171,7 +171,8 @@ fn check_topic(topic: &TopicInfo) -> Result<(), String> {
     if let Err(e) = crate::types::TopicName::new(name) {
         return Err(format!("{name} is no name of a topic: {e}."));
     }
-    if topic.partitions < 0 || topic.replication_factor < 0 {
+    // -1 is the broker's default: what Streams sends where its `replication.factor` is not set.
+    if topic.partitions < 0 || topic.replication_factor < -1 {
         return Err(format!("Topic {name} has a negative number of partitions or replicas."));
     }
     Ok(())

@@ -32,7 +32,7 @@ pub struct TopicInfo {
     pub name: Arc<str>,
     /// 0: as many as come of the topics that are read.
     pub partitions: i32,
-    /// 0: the broker's default.
+    /// 0 or -1: the broker's default.
     pub replication_factor: i16,
     pub configs: Vec<(Arc<str>, Arc<str>)>,
 }
