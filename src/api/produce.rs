@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::types::PartitionId;
 
 use self::check::{Batch, Checked, Slot, last_of_each, refused};
 use super::{BoxFuture, Context, Outcome, Request, Session, errors};
@@ -14,6 +15,10 @@ use crate::config::Listener;
 use crate::partition::{Acks, Append, AppendError, AppendOutcome, Ticket};
 use crate::protocol::TopicRef;
 use crate::protocol::produce::{ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse};
+
+/// How long after its request a client that has to go elsewhere is told so at the latest, though nobody is known to lead: a
+/// leadership that is handed over is nobody's for some ms, and who is sent away without a name asks around.
+const SUCCESSOR_WITHIN: Duration = Duration::from_millis(500);
 
 /// Takes the places in the log; what is left to wait for is the outcome's future.
 pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: Request) -> BoxFuture<'a, Outcome> {
@@ -35,8 +40,9 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
         return Outcome::reply(&request.header, &refuse_all(&asked, ResponseError::InvalidRequiredAcks));
     };
     // From its arrival on, also for a request that is answered behind others.
-    let deadline = (acks == Acks::All)
-        .then(|| Instant::now() + Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
+    let arrived = Instant::now();
+    let deadline =
+        (acks == Acks::All).then(|| arrived + Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
     let size_bytes = request.body.len();
     let (version, transactional_id) = (request.header.version, asked.transactional_id.clone());
     let mut checked = Checked::of(context, version, asked, acks, size_bytes).await;
@@ -64,6 +70,9 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     Outcome::Later(Box::pin(async move {
         wait(&ticket, deadline).await;
         let mut body = respond(topics, &ticket);
+        if acks != Acks::None {
+            await_leaders(&body, &context, arrived + SUCCESSOR_WITHIN).await;
+        }
         name_leaders(&mut body, &context, &listener);
         if acks != Acks::None {
             return Outcome::reply(&header, &body);
@@ -108,11 +117,31 @@ fn respond(topics: Vec<(TopicRef, Vec<Slot>)>, ticket: &Ticket) -> ProduceRespon
     ProduceResponse { topics: topics.collect(), ..ProduceResponse::default() }
 }
 
+fn is_led_elsewhere(row: &ProducePartitionResponse) -> bool {
+    row.error_code == ResponseError::NotLeaderOrFollower.code()
+}
+
+/// Waits until it is known who leads what this node does not.
+async fn await_leaders(body: &ProduceResponse, context: &Context, until: Instant) {
+    let mut changes = context.partitions.leaders().changes();
+    let is_unknown = |topic: &TopicRef, index| {
+        let topic = context.find(topic).map(|topic| topic.id);
+        topic.is_ok_and(|topic| context.lead(PartitionId { topic, partition: index }).leader.is_none())
+    };
+    let is_any_unknown = || {
+        let elsewhere = |topic: &ProduceTopicResponse| {
+            let mut rows = topic.partitions.iter().filter(|row| is_led_elsewhere(row));
+            rows.any(|row| is_unknown(&topic.topic, row.index))
+        };
+        body.topics.iter().any(elsewhere)
+    };
+    while is_any_unknown() && matches!(tokio::time::timeout_at(until.into(), changes.changed()).await, Ok(Ok(()))) {}
+}
+
 /// Where this node does not lead, the client is told who does (KIP-951).
 fn name_leaders(body: &mut ProduceResponse, context: &Context, listener: &Listener) {
     for topic in &mut body.topics {
-        let refused = |p: &&mut ProducePartitionResponse| p.error_code == ResponseError::NotLeaderOrFollower.code();
-        for partition in topic.partitions.iter_mut().filter(refused) {
+        for partition in topic.partitions.iter_mut().filter(|row| is_led_elsewhere(row)) {
             partition.current_leader =
                 context.point_to_leader(listener, &topic.topic, partition.index, &mut body.node_endpoints);
         }

@@ -149,27 +149,30 @@ impl Writer<'_> {
         wire.as_mut()
     }
 
-    fn attempt(&mut self) -> Option<PartitionProduceResponse> {
+    /// The answer, and whether it tells where the leader that it names can be reached.
+    fn attempt(&mut self) -> Option<(PartitionProduceResponse, bool)> {
         let request = produce_request(self.topic, 0, Batch::of(&["a record"]).build());
         let answer = self.wire(self.leader)?.try_call(NAMES_THE_LEADER, &request, PATIENCE);
         if answer.is_none() {
             self.wires[self.leader] = None;
         }
-        Some(answer?.responses[0].partition_responses[0].clone())
+        let answer = answer?;
+        let row = answer.responses[0].partition_responses[0].clone();
+        let is_there = answer.node_endpoints.iter().any(|node| node.node_id == row.current_leader.leader_id);
+        Some((row, is_there))
     }
 
-    /// Until it is acknowledged. Nothing may be refused but by one that does not lead any more.
+    /// Until it is acknowledged. Nothing may be refused but by one that does not lead any more, and names who does.
     fn write(&mut self) -> Duration {
         let begun = Instant::now();
         loop {
             match self.attempt() {
-                Some(row) if row.error_code == 0 => return begun.elapsed(),
-                Some(row) => {
+                Some((row, _)) if row.error_code == 0 => return begun.elapsed(),
+                Some((row, is_there)) => {
                     assert_eq!(row.error_code, NOT_LEADER_OR_FOLLOWER);
-                    match usize::try_from(row.current_leader.leader_id.0) {
-                        Ok(leader) if leader > 0 => self.leader = leader,
-                        _ => self.ask(),
-                    }
+                    let named = usize::try_from(row.current_leader.leader_id.0).unwrap_or(0);
+                    assert!(is_there && (1..=3).contains(&named), "nobody is named: {row:?}");
+                    self.leader = named;
                 }
                 None => self.ask(),
             }

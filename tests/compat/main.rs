@@ -29,6 +29,7 @@ mod limits;
 mod list_offsets;
 mod markers;
 mod metadata;
+mod min_insync;
 mod moves;
 mod network;
 mod offsets;
