@@ -1,6 +1,7 @@
 //! Records of share groups: ShareFetch and ShareAcknowledge, from the members' heartbeats on.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::share_acknowledge_request::{
     AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch,
@@ -10,6 +11,7 @@ use kafka_protocol::messages::{GroupId, ShareAcknowledgeRequest, ShareFetchReque
 use uuid::Uuid;
 
 use crate::harness::broker::Broker;
+use crate::harness::flex::{self, Writer};
 use crate::harness::topics::{self, topic_id};
 use crate::harness::wire::Wire;
 use crate::harness::{eventually, text, unique};
@@ -23,6 +25,9 @@ const INVALID_RECORD_STATE: i16 = 121;
 const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
+const RENEW: i8 = 4;
+
+const SHARE_ACKNOWLEDGE: i16 = 79;
 
 /// A member of a share group that reads partition 0 of a topic.
 struct Reader {
@@ -94,6 +99,21 @@ impl Reader {
             .with_member_id(Some(text(&self.id)))
             .with_share_session_epoch(self.epoch)
             .with_topics(vec![topic])
+    }
+
+    /// Renews the lock of a record, with the version that can; the partition's error.
+    fn renew(&mut self, offset: i64, says_so: bool) -> i16 {
+        let batch = |w: Writer| w.i64(offset).i64(offset).array(1).i8(RENEW).tags();
+        let partition = |w: Writer| batch(w.i32(0).array(1)).tags();
+        let head = Writer::default().string(&self.group).string(&self.id).i32(self.epoch).i8(i8::from(says_so));
+        let body = partition(head.array(1).uuid(self.topic).array(1)).tags().tags().bytes();
+        let correlation = self.wire.send_body(SHARE_ACKNOWLEDGE, 2, 2, &body);
+        self.epoch += 1;
+        let mut answer = flex::Reader(self.wire.receive_body(1, correlation));
+        let (_throttle, error, message, lock_ms) = (answer.i32(), answer.i16(), answer.string(), answer.i32());
+        assert_eq!((error, message, lock_ms), (0, None, 3_000));
+        assert_eq!((answer.array(), answer.uuid(), answer.array(), answer.i32()), (Some(1), self.topic, Some(1), 0));
+        answer.i16()
     }
 
     /// The partition's error.
@@ -178,6 +198,26 @@ fn records_come_again_and_are_given_up() {
     assert_eq!(reader.acknowledge(&[(0, 0, &[RELEASE])]), 0);
     topics::write(&mut broker.wire(), &topic, 0, &["b"]);
     assert_eq!(reader.take(10), [(1, 1, 1)], "the first one was delivered often enough");
+}
+
+#[test]
+fn a_lock_that_is_renewed_does_not_run_out() {
+    const LOCK: Duration = Duration::from_secs(3);
+    let settings = ["group.share.min.record.lock.duration.ms=1000", "group.share.record.lock.duration.ms=3000"];
+    let Some(broker) = Broker::own(&settings) else { return };
+    let (group, topic) = (unique("readers"), topics::topic(&mut broker.wire(), 1));
+    topics::write(&mut broker.wire(), &topic, 0, &["a"]);
+    let (mut worker, mut other) = (Reader::new(&broker, &group, &topic), Reader::new(&broker, &group, &topic));
+    let taken = Instant::now();
+    assert_eq!(worker.take(10), [(0, 0, 1)]);
+    assert_eq!(worker.renew(0, false), INVALID_REQUEST, "a request that renews says so");
+    while taken.elapsed() < 3 * LOCK {
+        assert_eq!(worker.renew(0, true), 0);
+        assert_eq!(other.fetch(10), [], "it is still being worked on");
+    }
+    assert_eq!(other.take(10), [(0, 0, 2)], "nobody has renewed it");
+    assert_eq!(worker.renew(0, true), INVALID_RECORD_STATE, "it is another's");
+    assert_eq!(other.acknowledge(&[(0, 0, &[ACCEPT])]), 0);
 }
 
 #[test]
