@@ -3,13 +3,12 @@
 use kafka_protocol::messages::DescribeQuorumRequest;
 use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 
-use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
 use crate::harness::topics::name;
-use crate::harness::{eventually, topics, unique};
+use crate::harness::{eventually, topics};
 use crate::leaving::{brokers, json_while_sending};
 use crate::reassign::{await_files, await_on, create, move_all, ongoing};
-use crate::replication::{PARTITIONS, Stream, check_on, leader_of_first};
+use crate::replication::{PARTITIONS, Stream, leader_of_first};
 
 const OFFSETS: &str = "__consumer_offsets";
 /// Of the committed offsets.
@@ -50,9 +49,8 @@ fn replicas_move_under_load_while_a_leader_a_target_and_the_controller_die() {
     let Some(mut nodes) = Nodes::started(4, &[]) else { return };
     let topic = create(&mut nodes.wire(1), PARTITIONS, 3);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("moves"));
     stream.send(500);
-    eventually("something is committed", || (!group.committed().is_empty()).then_some(()));
+    eventually("something is committed", || stream.has_committed().then_some(()));
     move_both(&nodes, &topic, &[1, 2, 3]);
     await_both(&nodes, &topic, &[1, 2, 3]);
     for (on, dies) in [([2, 3, 4], Dies::Leader), ([3, 4, 1], Dies::Target(1)), ([4, 1, 2], Dies::Controller)] {
@@ -66,14 +64,14 @@ fn replicas_move_under_load_while_a_leader_a_target_and_the_controller_die() {
         nodes.kill(dies);
         println!("to {on:?}, and node {dies} dies");
         stream.send(500);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
         nodes.spawn(dies);
         nodes.await_ready(dies);
         await_both(&nodes, &topic, &on);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
     }
     await_files(&nodes, &mut nodes.wire(1), &topic, 3, false);
-    check_on(&nodes, &[1, 2, 4], stream, &mut group);
+    stream.check(&nodes);
 }
 
 #[test]
@@ -81,9 +79,8 @@ fn a_broker_is_decommissioned_under_load_while_the_one_that_takes_over_dies() {
     let Some(mut nodes) = Nodes::started(4, &[]) else { return };
     let topic = create(&mut nodes.wire(1), PARTITIONS, 3);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("leaves"));
     stream.send(500);
-    eventually("something is committed", || (!group.committed().is_empty()).then_some(()));
+    eventually("something is committed", || stream.has_committed().then_some(()));
     move_both(&nodes, &topic, &[1, 2, 3]);
     await_both(&nodes, &topic, &[1, 2, 3]);
     let bootstrap = nodes.bootstrap();
@@ -93,7 +90,7 @@ fn a_broker_is_decommissioned_under_load_while_the_one_that_takes_over_dies() {
     eventually("it has begun", || (!ongoing(&mut nodes.wire(1), None).is_empty()).then_some(()));
     nodes.kill(4);
     stream.send(500);
-    group.check_committed(&nodes.bootstrap());
+    stream.check_committed(&nodes);
     nodes.spawn(4);
     nodes.await_ready(4);
     let done = command.join().expect("it runs to its end");
@@ -110,5 +107,5 @@ fn a_broker_is_decommissioned_under_load_while_the_one_that_takes_over_dies() {
     let mut replicas = told.topics.iter().flat_map(|topic| &topic.partitions).flat_map(|p| &p.replica_nodes);
     assert!(replicas.all(|id| id.0 != 3), "{told:?}");
     nodes.kill(3);
-    check_on(&nodes, &[1, 2, 4], stream, &mut group);
+    stream.check(&nodes);
 }

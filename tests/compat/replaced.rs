@@ -3,11 +3,10 @@
 use std::fs::remove_dir_all;
 use std::time::{Duration, Instant};
 
-use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
-use crate::harness::{eventually, topics, unique};
+use crate::harness::{eventually, topics};
 use crate::leaving::{await_quorum, brokers, json_while_sending};
-use crate::replication::{Stream, all_in_sync, check_all, check_on, in_sync, internals_in_sync, replicated_topic};
+use crate::replication::{Stream, all_in_sync, in_sync, internals_in_sync, replicated_topic};
 
 /// Every partition, also of the committed offsets, has its replicas on these nodes and no others.
 fn await_everything_on(nodes: &Nodes, asked: usize, on: [i32; 3]) {
@@ -28,7 +27,6 @@ fn a_voter_that_is_lost_for_good_is_replaced_by_a_node_with_a_new_number() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("replaced"));
     stream.send(1_000);
     internals_in_sync(&nodes);
     nodes.kill(2);
@@ -46,14 +44,14 @@ fn a_voter_that_is_lost_for_good_is_replaced_by_a_node_with_a_new_number() {
     }
     await_quorum(&nodes, new, &[1, 3, 4], &[]);
     await_everything_on(&nodes, new, [1, 3, 4]);
-    group.check_committed(&nodes.bootstrap());
+    stream.check_committed(&nodes);
     // Its word counts: with it, another may go.
     nodes.kill(1);
     stream.send(500);
-    group.check_committed(&nodes.bootstrap());
+    stream.check_committed(&nodes);
     nodes.spawn(1);
     nodes.await_ready(1);
-    check_on(&nodes, &[1, 3, new], stream, &mut group);
+    stream.check(&nodes);
 }
 
 /// Longer than an election takes.
@@ -65,7 +63,6 @@ fn a_voter_that_lost_its_disk_does_not_vote_as_who_it_was() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("wiped"));
     stream.send(500);
     internals_in_sync(&nodes);
     let (wiped, behind, whole) = (1, 2, 3);
@@ -94,5 +91,5 @@ fn a_voter_that_lost_its_disk_does_not_vote_as_who_it_was() {
     stream.send(500);
     all_in_sync(&nodes, &topic);
     internals_in_sync(&nodes);
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }

@@ -13,7 +13,7 @@ use rdkafka::message::Message;
 use crate::harness::client::{Producer, admin, config, consume_all, wait};
 use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
-use crate::harness::replicas::await_same_bytes;
+use crate::harness::replicas::await_same_replicas;
 use crate::harness::topics::{metadata, name};
 use crate::harness::{PATIENCE, eventually, unique};
 
@@ -59,9 +59,10 @@ pub fn leader_of_first(nodes: &Nodes, topic: &str) -> usize {
     })
 }
 
-/// Numbered messages of one producer, spread over the partitions.
+/// Numbered messages of one producer, spread over the partitions, and a group that reads them and commits.
 pub struct Stream<'a> {
     producer: Producer,
+    group: Group,
     topic: &'a str,
     sent: usize,
     padding: String,
@@ -69,7 +70,9 @@ pub struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub fn start(nodes: &Nodes, topic: &'a str) -> Self {
-        Self { producer: Producer::new(&nodes.bootstrap(), &IDEMPOTENT), topic, sent: 0, padding: String::new() }
+        let producer = Producer::new(&nodes.bootstrap(), &IDEMPOTENT);
+        let group = Group::start(&nodes.bootstrap(), topic, &unique("readers"));
+        Self { producer, group, topic, sent: 0, padding: String::new() }
     }
 
     /// The same of a client that asks another node who leads when one does not answer for 5 s; librdkafka waits a minute.
@@ -111,8 +114,31 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// All that was sent was acknowledged, and is there once, in order, at its offset. Gives where each partition ends.
-    pub fn check(self, nodes: &Nodes) -> BTreeMap<i32, i64> {
+    /// Whether a commit of the group was acknowledged.
+    pub fn has_committed(&self) -> bool {
+        !self.group.committed().is_empty()
+    }
+
+    /// What the group committed stands, and it has left out nothing.
+    #[track_caller]
+    pub fn check_committed(&mut self, nodes: &Nodes) {
+        self.group.check_committed(&nodes.bootstrap());
+    }
+
+    /// What must be so after every fault. All that was sent was acknowledged, and is there once, in order, at its offset, with
+    /// the same bytes on every replica; the group has read all of it, and what it committed stands. Gives where each
+    /// partition ends.
+    #[track_caller]
+    pub fn check(mut self, nodes: &Nodes) -> BTreeMap<i32, i64> {
+        let ends = self.check_records(nodes);
+        await_same_replicas(nodes, self.topic);
+        self.group.await_read(&ends);
+        self.check_committed(nodes);
+        ends
+    }
+
+    #[track_caller]
+    fn check_records(&self, nodes: &Nodes) -> BTreeMap<i32, i64> {
         let mut acknowledged = BTreeMap::new();
         for delivery in self.producer.flush() {
             let place = delivery.result.unwrap_or_else(|e| panic!("message {}: {e}", delivery.number));
@@ -156,26 +182,6 @@ pub fn internals_in_sync(nodes: &Nodes) {
     });
 }
 
-/// Every record is there once, in order, with the same bytes on every replica; the group has read all of it, and what it
-/// committed stands. Gives where each partition ends.
-#[track_caller]
-pub fn check_all(nodes: &Nodes, stream: Stream<'_>, group: &mut Group) -> BTreeMap<i32, i64> {
-    let ids: Vec<usize> = (1..=nodes.count()).collect();
-    check_on(nodes, &ids, stream, group)
-}
-
-/// The same where the replicas are on these nodes.
-#[track_caller]
-pub fn check_on(nodes: &Nodes, ids: &[usize], stream: Stream<'_>, group: &mut Group) -> BTreeMap<i32, i64> {
-    let topic = stream.topic.to_owned();
-    in_sync(nodes, &topic, ids.len());
-    let ends = stream.check(nodes);
-    await_same_bytes(nodes, ids, &topic, PARTITIONS);
-    group.await_read(&ends);
-    group.check_committed(&nodes.bootstrap());
-    ends
-}
-
 pub fn number(value: &[u8]) -> usize {
     let text = std::str::from_utf8(value).expect("UTF-8");
     let number = text.strip_prefix("value ").and_then(|rest| rest.split(' ').next()?.parse().ok());
@@ -205,18 +211,17 @@ fn each_node_is_killed_in_turn_and_nothing_is_lost_or_doubled() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("turns"));
     for dies in [1, 2, 3, 1] {
         stream.send(2_000);
         nodes.kill(dies);
         stream.send(2_000);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
         nodes.spawn(dies);
         nodes.await_ready(dies);
         all_in_sync(&nodes, &topic);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
     }
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }
 
 #[test]
@@ -224,49 +229,42 @@ fn all_nodes_are_killed_at_once_and_nothing_is_lost_or_doubled() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("at-once"));
     for _ in 0..3 {
         stream.send(2_000);
         (1..=3).for_each(|id| nodes.kill(id));
         nodes.start_all();
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
     }
     stream.send(1_000);
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }
 
 #[test]
 fn a_leader_that_stands_still_is_replaced_and_takes_nothing_when_it_goes_on() {
     let Some(nodes) = Nodes::started(3, &[]) else { return };
-    let topic = replicated_topic(&nodes);
+    let (topic, probes) = (replicated_topic(&nodes), replicated_topic(&nodes));
     let mut stream = Stream::start(&nodes, &topic);
     for _ in 0..3 {
         stream.send(1_000);
-        let leader = leader_of_first(&nodes, &topic);
+        let leader = leader_of_first(&nodes, &probes);
         nodes.pause(leader);
         let others: Vec<&str> = (1..=3).filter(|id| *id != leader).map(|id| nodes.kafka(id)).collect();
         let begun = Instant::now();
         // One that was told of the old leader waits for it: each asks anew.
         eventually("a fresh client gets an acknowledgement", || {
             let fresh = Producer::new(&others.join(","), &[("message.timeout.ms", "1000"), ("linger.ms", "0")]);
-            fresh.send(0, &topic, Some(0), Some("probe"), format!("value {}", usize::MAX).as_bytes());
+            fresh.send(0, &probes, Some(0), None, b"probe");
             fresh.flush()[0].result.is_ok().then_some(())
         });
         println!("acknowledged {:?} after the leader stood still", begun.elapsed());
         nodes.resume(leader);
         stream.send(1_000);
         all_in_sync(&nodes, &topic);
+        all_in_sync(&nodes, &probes);
+        stream.check_committed(&nodes);
     }
-    let deliveries = stream.producer.flush();
-    assert!(deliveries.iter().all(|d| d.result.is_ok()));
-    let found = consume_all(&nodes.bootstrap(), &topic, PARTITIONS);
-    let of_stream = |value: &[u8]| Some(number(value)).filter(|n| *n != usize::MAX);
-    for (partition, records) in found {
-        let numbers: Vec<usize> = records.iter().filter_map(|r| of_stream(&r.value)).collect();
-        let expected: Vec<usize> =
-            (0..stream.sent).filter(|n| (*n % PARTITIONS as usize) as i32 == partition).collect();
-        assert!(numbers == expected, "partition {partition}: {} of {}", numbers.len(), expected.len());
-    }
+    stream.check(&nodes);
+    await_same_replicas(&nodes, &probes);
 }
 
 #[test]
@@ -274,18 +272,17 @@ fn a_node_that_is_stopped_hands_over_and_no_produce_fails() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("stops"));
     for stops in [2, 3, 1] {
         stream.send(2_000);
         let (status, log) = nodes.stop(stops);
         assert!(status.success(), "{log}");
         stream.send(2_000);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
         nodes.spawn(stops);
         nodes.await_ready(stops);
         all_in_sync(&nodes, &topic);
     }
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }
 
 /// SIGSTOP of each node in turn, then of all at once.
@@ -294,21 +291,20 @@ fn nodes_stand_still_in_turn_and_all_at_once_and_nothing_is_lost_or_doubled() {
     let Some(nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("pauses"));
     for stands in [1, 2, 3] {
         stream.send(1_000);
         nodes.pause(stands);
         stream.send(1_000);
         nodes.resume(stands);
         all_in_sync(&nodes, &topic);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
     }
     (1..=3).for_each(|id| nodes.pause(id));
     // Longer than an election takes: whoever led cannot know whether it still does.
     std::thread::sleep(Duration::from_secs(2));
     (1..=3).for_each(|id| nodes.resume(id));
     stream.send(1_000);
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }
 
 #[test]
@@ -372,7 +368,6 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_replica() {
     let Some(mut nodes) = Nodes::started(3, &[]) else { return };
     let topic = replicated_topic(&nodes);
     let mut stream = Stream::start(&nodes, &topic);
-    let mut group = Group::start(&nodes.bootstrap(), &topic, &unique("disks"));
     for (hurt, lost) in [(2, ""), (3, "kv"), (1, "log")] {
         stream.send(2_000);
         let before = nodes.meta(hurt, "directory.id");
@@ -385,7 +380,7 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_replica() {
         stream.send(1_000);
         all_in_sync(&nodes, &topic);
         internals_in_sync(&nodes);
-        group.check_committed(&nodes.bootstrap());
+        stream.check_committed(&nodes);
         // Its word counts again: with it, another may go.
         let other = hurt % 3 + 1;
         nodes.kill(other);
@@ -395,5 +390,5 @@ fn a_node_that_lost_its_disk_comes_back_as_a_new_replica() {
         all_in_sync(&nodes, &topic);
         internals_in_sync(&nodes);
     }
-    check_all(&nodes, stream, &mut group);
+    stream.check(&nodes);
 }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
-use crate::harness::{chance, number, unique};
+use crate::harness::{chance, number};
 use crate::leaving::json;
 use crate::reassign::move_all;
 use crate::repair::{closed_segments, flip};
-use crate::replication::{PARTITIONS, Stream, all_in_sync, check_all, internals_in_sync, replicated_topic};
+use crate::replication::{PARTITIONS, Stream, all_in_sync, internals_in_sync, replicated_topic};
 
 const NODES: [usize; 3] = [1, 2, 3];
 /// Files come and go all the time, and damage is found at once.
@@ -67,19 +66,19 @@ fn draw(chance: &mut StdRng, has_net: bool) -> Fault {
 }
 
 /// Producers and consumers of some topics.
-struct Load<'a>(Vec<(Stream<'a>, Group)>);
+struct Load<'a>(Vec<Stream<'a>>);
 
 impl Load<'_> {
     /// Sends until some more of each is acknowledged; some are still on their way then.
     fn go_on(&mut self, chance: &mut StdRng) {
-        for (stream, _) in &mut self.0 {
+        for stream in &mut self.0 {
             stream.send(chance.random_range(100..1_500));
             stream.push(chance.random_range(0..300));
         }
     }
 
     fn check_committed(&mut self, nodes: &Nodes) {
-        self.0.iter_mut().for_each(|(_, group)| group.check_committed(&nodes.bootstrap()));
+        self.0.iter_mut().for_each(|stream| stream.check_committed(nodes));
     }
 }
 
@@ -182,11 +181,7 @@ fn faults_of_every_kind_one_after_the_other_lose_and_double_nothing() {
     let Some(mut nodes) = apart.or_else(|| Nodes::started(3, &SETTINGS)) else { return };
     let mut chance = chance();
     let topics = [replicated_topic(&nodes), replicated_topic(&nodes)];
-    let load = topics.iter().map(|topic| {
-        let group = Group::start(&nodes.bootstrap(), topic, &unique("soak"));
-        (Stream::start_impatient(&nodes, topic), group)
-    });
-    let mut load = Load(load.collect());
+    let mut load = Load(topics.iter().map(|topic| Stream::start_impatient(&nodes, topic)).collect());
     let begun = Instant::now();
     let mut count = 0;
     while begun.elapsed() < Duration::from_secs(seconds) {
@@ -199,8 +194,8 @@ fn faults_of_every_kind_one_after_the_other_lose_and_double_nothing() {
     }
     load.go_on(&mut chance);
     let mut records = 0;
-    for (stream, mut group) in load.0 {
-        records += check_all(&nodes, stream, &mut group).values().sum::<i64>();
+    for stream in load.0 {
+        records += stream.check(&nodes).values().sum::<i64>();
     }
     println!("{count} faults in {:?}, {records} records", begun.elapsed());
 }

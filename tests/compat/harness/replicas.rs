@@ -3,21 +3,45 @@
 use std::fs;
 use std::path::Path;
 
+use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
+
 use super::nodes::Nodes;
 use super::{batch, eventually, topics};
 
 /// Waits until each of these nodes has the same batches of each partition; gives their bytes in sum.
 #[track_caller]
 pub fn await_same_bytes(nodes: &Nodes, ids: &[usize], topic: &str, partitions: i32) -> usize {
+    await_same(nodes, topic, &(0..partitions).map(|partition| (partition, ids.to_vec())).collect::<Vec<_>>())
+}
+
+/// The same of all replicas of a topic, once all of them are in sync.
+#[track_caller]
+pub fn await_same_replicas(nodes: &Nodes, topic: &str) -> usize {
+    let placed: Vec<(i32, Vec<usize>)> = eventually(&format!("all replicas of {topic} are in sync"), || {
+        let told = nodes.told_of((1..=nodes.count()).find(|id| nodes.is_running(*id))?, topic)?;
+        let replicas = |p: &MetadataResponsePartition| {
+            let ids = p.replica_nodes.iter().map(|id| usize::try_from(id.0).ok()).collect::<Option<_>>()?;
+            let is_settled = p.leader_id.0 > 0 && p.isr_nodes.len() == p.replica_nodes.len();
+            is_settled.then_some((p.partition_index, ids))
+        };
+        told.iter().map(replicas).collect::<Option<_>>()
+    });
+    assert!(!placed.is_empty(), "{topic} has no partitions");
+    await_same(nodes, topic, &placed)
+}
+
+/// `placed`: the nodes that have replicas of each partition.
+#[track_caller]
+fn await_same(nodes: &Nodes, topic: &str, placed: &[(i32, Vec<usize>)]) -> usize {
     let topic_id = eventually("the topic has an id", || {
-        let described = topics::metadata(&mut nodes.wire(*ids.first()?), &[topic]);
+        let described = topics::metadata(&mut nodes.wire(*placed.first()?.1.first()?), &[topic]);
         described.topics.first().filter(|topic| topic.error_code == 0).map(|topic| topic.topic_id.to_string())
     });
     let mut differing = String::new();
     let mut last = None;
     eventually(&format!("the replicas of {topic} are the same"), || {
         let mut all = 0;
-        for partition in 0..partitions {
+        for (partition, ids) in placed {
             let of = |id: &usize| batches(&nodes.data_dir(*id).join("log").join(&topic_id).join(partition.to_string()));
             let found: Vec<Option<Vec<u8>>> = ids.iter().map(of).collect();
             let first = found.first()?.as_ref()?;
