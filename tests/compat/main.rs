@@ -40,6 +40,7 @@ mod reassign;
 mod repair;
 mod replaced;
 mod replication;
+mod scripts;
 mod share_groups;
 mod share_kills;
 mod share_states;
@@ -54,6 +55,7 @@ mod telemetry;
 mod throttles;
 mod topics;
 mod transactions;
+
 mod txn_coordinator;
 mod txn_offsets;
 mod versions;

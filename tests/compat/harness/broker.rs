@@ -266,7 +266,7 @@ pub fn run_refused(args: &[&str]) -> Refusal {
     Refusal { code, stderr: tail(&log) }
 }
 
-pub(super) fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+pub fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
     // Variables of the tests would be taken for settings.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
         command.env_remove(name);
@@ -304,7 +304,7 @@ fn address(ready: &str, field: &str) -> String {
     rest.chars().take_while(|c| !c.is_whitespace() && *c != '"' && *c != ',').collect()
 }
 
-pub(super) fn signal(child: &Child, signal: Signal) {
+pub fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).expect("pid");
     kill(Pid::from_raw(pid), signal).expect("signal");
 }
