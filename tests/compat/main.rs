@@ -56,6 +56,7 @@ mod throttles;
 mod topics;
 mod transactions;
 
+mod trims;
 mod txn_coordinator;
 mod txn_offsets;
 mod versions;

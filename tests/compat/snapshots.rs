@@ -25,7 +25,7 @@ fn leader(nodes: &Nodes, topic: &str) -> Option<(usize, usize)> {
     Some((leader, partition.isr().len()))
 }
 
-fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
+pub fn all_in_sync(nodes: &Nodes, topic: &str) -> usize {
     eventually("three replicas are in sync", || leader(nodes, topic).filter(|(_, isr)| *isr == 3)).0
 }
 
@@ -46,7 +46,7 @@ fn has_trimmed(nodes: &Nodes, id: usize) -> bool {
     logs(nodes, id).iter().any(|log| !log.is_empty() && !log.iter().any(|name| name.starts_with(&first)))
 }
 
-fn produce(nodes: &Nodes, topic: &str, numbers: std::ops::Range<usize>) {
+pub fn produce(nodes: &Nodes, topic: &str, numbers: std::ops::Range<usize>) {
     let producer = Producer::new(&nodes.bootstrap(), &[("linger.ms", "5"), ("enable.idempotence", "true")]);
     for n in numbers {
         let value = format!("{n} {}", "x".repeat(1_000));
@@ -57,7 +57,7 @@ fn produce(nodes: &Nodes, topic: &str, numbers: std::ops::Range<usize>) {
 }
 
 /// The numbers of a topic's records, each at the offset of its number.
-fn numbers(nodes: &Nodes, topic: &str) -> Vec<usize> {
+pub fn numbers(nodes: &Nodes, topic: &str) -> Vec<usize> {
     let records = consume_all(&nodes.bootstrap(), topic, 1).remove(&0).expect("records");
     let number = |value: &[u8]| std::str::from_utf8(value).ok()?.split(' ').next()?.parse::<usize>().ok();
     let numbers: Vec<_> = records.iter().map(|record| number(&record.value).expect("a number")).collect();
