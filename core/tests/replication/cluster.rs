@@ -61,6 +61,8 @@ pub(super) enum Event {
     Read,
     Trouble,
     Contest,
+    /// As soon as the others can bear it a disk is lost again, if they can at one of so many looks.
+    Wipe(usize),
     Blink(usize),
     Change,
     Restart(usize),
@@ -87,8 +89,11 @@ pub struct Cluster {
     pub(super) cut: BTreeSet<(usize, usize)>,
     /// Until then messages are slow.
     pub(super) contest_until: u64,
-    /// Slow disks.
+    /// Slow disks, and full ones.
     pub(super) slow: BTreeSet<usize>,
+    pub(super) full: BTreeSet<usize>,
+    /// Where the voters shall be.
+    pub(super) wanted: Option<Vec<PeerId>>,
     /// Members that are to go; deleted when the change is settled.
     pub(super) leaving: BTreeSet<PeerId>,
     /// Proposals not yet acknowledged, by node, index and term.
@@ -104,6 +109,10 @@ pub struct Cluster {
     pub(super) wiped: usize,
     pub(super) returned: usize,
     pub(super) hurt: usize,
+    /// Moves that came to their end.
+    pub moved: usize,
+    /// Writes that found a full disk.
+    pub ran_full: usize,
     /// A sum over all that happened.
     trace: u64,
     pub checks: Checks,
@@ -127,6 +136,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             contest_until: 0,
             slow: BTreeSet::new(),
+            full: BTreeSet::new(),
+            wanted: None,
             leaving: BTreeSet::new(),
             proposed: BTreeMap::new(),
             writers: Writers::new(),
@@ -138,6 +149,8 @@ impl Cluster {
             wiped: 0,
             returned: 0,
             hurt: 0,
+            moved: 0,
+            ran_full: 0,
             trace: 0,
             checks: Checks::default(),
         };
@@ -278,7 +291,7 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.story.faults = Faults::None;
         self.story.changes = false;
-        (self.mute, self.deaf, self.cut, self.slow) = Default::default();
+        (self.mute, self.deaf, self.cut, self.slow, self.full) = Default::default();
         for node in 0..self.nodes.len() {
             if self.nodes[node].replica.is_none() && !self.nodes[node].is_gone {
                 self.start(node);
@@ -294,7 +307,6 @@ impl Cluster {
         self.run_ms(3_000);
         let log = self.nodes[leader].log.clone();
         self.checks.assert_holds_all(&log);
-        self.writers.assert_once(self.checks.committed());
         let membership = self.membership(leader).clone();
         assert!(membership.is_settled, "{membership:?} is settled in the end");
         for node in membership.peers().map(|peer| &self.nodes[self.place(peer)]).filter(|n| !n.is_gone) {
@@ -344,7 +356,9 @@ impl Cluster {
                 }
             }
             Event::Flushed { node, boot, number } => {
-                if self.is_same(node, boot) {
+                if self.is_same(node, boot) && self.full.contains(&node) {
+                    self.find_disk_full(node, number);
+                } else if self.is_same(node, boot) {
                     let send = self.nodes[node].flushed(number);
                     if self.story.compacts && self.chance.percent(1) {
                         self.nodes[node].compact();
@@ -364,6 +378,7 @@ impl Cluster {
             Event::Read => self.read(),
             Event::Trouble => self.trouble(),
             Event::Contest => self.contest(),
+            Event::Wipe(looks) => self.wipe_another(looks),
             Event::Blink(node) => self.blink(node),
             Event::Change => self.change(),
             Event::Restart(node) => {
@@ -375,6 +390,7 @@ impl Cluster {
                 self.mute.remove(&node);
                 self.deaf.remove(&node);
                 self.slow.remove(&node);
+                self.full.remove(&node);
             }
             Event::Join { from, to } => {
                 self.cut.remove(&(from, to));
@@ -422,7 +438,10 @@ impl Cluster {
             let nodes = &self.nodes;
             let has = |peer: &PeerId| nodes[peer.0 as usize - 1].had(&entry);
             let decide = |peers: &[PeerId]| peers.iter().filter(|peer| has(peer)).count() * 2 > peers.len();
-            self.checks.commits(&entry, |m| decide(&m.voters) && (!m.is_joint() || decide(&m.voters_outgoing)));
+            let has_majority = |m: &Membership| decide(&m.voters) && (!m.is_joint() || decide(&m.voters_outgoing));
+            if self.checks.commits(&entry, has_majority) {
+                self.writers.commits(&entry);
+            }
             if let Some(number) = self.proposed.remove(&(node, entry.index, entry.term)) {
                 self.checks.acknowledge(entry.index, number);
             }

@@ -11,6 +11,7 @@ mod coordinators;
 mod items;
 mod log;
 mod members;
+mod moves;
 mod node;
 mod outcomes;
 mod stage;
@@ -67,24 +68,26 @@ fn what_is_acknowledged_survives_crashes_and_a_bad_network() {
 
 #[test]
 fn what_is_acknowledged_survives_while_members_come_and_go_and_disks_are_lost() {
-    let (changes, wiped, returned, hurt, snapshots) =
-        (Default::default(), Default::default(), Default::default(), Default::default(), Default::default());
-    let add = |to: &std::cell::Cell<usize>, count| to.set(to.get() + count);
+    let sums: std::cell::Cell<[usize; 8]> = Default::default();
     each_seed(|seed| {
         let mut cluster = Cluster::new(seed, Story { changes: true, compacts: true, ..troubled(seed) });
         cluster.run_ms(15_000);
         cluster.heal_and_settle();
         cluster.checks.assert_progress(5, 0);
-        add(&changes, cluster.changes().0);
-        add(&wiped, cluster.changes().1);
-        add(&returned, cluster.returned());
-        add(&hurt, cluster.hurt());
-        add(&snapshots, cluster.snapshots());
+        let ((changes, wiped), (moved, ran_full)) = (cluster.changes(), (cluster.moved, cluster.ran_full));
+        let (returned, hurt, snapshots) = (cluster.returned(), cluster.hurt(), cluster.snapshots());
+        let several = usize::from(wiped + hurt > 1);
+        let told = [changes, snapshots, moved, ran_full, wiped, hurt, several, returned];
+        let before = sums.get();
+        sums.set(std::array::from_fn(|n| before[n] + told[n]));
     });
-    let told = [&changes, &wiped, &returned, &hurt, &snapshots].map(std::cell::Cell::get);
-    println!("changes of members, lost disks, deleted replicas, lost logs, snapshots: {told:?}");
+    let sums = sums.get();
+    println!(
+        "changes of members, snapshots, moves, writes to full disks, lost disks, lost logs, seeds with several of these, \
+         deleted replicas: {sums:?}"
+    );
     let count = (seeds().end - seeds().start) as usize;
-    assert!(changes.get() >= 3 * count && snapshots.get() >= count, "the seeds are worth their time");
+    assert!(sums[0] >= 3 * count && sums[1] >= count && sums[2] * 2 >= count, "the seeds are worth their time");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use millstream_core::replica::{BIRTH, ConfChange, ConfChangeError, Membership, P
 use millstream_core::types::{LogMark, PeerId};
 
 use super::cluster::{Cluster, Event, Faults};
+use super::moves::next_towards;
 use super::node::{Crash, Node};
 
 /// Replicas that ever were.
-const NODES_MAX: usize = 14;
+const NODES_MAX: usize = 18;
 /// How far behind a learner may be that gets a vote.
 const NEAR: u64 = 10;
 
@@ -30,6 +31,7 @@ impl Cluster {
             replica.transfer_leader(heir);
             return self.work(leader);
         }
+        self.want_members(&membership);
         let Some(change) = self.next_change(leader, &membership) else { return };
         let replica = self.nodes[leader].replica.as_mut().expect("it leads");
         match replica.propose_conf_change(&change) {
@@ -103,6 +105,12 @@ impl Cluster {
                 None => None,
             };
         }
+        if let Some(wanted) = &self.wanted {
+            let replica = self.nodes[leader].replica.as_ref().expect("it leads");
+            return next_towards(wanted, membership, |peer| {
+                replica.progress().any(|(learner, p)| learner == peer && is_near(peer, p.matched.0))
+            });
+        }
         let (count, own) = (membership.voters.len(), self.nodes[leader].peer);
         let some = self.chance.pick(&membership.voters)?;
         match (self.chance.below(10), near) {
@@ -125,12 +133,17 @@ impl Cluster {
         if membership.learners.len() >= 2 {
             return None;
         }
+        self.idle(membership, &[]).map(PeerChange::AddLearner)
+    }
+
+    pub(super) fn idle(&mut self, membership: &Membership, taken: &[PeerId]) -> Option<PeerId> {
         // One whose coming was forgotten with the leader that proposed it has not begun yet, for anybody; or one that was
         // deleted.
         let is_member = |peer: PeerId| membership.peers().any(|p| p == peer) || self.leaving.contains(&peer);
-        let is_idle = |n: &&Node| !n.is_gone && n.log.last().0 <= BIRTH.0 && !is_member(n.peer);
+        let is_idle =
+            |n: &&Node| !n.is_gone && n.log.last().0 <= BIRTH.0 && !is_member(n.peer) && !taken.contains(&n.peer);
         if let Some(idle) = self.nodes.iter().find(is_idle) {
-            return Some(PeerChange::AddLearner(idle.peer));
+            return Some(idle.peer);
         }
         if self.nodes.len() >= NODES_MAX {
             return None;
@@ -138,6 +151,6 @@ impl Cluster {
         let peer = PeerId(self.nodes.len() as u64 + 1);
         self.nodes.push(Node::empty(peer));
         self.begin(self.nodes.len() - 1);
-        Some(PeerChange::AddLearner(peer))
+        Some(peer)
     }
 }

@@ -362,6 +362,11 @@ impl Node {
         send
     }
 
+    /// Whether a flight that is on its way has something for the log.
+    pub fn writes_log(&self, number: u64) -> bool {
+        self.log_writes.front().is_some_and(|write| write.number <= number)
+    }
+
     /// Drops some of the log that is applied, by what the store surely knows.
     pub fn compact(&mut self) {
         let (first, applied) = (self.disk.log.before_first.0, self.disk.applied);

@@ -7,6 +7,11 @@ use super::node::{Crash, Node};
 
 /// How long everybody tries to win.
 const CONTEST_MS: u64 = 150;
+/// How often is looked whether another disk may be lost, and how many times.
+const WIPE_LOOK_MS: u64 = 150;
+const WIPE_LOOKS: usize = 30;
+/// After this a replica whose disk is full is opened again.
+const FULL_DISK_MS: u64 = 1_000;
 
 impl Cluster {
     pub(super) fn trouble(&mut self) {
@@ -17,7 +22,7 @@ impl Cluster {
         let node = self.chance.pick(&all).expect("there are nodes");
         let other = self.chance.pick(&all).expect("there are nodes");
         let lasts = 100 + self.chance.below(3_000);
-        match self.chance.below(15) {
+        match self.chance.below(17) {
             0..3 => {
                 self.crash(node, Crash::Power);
                 self.at(lasts, Event::Restart(node));
@@ -61,7 +66,11 @@ impl Cluster {
                 self.slow.insert(node);
                 self.at(lasts, Event::Heal(node));
             }
-            11 => self.wipe(node),
+            11 => drop(self.wipe(node)),
+            13 | 14 => {
+                self.full.insert(node);
+                self.at(2 * lasts, Event::Heal(node));
+            }
             12 => {
                 // It stood still for longer than an election takes.
                 if let Some(replica) = self.nodes[node].replica.as_mut().filter(|r| r.is_leader()) {
@@ -110,8 +119,8 @@ impl Cluster {
     }
 
     /// A disk is lost, with all that it knew; or part of a log is. No more at once than the others can bear, whatever is decided meanwhile.
-    fn wipe(&mut self, node: usize) {
-        let Some(leader) = self.leader() else { return };
+    fn wipe(&mut self, node: usize) -> bool {
+        let Some(leader) = self.leader() else { return false };
         let replica = self.nodes[leader].replica.as_ref().expect("it leads");
         let (membership, since, term) = (replica.membership(), replica.membership_index(), replica.term());
         let peer = self.nodes[node].peer;
@@ -126,7 +135,7 @@ impl Cluster {
             knows <= term && !changes(&n.log) && !changes(&n.disk.log)
         });
         if !is_whole || !can_bear || !is_quiet || !membership.is_settled {
-            return;
+            return false;
         }
         self.crash(node, Crash::Power);
         if !self.story.changes || self.chance.percent(50) {
@@ -138,6 +147,30 @@ impl Cluster {
         } else {
             self.nodes[node].is_gone = true;
             self.wiped += 1;
+        }
+        self.at(WIPE_LOOK_MS, Event::Wipe(WIPE_LOOKS));
+        true
+    }
+
+    /// One disk after the other: each as soon as what the one before it held is there again.
+    pub(super) fn wipe_another(&mut self, looks: usize) {
+        let all: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_gone).collect();
+        let Some(node) = self.chance.pick(&all).filter(|_| self.story.faults == Faults::All) else { return };
+        if !self.wipe(node) && looks > 1 {
+            self.at(WIPE_LOOK_MS, Event::Wipe(looks - 1));
+        }
+    }
+
+    /// What was to be written has no room. The replica is given up, and tries again a second later; a term or a vote waits
+    /// in the store for room, with all that waits for it.
+    pub(super) fn find_disk_full(&mut self, node: usize, number: u64) {
+        self.ran_full += 1;
+        if self.nodes[node].writes_log(number) {
+            self.crash(node, Crash::FullDisk);
+            self.at(FULL_DISK_MS, Event::Restart(node));
+        } else {
+            let boot = self.nodes[node].boot;
+            self.at(FULL_DISK_MS / 10, Event::Flushed { node, boot, number });
         }
     }
 }

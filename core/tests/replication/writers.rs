@@ -29,8 +29,8 @@ pub struct Write {
 struct Writer {
     next: i32,
     unanswered: VecDeque<Write>,
-    /// Behind the last record that was acknowledged.
-    acknowledged: i32,
+    /// Behind the last record that is committed.
+    committed: i32,
 }
 
 pub struct Writers([Writer; WRITERS]);
@@ -54,26 +54,21 @@ impl Writers {
         own.unanswered.iter().copied().collect()
     }
 
-    /// It is acknowledged.
+    /// It is acknowledged: it is committed.
     pub fn answer(&mut self, write: Write) {
         let own = &mut self.0[write.writer];
         own.unanswered.retain(|unanswered| *unanswered != write);
-        own.acknowledged = own.acknowledged.max(write.sequence + write.count);
+        assert!(write.sequence + write.count <= own.committed, "{write:?} of {} that are committed", own.committed);
     }
 
-    /// What is committed holds what each of them wrote once, in order, without a hole, and all that was acknowledged.
-    pub fn assert_once(&self, committed: &[Entry]) {
-        for (number, writer) in self.0.iter().enumerate() {
-            let mut next = 0;
-            for descriptor in committed.iter().filter_map(|entry| descriptor(entry)) {
-                let write = Write::of(descriptor);
-                if write.writer == number {
-                    assert_eq!(write.sequence, next, "writer {number}, at {}", descriptor.base_offset);
-                    next += write.count;
-                }
-            }
-            assert!(next >= writer.acknowledged, "writer {number}: {next} of {} acknowledged", writer.acknowledged);
-        }
+    /// The next entry that is committed: what is committed holds what each of them wrote once, in order, without a hole.
+    pub fn commits(&mut self, entry: &Entry) {
+        let Some(descriptor) = descriptor(entry) else { return };
+        let write = Write::of(descriptor);
+        // Others write as well.
+        let Some(own) = self.0.get_mut(write.writer) else { return };
+        assert_eq!(write.sequence, own.committed, "writer {}, at {}", write.writer, descriptor.base_offset);
+        own.committed += write.count;
     }
 }
 
