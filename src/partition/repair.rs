@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use millstream_core::replica::Membership;
 use millstream_core::types::{PartitionId, PeerId, RaftTerm, Timestamp};
 use tokio::time::Instant;
 
@@ -140,13 +141,19 @@ fn is_known(shared: &Shared, since: Instant, now: Instant) -> bool {
     now.duration_since(since) > shared.replica_lag_max + EVERYTHING_EVERY
 }
 
+/// Whether so many of those in sync, this replica not counted, decide without it. While the members change, two groups of
+/// voters decide, and who is in sync does not say how many there are of each: that is over soon.
+fn go_on_without_one(others: usize, membership: &Membership) -> bool {
+    !membership.is_joint() && others > membership.voters.len() / 2
+}
+
 impl Owned {
     /// Whether the others go on without this replica: a majority is in sync, as the leader tells.
     fn others_are_there(&self, shared: &Shared) -> bool {
         let Some(group) = &self.group else { return false };
         let told = shared.leaders.get(self.shared.id);
         let others = told.iter().flat_map(|told| &told.isr).filter(|node| **node != shared.identity.node).count();
-        others > group.replica().membership().voters.len() / 2
+        go_on_without_one(others, group.replica().membership())
     }
 
     /// Whether no other replica may begin anew at this time, by the clocks of the nodes. Of two that do so at once neither could
@@ -160,5 +167,19 @@ impl Owned {
         let turn = usize::try_from(turn).unwrap_or_default().checked_rem(voters.len());
         // The second half of each turn is for clocks that differ, and for the word to get round.
         place.is_some() && place == turn && into < TURN_MS / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_others_go_on_where_they_are_a_majority_of_settled_members() {
+        let three = Membership::of_voters([1, 2, 3].map(PeerId));
+        assert_eq!([1, 2].map(|others| go_on_without_one(others, &three)), [false, true]);
+        // Two of three are no majority of the five before.
+        let joint = Membership { voters_outgoing: [1, 2, 3, 4, 5].map(PeerId).to_vec(), ..three };
+        assert!(!go_on_without_one(2, &joint));
     }
 }

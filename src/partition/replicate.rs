@@ -320,7 +320,7 @@ impl Owned {
     /// cut off, or nobody leads: clients do better to ask elsewhere (Kafka sends them away at once; what was taken comes
     /// true more often than not, and a producer that is not idempotent would write it twice).
     fn give_up_replies(&mut self, is_leaderless: bool, now: Instant) {
-        if !is_leaderless || self.parked.is_empty() {
+        if !is_leaderless || (self.parked.is_empty() && self.trims.is_empty()) {
             self.leaderless_since = None;
             return;
         }
@@ -328,8 +328,10 @@ impl Owned {
             return;
         }
         let log_start = self.shared.log_start();
-        for parked in self.parked.drain(..) {
-            parked.reply.finish(Err(AppendError::NotLeader), log_start);
+        let waiting =
+            self.parked.drain(..).map(|parked| parked.reply).chain(self.trims.drain(..).map(|(_, reply)| reply));
+        for reply in waiting {
+            reply.finish(Err(AppendError::NotLeader), log_start);
         }
     }
 

@@ -79,3 +79,15 @@ impl Partition {
         tokio::time::timeout(SOON, confirm_leaderships([self])).await.expect("it is known in time");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_sends_away_who_waits_for_a_deletion_of_records() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.leader(0, 0).await;
+    cluster.node(leader).produce(0, batch("x", 3), Acks::All).await.unwrap();
+    cluster.agree(0, 3).await;
+    cluster.net.isolate(leader, true);
+    let p = cluster.node(leader).get(0);
+    let trimmed = tokio::time::timeout(SOON, p.trim(Offset(2))).await;
+    assert_eq!(trimmed.expect("it is answered"), Err(AppendError::NotLeader));
+}
