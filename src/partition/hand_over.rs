@@ -1,10 +1,16 @@
 //! Leaderships go to other nodes: to the preferred one, and before a stop.
 
+use std::time::Duration;
+
 use millstream_core::types::{NodeId, PartitionId, PeerId};
+use tokio::time::Instant;
 
 use super::append::answer;
 use super::shard::{Owned, Shard};
 use super::shared::Shared;
+
+/// Shorter: where all disks are full, leaderships go round and round. Longer: records are refused though others have room.
+const GIVE_WAY_EVERY: Duration = Duration::from_secs(5);
 
 impl Shard {
     /// Begins to hand a leadership over. False: this replica does not lead, or the other cannot take it now.
@@ -19,11 +25,13 @@ impl Shard {
         true
     }
 
-    /// The disk is full, and takes no records: whoever has room leads. Once only: all may be full.
-    pub(super) fn give_way(&mut self) {
-        if std::mem::replace(&mut self.gave_way, true) {
+    /// The disk is full, and takes no records: whoever has room leads. Now and then again, for what nobody could take, and what
+    /// came back by an election while others were away or full as well.
+    pub(super) fn give_way(&mut self, now: Instant) {
+        if self.gave_way_at.is_some_and(|at| now.duration_since(at) < GIVE_WAY_EVERY) {
             return;
         }
+        self.gave_way_at = Some(now);
         let shared = self.shared.clone();
         let given: Vec<_> =
             self.owned.iter_mut().filter_map(|(id, owned)| owned.give_away(&shared).then_some(*id)).collect();

@@ -175,10 +175,10 @@ impl Shard {
     /// Once a second: checkpoints of what changed, deletion, halted replicas.
     pub(super) fn tick(&mut self) {
         if self.shared.dir.is_full() {
-            self.give_way();
+            self.give_way(Instant::now());
             tokio::task::block_in_place(|| self.shared.dir.look_for_room());
         } else {
-            self.gave_way = false;
+            self.gave_way_at = None;
         }
         self.save(false);
         self.delete();

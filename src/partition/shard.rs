@@ -102,8 +102,8 @@ pub(super) struct Shard {
     pub hurt: HashMap<PartitionId, Hurt>,
     /// Partitions that begin anew, or have begun, and have a damaged log aside.
     pub learning: HashSet<PartitionId>,
-    /// Since the disk is full.
-    pub gave_way: bool,
+    /// When leaderships were handed over last because the disk is full.
+    pub gave_way_at: Option<Instant>,
     /// Compactions under way.
     pub compacting: HashMap<PartitionId, Weak<AtomicBool>>,
     pub incarnations: u64,
@@ -138,7 +138,7 @@ impl Shard {
             halted: HashSet::new(),
             hurt: HashMap::new(),
             learning: HashSet::new(),
-            gave_way: false,
+            gave_way_at: None,
             compacting: HashMap::new(),
             incarnations: 0,
             openings: Vec::new(),
