@@ -29,6 +29,9 @@ const MAILBOX_MAX: usize = 1024;
 /// The group coordinators of this node.
 pub type Groups = Coordinators<group::Shard>;
 
+/// How long one waits for coordinators to learn what the metadata says.
+const REACH_FOR: Duration = Duration::from_secs(1);
+
 /// The coordinators of a kind on this node.
 pub struct Coordinators<M: Machine> {
     partitions: Arc<Partitions>,
@@ -37,6 +40,8 @@ pub struct Coordinators<M: Machine> {
     effects: Effects<M>,
     /// What every coordinator is told before it serves, and again when it changes.
     surroundings: watch::Sender<Option<M::Command>>,
+    /// Version of the metadata that these were last compared with.
+    looked_at: watch::Sender<u64>,
     followed: RwLock<Followed<M>>,
 }
 
@@ -115,6 +120,18 @@ impl Groups {
     pub fn set_surroundings(&self, surroundings: group::consumer::Surroundings) {
         self.surroundings.send_replace(Some(group::Command::SurroundingsChanged(surroundings)));
     }
+
+    /// What coordinators were told is true of this version of the metadata.
+    pub fn set_looked_at(&self, version: u64) {
+        self.looked_at.send_replace(version);
+    }
+
+    /// Waits until what is asked from now on is answered by this version of the metadata, or a later one; not for long: a
+    /// client that was told of a topic a moment ago may name it.
+    pub async fn reach(&self, version: u64) {
+        let mut looked_at = self.looked_at.subscribe();
+        drop(tokio::time::timeout(REACH_FOR, looked_at.wait_for(|looked_at| *looked_at >= version)).await);
+    }
 }
 
 impl<M: Machine> Coordinators<M> {
@@ -125,7 +142,16 @@ impl<M: Machine> Coordinators<M> {
         effects: Effects<M>,
     ) -> Self {
         let (surroundings, _) = watch::channel(None);
-        Self { partitions, store, config: Arc::new(config), effects, surroundings, followed: RwLock::default() }
+        let (looked_at, _) = watch::channel(0);
+        Self {
+            partitions,
+            store,
+            config: Arc::new(config),
+            effects,
+            surroundings,
+            looked_at,
+            followed: RwLock::default(),
+        }
     }
 
     #[cfg(test)]

@@ -224,18 +224,19 @@ impl<M: Machine> Runtime<M> {
                 biased;
                 outcome = serving.committed() => serving.commit(outcome)?,
                 _ = partition.leadership_other_than(Leadership::Leading) => return Err(Lost(AppendError::NotLeader)),
+                // Before what is asked: who asks may have been told of it.
+                Ok(()) = self.surroundings.changed(), if room => {
+                    let changed = self.surroundings.borrow_and_update().clone();
+                    if let Some(command) = changed {
+                        serving.carry_out(command, None).await?;
+                    }
+                }
                 taken = self.mailbox.recv_many(&mut asks, TURN_MAX), if room => {
                     if taken == 0 {
                         return serving.drain().await;
                     }
                     for ask in asks.drain(..) {
                         serving.take(ask).await?;
-                    }
-                }
-                Ok(()) = self.surroundings.changed(), if room => {
-                    let changed = self.surroundings.borrow_and_update().clone();
-                    if let Some(command) = changed {
-                        serving.carry_out(command, None).await?;
                     }
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if room && due.is_some() => {}

@@ -19,7 +19,9 @@ pub(super) fn follow(controller: &Arc<Controller>, groups: &Arc<Groups>) {
     let mut changes = controller.changes();
     changes.mark_unchanged();
     let mut seen = Seen::default();
-    groups.set_surroundings(seen.look(&controller.published().image));
+    let image = controller.published().image.clone();
+    groups.set_surroundings(seen.look(&image));
+    groups.set_looked_at(image.version());
     let (controller, groups) = (Arc::downgrade(controller), Arc::clone(groups));
     tokio::spawn(async move {
         while changes.changed().await.is_ok() {
@@ -30,6 +32,7 @@ pub(super) fn follow(controller: &Arc<Controller>, groups: &Arc<Groups>) {
             if seen.differs(&image) {
                 groups.set_surroundings(seen.look(&image));
             }
+            groups.set_looked_at(image.version());
             let took = begun.elapsed();
             tokio::time::sleep(took * PAUSES).await;
         }

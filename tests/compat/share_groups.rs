@@ -12,9 +12,9 @@ use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsRe
 use kafka_protocol::messages::share_group_describe_response::DescribedGroup;
 use kafka_protocol::messages::share_group_heartbeat_response::ShareGroupHeartbeatResponse;
 use kafka_protocol::messages::{
-    AlterShareGroupOffsetsRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DeleteShareGroupOffsetsRequest,
-    DescribeGroupsRequest, DescribeShareGroupOffsetsRequest, IncrementalAlterConfigsRequest, ListGroupsRequest,
-    ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
+    AlterShareGroupOffsetsRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteGroupsRequest,
+    DeleteShareGroupOffsetsRequest, DescribeGroupsRequest, DescribeShareGroupOffsetsRequest,
+    IncrementalAlterConfigsRequest, ListGroupsRequest, ShareGroupDescribeRequest, ShareGroupHeartbeatRequest,
 };
 use kafka_protocol::protocol::Request;
 
@@ -266,4 +266,22 @@ fn delete_share_group_offsets() {
     assert_eq!(offsets(&mut wire, &of, None), (0, vec![]));
     assert_eq!(offsets(&mut wire, &of, Some((&topic, &[0]))), (0, vec![(0, -1, 0)]));
     assert!(!topic_id(&mut wire, &topic).is_nil());
+}
+
+#[test]
+fn a_topic_is_known_to_groups_as_soon_as_to_clients() {
+    let broker = Broker::start();
+    let mut wire = broker.wire();
+    // What is written here has its coordinators, and other topics keep them busy.
+    let (of, first) = (unique("readers"), topics::topic(&mut wire, 1));
+    coordinator(&mut wire, &of);
+    eventually("the state is kept", || (alter(&mut wire, &of, &first, &[(0, 0)]) == (0, vec![0])).then_some(()));
+    for _ in 0..20 {
+        let many = (0..50).map(|_| topics::creatable(&unique("topic"), 1, &[]));
+        let topics: Vec<_> = many.collect();
+        let last = topics.last().expect("there are some").name.to_string();
+        let made = wire.call(7, &CreateTopicsRequest::default().with_timeout_ms(30_000).with_topics(topics));
+        assert!(made.topics.iter().all(|topic| topic.error_code == 0), "{made:?}");
+        assert_eq!(alter(&mut wire, &of, &last, &[(0, 0)]), (0, vec![0]));
+    }
 }

@@ -92,6 +92,7 @@ async fn alter(
     asked: &AlterShareGroupOffsetsRequest,
 ) -> Result<AlterShareGroupOffsetsResponse, Refused> {
     check(context, &group)?;
+    context.groups.reach(context.controller.published().image.version()).await;
     let mut topics: BTreeMap<&str, BTreeMap<i32, Offset>> = BTreeMap::new();
     for topic in &asked.topics {
         let starts = topics.entry(&topic.topic_name).or_default();
@@ -179,6 +180,7 @@ async fn delete(
     asked: &DeleteShareGroupOffsetsRequest,
 ) -> Result<Vec<DeleteShareGroupOffsetsResponseTopic>, Refused> {
     check(context, &group)?;
+    context.groups.reach(context.controller.published().image.version()).await;
     let mut topics: Vec<Arc<str>> = asked.topics.iter().map(|topic| Arc::from(&**topic.topic_name)).collect();
     topics.sort();
     topics.dedup();
