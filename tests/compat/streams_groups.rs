@@ -15,6 +15,7 @@ use millstream::protocol::streams_group::{
 };
 use millstream::protocol::{Decode, Encode, RequestBody};
 
+use crate::cli::json_if_done;
 use crate::groups::{coordinator, group, stable};
 use crate::harness::broker::Broker;
 use crate::harness::topics::{self, name};
@@ -301,4 +302,46 @@ fn streams_groups_need_their_feature() {
     assert_eq!(describe(&mut wire, &of).error_code, UNSUPPORTED_VERSION);
     assert_eq!(wire.call(2, &level(1, 1)).error_code, 0);
     assert_eq!(call(&mut wire, &join(&of, "m", topology(&of, &topic))).error_code, 0);
+}
+
+#[test]
+fn cli_streams_groups_are_described_reset_and_deleted() {
+    let Some(broker) = Broker::own(AT_ONCE) else { return };
+    let mut wire = broker.wire();
+    let (of, topic) = (unique("app"), topics::topic(&mut wire, 2));
+    topics::write(&mut wire, &topic, 0, &["a", "b", "c"]);
+    coordinator(&mut wire, &of);
+    let done = |args: &[&str]| json_if_done(&broker, &[&["group"], args].concat());
+    assert_eq!(done(&["describe", &of]), None, "there is no such group");
+    let mut member = Member::joined(&mut wire, &of, "m", &topic);
+    eventually("it has every task", || {
+        member.beats(&mut wire);
+        (member.count() == 5).then_some(())
+    });
+    let described = done(&["describe", &of]).expect("the group");
+    let described = &described["groups"][0];
+    assert_eq!((&described["type"], &described["state"]), (&"streams".into(), &"Stable".into()));
+    let row = &described["members"][0];
+    assert_eq!((&row["member_id"], &row["assignment"]), (&"m".into(), &serde_json::Value::Null), "{described}");
+    let active = serde_json::json!([
+        { "subtopology": "0", "partitions": [0, 1] },
+        { "subtopology": "1", "partitions": [0, 1, 2] },
+    ]);
+    assert_eq!(row["tasks"]["active"], active);
+    let reset = ["reset", &of, "--to", "-1", "--topic", &topic, "--execute"];
+    assert_eq!((done(&reset), done(&["delete", &of])), (None, None), "it has a member");
+    assert_eq!(call(&mut wire, &beat(&of, "m", -1)).error_code, 0);
+    let offsets = done(&reset).expect("it has no members any more");
+    assert_eq!((&offsets["offsets"][0]["new_offset"], &offsets["executed"]), (&2.into(), &true.into()));
+    let described = done(&["describe", &of]).expect("the group");
+    let described = &described["groups"][0];
+    assert_eq!((&described["state"], &described["lag"]), (&"Empty".into(), &1.into()), "{described}");
+    let is_listed = || {
+        let listed = done(&["list"]).expect("a list");
+        let rows = listed["groups"].as_array().expect("groups").clone();
+        rows.iter().any(|row| row["group"] == of.as_str() && row["type"] == "streams")
+    };
+    assert!(is_listed());
+    assert!(done(&["delete", &of]).is_some());
+    assert!(!is_listed());
 }

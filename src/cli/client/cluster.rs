@@ -6,9 +6,8 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
-use kafka_protocol::protocol::Request;
 
-use super::{Client, ClientError, text};
+use super::{Client, ClientError, Spoken, text};
 use crate::cli::base64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +161,7 @@ impl Client {
         code_of: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         let mut retry = self.retry();

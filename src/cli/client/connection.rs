@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use kafka_protocol::protocol::{Message, Request, StrBytes, VersionRange};
+use kafka_protocol::protocol::{Message, StrBytes, VersionRange};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::errors::ClientError;
-use crate::protocol::Key;
+use super::spoken::Spoken;
 use crate::protocol::client::{decode_response, encode_request};
+use crate::protocol::{Key, RequestBody};
 
 /// Largest response frame read, in bytes. A fetch asks for far less; a larger length is another protocol's greeting.
 const RESPONSE_SIZE_BYTES_MAX: usize = 256 << 20;
@@ -39,16 +40,8 @@ pub struct Connection {
 }
 
 /// The name of an API, for messages.
-pub fn api_name<R: Request>() -> String {
+pub fn api_name<R: Spoken>() -> String {
     format!("{:?}", Key(R::KEY))
-}
-
-/// The newest version we speak. Produce and Fetch stop before the versions that name topics by id only.
-fn version_max<R: Request>() -> i16 {
-    match R::KEY {
-        0 | 1 => R::VERSIONS.max.min(12),
-        _ => R::VERSIONS.max,
-    }
 }
 
 impl Connection {
@@ -81,8 +74,8 @@ impl Connection {
     }
 
     /// The newest version that both sides know.
-    pub fn version<R: Request>(&self) -> Result<i16, ClientError> {
-        let ours = VersionRange { min: R::VERSIONS.min, max: version_max::<R>() };
+    pub fn version<R: Spoken>(&self) -> Result<i16, ClientError> {
+        let ours = R::VERSIONS;
         let broker = self.versions.get(&R::KEY);
         match broker.map(|range| range.intersect(&ours)) {
             Some(common) if !common.is_empty() => Ok(common.max),
@@ -96,7 +89,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer, at most `wait`.
-    pub async fn call<R: Request>(
+    pub async fn call<R: Spoken>(
         &mut self,
         request: &R,
         version: i16,
@@ -116,7 +109,7 @@ impl Connection {
     }
 
     /// Sends a request that has no answer (Produce with acks=0).
-    pub async fn send<R: Request>(&mut self, request: &R, version: i16, wait: Duration) -> Result<(), ClientError> {
+    pub async fn send<R: Spoken>(&mut self, request: &R, version: i16, wait: Duration) -> Result<(), ClientError> {
         let frame = self.frame(request, version)?;
         let written = timeout(wait, self.stream.write_all(&frame)).await;
         written.map_err(|_| self.timed_out::<R>(wait))?.map_err(|error| self.io(error))
@@ -124,7 +117,7 @@ impl Connection {
 
     /// An unknown version of ApiVersions is answered in version 0, with the range to choose from (KIP-511).
     async fn negotiate(&mut self, wait: Duration) -> Result<(), ClientError> {
-        let mut version = ApiVersionsRequest::VERSIONS.max;
+        let mut version = <ApiVersionsRequest as Message>::VERSIONS.max;
         loop {
             let request = match version {
                 0..=2 => ApiVersionsRequest::default(),
@@ -157,7 +150,7 @@ impl Connection {
         Ok(())
     }
 
-    fn frame<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes, ClientError> {
+    fn frame<R: Spoken>(&mut self, request: &R, version: i16) -> Result<Bytes, ClientError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         encode_request(version, self.correlation_id, Some(CLIENT_ID), request).map_err(|error| ClientError::Encode {
             api: api_name::<R>(),
@@ -193,7 +186,7 @@ impl Connection {
         ClientError::Io { address: self.address.clone(), error }
     }
 
-    fn timed_out<R: Request>(&self, after: Duration) -> ClientError {
+    fn timed_out<R: Spoken>(&self, after: Duration) -> ClientError {
         ClientError::Timeout { address: self.address.clone(), api: api_name::<R>(), after }
     }
 
@@ -201,7 +194,7 @@ impl Connection {
         ClientError::NotKafka { address: self.address.clone(), detail }
     }
 
-    fn unreadable<R: Request>(&self, error: &impl ToString) -> ClientError {
+    fn unreadable<R: Spoken>(&self, error: &impl ToString) -> ClientError {
         ClientError::Decode { address: self.address.clone(), api: api_name::<R>(), detail: error.to_string() }
     }
 }

@@ -11,10 +11,9 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
     OffsetFetchResponse,
 };
-use kafka_protocol::protocol::Request;
 use millstream_core::types::{TopicName, TopicPartition};
 
-use super::{Broker, Client, ClientError, text};
+use super::{Broker, Client, ClientError, Spoken, text};
 
 /// What is coordinated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +81,7 @@ impl Client {
         code_of: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         self.ask_coordinator_waiting(group, build, code_of, Duration::ZERO).await
@@ -96,7 +95,7 @@ impl Client {
         code_of: impl Fn(&R::Response) -> i16,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         self.ask_coordinator_of(Coordinated::Transaction, id, build, code_of, Duration::ZERO).await
@@ -111,7 +110,7 @@ impl Client {
         wait: Duration,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         self.ask_coordinator_of(Coordinated::Group, group, build, code_of, wait).await
@@ -126,7 +125,7 @@ impl Client {
         wait: Duration,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         use ResponseError::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};

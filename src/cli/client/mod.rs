@@ -9,6 +9,7 @@ mod connection;
 mod errors;
 mod group;
 mod offsets;
+mod spoken;
 mod transactions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiVersionsResponse;
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 pub use backoff::Retry;
@@ -26,6 +27,7 @@ pub use connection::Timeouts;
 pub use errors::{ClientError, name as error_name};
 pub use group::{CommittedOffset, Committer, Coordinated};
 pub use offsets::{Isolation, OffsetQuery};
+use spoken::Spoken;
 pub use transactions::{OpenTransaction, Transaction};
 
 /// Longest wait for a connection: brokers that are up accept at once.
@@ -101,7 +103,7 @@ impl Client {
     /// Asks any broker.
     pub async fn any<R>(&self, build: impl Fn(i16) -> R + Send + Sync) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         let mut addresses = vec![self.entry.clone()];
@@ -120,7 +122,7 @@ impl Client {
     /// Asks the broker with this id. A connection is made when there is none.
     pub async fn broker<R>(&self, id: i32, build: impl Fn(i16) -> R + Send + Sync) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         self.broker_waiting(id, build, Duration::ZERO).await
@@ -134,7 +136,7 @@ impl Client {
         wait: Duration,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         let address = self.address(id)?;
@@ -144,7 +146,7 @@ impl Client {
     /// Sends the broker a request that has no answer.
     pub async fn send<R>(&self, id: i32, build: impl Fn(i16) -> R + Send + Sync) -> Result<(), ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
     {
         let slot = self.slot(&self.address(id)?);
         let mut held = slot.lock().await;
@@ -172,7 +174,7 @@ impl Client {
         wait: Duration,
     ) -> Result<R::Response, ClientError>
     where
-        R: Request + Send + Sync,
+        R: Spoken + Send + Sync,
         R::Response: Send,
     {
         let slot = self.slot(address);

@@ -7,8 +7,8 @@ use kafka_protocol::error::ResponseError;
 use millstream_core::types::TopicPartition;
 use serde_json::{Value, json};
 
-use super::assignment::compact;
 use super::members::{self, Group, Member};
+use super::streams::Tasks;
 use crate::cli::args::GroupDescribe;
 use crate::cli::client::{Broker, Client, ClientError, CommittedOffset, Isolation, OffsetQuery};
 use crate::cli::failure::{Failure, Stop, all_done};
@@ -63,7 +63,8 @@ async fn view(client: &Arc<Client>, name: &str) -> Result<View, ClientError> {
         .iter()
         .flat_map(|member| member.partitions.iter().flatten().map(move |partition| (partition.clone(), member)))
         .collect();
-    let all: BTreeSet<TopicPartition> = committed.keys().chain(assigned.keys()).cloned().collect();
+    let is_there = |partition: &&TopicPartition| assigned[*partition].tasks.is_none();
+    let all: BTreeSet<TopicPartition> = committed.keys().chain(assigned.keys().filter(is_there)).cloned().collect();
     let partitions = Vec::from_iter(all);
     let ends = client.list_offsets(&partitions, OffsetQuery::End, Isolation::ReadUncommitted).await?;
     let offsets = partitions.into_iter().map(|partition| OffsetRow {
@@ -99,13 +100,14 @@ fn document(view: &View) -> Value {
     let assigned =
         |partition: &TopicPartition| json!({ "topic": partition.topic.as_str(), "partition": partition.partition });
     let member = |member: &Member| {
-        let partitions = member.partitions.as_ref();
+        let partitions = member.partitions.as_ref().filter(|_| member.tasks.is_none());
         json!({
             "member_id": member.member_id,
             "instance_id": member.instance_id,
             "client_id": member.client_id,
             "host": member.host,
             "assignment": partitions.map(|partitions| partitions.iter().map(assigned).collect::<Vec<_>>()),
+            "tasks": member.tasks.as_ref().map(Tasks::to_json),
         })
     };
     json!({
@@ -173,7 +175,7 @@ fn member_table(members: &[Member]) -> String {
             or_dash(member.instance_id.as_ref()),
             member.client_id.clone(),
             member.host.clone(),
-            member.partitions.as_deref().map_or_else(|| "?".to_owned(), compact),
+            member.assignment(),
         ]);
     }
     columns.render()
@@ -211,7 +213,7 @@ mod tests {
     fn member() -> Member {
         let partitions = Some(vec![row(None, None).partition]);
         let (member_id, client_id, host) = ("m-1".to_owned(), "app".to_owned(), "/10.0.0.1".to_owned());
-        Member { member_id, instance_id: None, client_id, host, partitions }
+        Member { member_id, instance_id: None, client_id, host, partitions, tasks: None }
     }
 
     #[test]
@@ -240,6 +242,7 @@ mod tests {
             "members": [{
                 "member_id": "m-1", "instance_id": null, "client_id": "app", "host": "/10.0.0.1",
                 "assignment": [{ "topic": "a", "partition": 0 }],
+                "tasks": null,
             }],
             "offsets": [{
                 "topic": "a", "partition": 0, "committed_offset": 3, "end_offset": 10, "lag": 7, "metadata": "",

@@ -1,4 +1,4 @@
-//! A group and its members, as its coordinator describes them: both kinds of consumer groups.
+//! A group and its members, as its coordinator describes them: consumer groups of both kinds, and streams groups.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::consumer_group_describe_response::{
@@ -10,8 +10,10 @@ use kafka_protocol::messages::{
 };
 use millstream_core::types::{TopicName, TopicPartition};
 
-use super::assignment::read_assignment;
+use super::assignment::{compact, read_assignment};
+use super::streams::{self, Tasks};
 use crate::cli::client::{Client, ClientError, text};
+use crate::protocol::streams_group::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
 
 /// States in which a group has no members (`GroupState`).
 const STATES_WITHOUT_MEMBERS: [&str; 2] = ["Empty", "Dead"];
@@ -24,12 +26,25 @@ pub struct Member {
     pub host: String,
     /// None: the assignment is not in the form of consumers.
     pub partitions: Option<Vec<TopicPartition>>,
+    /// Of a streams group. Its partitions are then those that its tasks may read, also of topics that have fewer.
+    pub tasks: Option<Tasks>,
+}
+
+impl Member {
+    /// In few words what it has.
+    pub fn assignment(&self) -> String {
+        match (&self.tasks, &self.partitions) {
+            (Some(tasks), _) => tasks.compact(),
+            (None, Some(partitions)) => compact(partitions),
+            (None, None) => "?".to_owned(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub struct Group {
     pub state: String,
-    /// `classic` or `consumer` (KIP-848).
+    /// `classic`, `consumer` (KIP-848) or `streams` (KIP-1071).
     pub kind: &'static str,
     pub protocol_type: String,
     pub assignor: Option<String>,
@@ -42,9 +57,14 @@ impl Group {
     }
 }
 
-/// Asks for a consumer group of the new kind first, as Kafka's own tools do; then for a classic one. None: no such group.
+/// Asks for a consumer group of the new kind first, as Kafka's own tools do; then for a streams group, and for a classic one.
+/// None: no such group.
 pub async fn describe(client: &Client, group: &str) -> Result<Option<Group>, ClientError> {
     match consumer_group(client, group).await {
+        Err(error) if is_of_other_kind(&error) => {}
+        described => return described.map(Some),
+    }
+    match streams_group(client, group).await {
         Err(error) if is_of_other_kind(&error) => {}
         described => return described.map(Some),
     }
@@ -79,6 +99,18 @@ async fn consumer_group(client: &Client, group: &str) -> Result<Group, ClientErr
     }
 }
 
+async fn streams_group(client: &Client, group: &str) -> Result<Group, ClientError> {
+    let build =
+        |_| StreamsGroupDescribeRequest { group_ids: vec![text(group)], ..StreamsGroupDescribeRequest::default() };
+    let code = |response: &StreamsGroupDescribeResponse| response.groups.first().map_or(0, |row| row.error_code);
+    let response = client.ask_coordinator(group, build, code).await?;
+    let row = response.groups.into_iter().next().ok_or_else(left_out)?;
+    match ClientError::of_code(row.error_code, row.error_message.as_deref()) {
+        Some(error) => Err(error),
+        None => Ok(streams::group(&row)),
+    }
+}
+
 async fn classic_group(client: &Client, group: &str) -> Result<Group, ClientError> {
     let request = DescribeGroupsRequest::default().with_groups(vec![text(group).into()]);
     let code = |response: &DescribeGroupsResponse| response.groups.first().map_or(0, |row| row.error_code);
@@ -97,6 +129,7 @@ fn of_consumer(row: &ConsumerGroup) -> Group {
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
         partitions: Some(partitions(&member.assignment)),
+        tasks: None,
     };
     Group {
         state: row.group_state.to_string(),
@@ -126,6 +159,7 @@ fn of_classic(row: &ClassicGroup) -> Group {
         client_id: member.client_id.to_string(),
         host: member.client_host.to_string(),
         partitions: if is_consumer { read_assignment(&member.member_assignment) } else { None },
+        tasks: None,
     };
     Group {
         state: row.group_state.to_string(),

@@ -6,6 +6,7 @@ mod describe;
 mod list;
 mod members;
 mod reset;
+mod streams;
 
 pub use assignment::read_assignment;
 pub use delete::run as delete;
