@@ -25,7 +25,7 @@ pub(super) enum Hurt {
 
 /// How long one of the damaged replicas of a partition may begin anew before it is another's turn: longer than it takes the
 /// others to hear of it.
-const TURN_MS: i64 = 6_000;
+const TURN_MS: i64 = 4_000;
 
 impl Shard {
     /// A leader knows of entries that this replica acknowledged and lacks.

@@ -356,11 +356,11 @@ async fn a_damaged_replica_begins_anew_when_the_leader_must_know_that_the_others
     assert!(is_open_at(&mut shard, 0) && is_open_at(&mut shard, 50), "nobody leads");
     shard.step(vec![begins_to_lead()]);
     assert!(is_open_at(&mut shard, 51) && is_open_at(&mut shard, 85));
-    for others_turn in [3_000, 5_999, 6_000, 17_999, 21_000] {
+    for others_turn in [2_000, 3_999, 4_000, 11_999, 14_000] {
         CLOCK_MS.store(others_turn, Ordering::Relaxed);
         assert!(is_open_at(&mut shard, 87), "{others_turn}");
     }
-    CLOCK_MS.store(18_000, Ordering::Relaxed);
+    CLOCK_MS.store(12_000, Ordering::Relaxed);
     assert!(!is_open_at(&mut shard, 87));
     reopened(&mut shard).await;
     assert!(shard.owned[&id(0)].group.as_ref().unwrap().replica().is_held() && shard.hurt.is_empty());
