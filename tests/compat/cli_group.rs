@@ -140,7 +140,11 @@ fn cli_share_groups_are_described_reset_and_deleted() {
     let described = &described["groups"][0];
     assert_eq!((&described["state"], &described["assignor"]), (&"Empty".into(), &"simple".into()));
     let first = &described["offsets"][0];
-    assert_eq!((&first["start_offset"], &first["end_offset"]), (&2.into(), &3.into()), "{described}");
+    assert_eq!(
+        (&first["start_offset"], &first["end_offset"], &first["lag"]),
+        (&2.into(), &3.into(), &1.into()),
+        "{described}"
+    );
     let epoch = crate::share_groups::joined(&mut wire, &group, "m", &topic);
     assert!(epoch > 1);
     let described = done(&["describe", &group]).expect("the group");

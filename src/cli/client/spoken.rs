@@ -2,6 +2,7 @@
 
 use kafka_protocol::protocol::{Request, VersionRange};
 
+use crate::protocol::share_group_offsets::DescribeShareGroupOffsetsRequest;
 use crate::protocol::streams_group::StreamsGroupDescribeRequest;
 use crate::protocol::{Encode, RequestBody};
 
@@ -20,4 +21,8 @@ impl<T: Request> Spoken for T {
 
 impl Spoken for StreamsGroupDescribeRequest {
     const VERSIONS: VersionRange = VersionRange { min: 0, max: 0 };
+}
+
+impl Spoken for DescribeShareGroupOffsetsRequest {
+    const VERSIONS: VersionRange = VersionRange { min: 0, max: 1 };
 }

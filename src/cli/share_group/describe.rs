@@ -3,12 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kafka_protocol::messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup;
 use kafka_protocol::messages::share_group_describe_response::{DescribedGroup, Member};
-use kafka_protocol::messages::{
-    DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, ShareGroupDescribeRequest,
-    ShareGroupDescribeResponse,
-};
+use kafka_protocol::messages::{ShareGroupDescribeRequest, ShareGroupDescribeResponse};
 use millstream_core::types::{TopicName, TopicPartition};
 use serde_json::{Value, json};
 
@@ -16,6 +12,9 @@ use crate::cli::args::GroupDescribe;
 use crate::cli::client::{Client, ClientError, Isolation, OffsetQuery, text};
 use crate::cli::failure::{Failure, Stop, all_done};
 use crate::cli::output::{Columns, Format, or_dash, show};
+use crate::protocol::share_group_offsets::{
+    DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse, OffsetsOf,
+};
 
 struct View {
     group: DescribedGroup,
@@ -28,6 +27,8 @@ struct Row {
     /// The first record that is not done with; `None`: nobody has read here yet.
     start: Option<i64>,
     end: Option<i64>,
+    /// Records that are not done with; `None`: nobody knows, or the broker does not tell.
+    lag: Option<i64>,
 }
 
 pub async fn run(client: &Arc<Client>, format: Format, args: &GroupDescribe) -> Result<(), Stop> {
@@ -57,18 +58,25 @@ async fn view(client: &Arc<Client>, name: &str) -> Result<View, ClientError> {
     let starts = starts(client, name).await?;
     let partitions: Vec<TopicPartition> = starts.keys().cloned().collect();
     let ends = client.list_offsets(&partitions, OffsetQuery::End, Isolation::ReadUncommitted).await?;
-    let row = |(partition, start): (TopicPartition, i64)| Row {
+    let row = |(partition, Place { start, lag }): (TopicPartition, Place)| Row {
         start: Some(start).filter(|start| *start >= 0),
+        lag: Some(lag).filter(|lag| *lag >= 0),
         end: ends.get(&partition).and_then(|end| end.as_ref().ok().copied().flatten()),
         partition,
     };
     Ok(View { group, coordinator, offsets: starts.into_iter().map(row).collect() })
 }
 
-/// Where the group stands in each partition that it has begun with; -1 where nobody has read yet.
-async fn starts(client: &Client, name: &str) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
-    let all = DescribeShareGroupOffsetsRequestGroup::default().with_group_id(text(name).into()).with_topics(None);
-    let request = DescribeShareGroupOffsetsRequest::default().with_groups(vec![all]);
+/// -1: nobody has read yet, or nobody knows.
+struct Place {
+    start: i64,
+    lag: i64,
+}
+
+/// Where the group stands in each partition that it has begun with.
+async fn starts(client: &Client, name: &str) -> Result<BTreeMap<TopicPartition, Place>, ClientError> {
+    let all = OffsetsOf { group_id: text(name), topics: None };
+    let request = DescribeShareGroupOffsetsRequest { groups: vec![all] };
     let code = |response: &DescribeShareGroupOffsetsResponse| response.groups.first().map_or(0, |row| row.error_code);
     let response = client.ask_coordinator(name, |_| request.clone(), code).await?;
     let group = response.groups.into_iter().next().unwrap_or_default();
@@ -77,10 +85,10 @@ async fn starts(client: &Client, name: &str) -> Result<BTreeMap<TopicPartition, 
     }
     let mut starts = BTreeMap::new();
     for topic in &group.topics {
-        let Ok(name) = TopicName::new(&topic.topic_name) else { continue };
+        let Ok(name) = TopicName::new(&topic.name) else { continue };
         for row in &topic.partitions {
-            let partition = TopicPartition { topic: name.clone(), partition: row.partition_index };
-            starts.insert(partition, row.start_offset);
+            let partition = TopicPartition { topic: name.clone(), partition: row.index };
+            starts.insert(partition, Place { start: row.start_offset, lag: row.lag });
         }
     }
     Ok(starts)
@@ -111,6 +119,7 @@ fn document(view: &View) -> Value {
             "partition": row.partition.partition,
             "start_offset": row.start,
             "end_offset": row.end,
+            "lag": row.lag,
         })
     };
     json!({
@@ -133,10 +142,12 @@ fn table(view: &View) -> String {
     facts.row(["Members".to_owned(), view.group.members.len().to_string()]);
     let mut text = facts.render();
     if !view.offsets.is_empty() {
-        let mut columns = Columns::new(&["TOPIC", "#PARTITION", "#START", "#END"]);
+        let mut columns = Columns::new(&["TOPIC", "#PARTITION", "#START", "#END", "#LAG"]);
         for row in &view.offsets {
             let partition = row.partition.partition.to_string();
-            columns.row([row.partition.topic.to_string(), partition, or_dash(row.start), or_dash(row.end)]);
+            let numbers = [row.start, row.end, row.lag].map(or_dash);
+            let [start, end, lag] = numbers;
+            columns.row([row.partition.topic.to_string(), partition, start, end, lag]);
         }
         text.push('\n');
         text.push_str(&columns.render());
