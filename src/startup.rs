@@ -1,5 +1,6 @@
 //! Builds the parts of a node, joins them, and takes them down again: the only file that knows them all.
 
+mod certificates;
 mod chores;
 mod cluster;
 mod coordinators;
@@ -33,6 +34,7 @@ use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::{ScrubConfig, ScrubMetrics};
 use crate::store::StoreError;
 use crate::telemetry::{self, LogLevels, LoggingConfig, Metrics};
+use crate::tls::{TlsError, TlsListeners};
 
 /// What other nodes get to take over what this one leads, before it stops to serve.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
@@ -53,6 +55,8 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -70,7 +74,7 @@ impl StartError {
     /// 2: what was asked for cannot be; 1: it could be, but not now.
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Tls(_) => ExitCode::from(2),
             Self::Directory(e) => match e {
                 DirectoryError::OtherNode { .. } | DirectoryError::Foreign { .. } | DirectoryError::Damaged { .. } => {
                     ExitCode::from(2)
@@ -104,6 +108,7 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
     let logging = logging_of(&config)?;
     let descriptors = raise_descriptor_limit();
     let net_config = NetConfig::of(&config, descriptors)?;
+    let tls = TlsListeners::of(&config.broker, config.tls_listeners())?;
     let directory = DataDirectory::open(&config.data_dir, config.broker.node_id(), Uuid::new_v4())?;
     let log_levels = telemetry::init_logging(&logging);
     telemetry::log_panics();
@@ -119,7 +124,7 @@ fn start_and_serve(flags: &Flags, started: Instant) -> Result<(), StartError> {
         let mut signals = Signals::new()?;
         // A start may wait for other nodes; nothing is acknowledged before it is over.
         let node = tokio::select! {
-            node = Node::start(config, &net_config, directory, log_levels) => node?,
+            node = Node::start(config, &net_config, tls, directory, log_levels) => node?,
             name = signals.next() => {
                 info!(signal = name, "stopped before the start was over");
                 return Ok(());
@@ -175,6 +180,7 @@ impl Node {
     async fn start(
         config: Config,
         net_config: &NetConfig,
+        tls: TlsListeners,
         directory: DataDirectory,
         log_levels: LogLevels,
     ) -> Result<Self, StartError> {
@@ -236,7 +242,8 @@ impl Node {
         // Limits that were changed before the last stop count from the first connection on.
         let limits = follow::connection_limits(&rooms.controller.published().settings).await;
         let net_config = NetConfig { limits: limits.unwrap_or(net_config.limits.clone()), ..net_config.clone() };
-        let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissals);
+        let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissals, &tls);
+        certificates::watch(tls, &rooms.controller)?;
         let (controller, partitions) = (Arc::clone(&rooms.controller), Arc::clone(&rooms.partitions));
         let (clients, connections) = (Arc::clone(&metrics.clients), server.limits());
         Followers { controller, partitions, cleaner: rooms.cleaner.clone(), connections, clients }.start();

@@ -11,5 +11,6 @@ pub mod forming;
 pub mod partition;
 pub mod record;
 pub mod replica;
+pub mod security;
 pub mod share;
 pub mod types;

@@ -25,6 +25,14 @@ impl SecurityProtocol {
         }
     }
 
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
+    }
+
+    pub fn is_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Plaintext => "PLAINTEXT",

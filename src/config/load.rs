@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use millstream_core::config::{self as core_config, BrokerConfig, ConfigMap, broker_config};
 
 use super::keys::{self, Variable};
-use super::listeners::{self, Listener, SecurityProtocol};
+use super::listeners::{self, Listener};
 use super::{Config, ConfigError, HostPort, RpcSettings, Source, properties, yaml};
 
 /// What stands on the command line of `millstream start`.
@@ -218,11 +218,11 @@ impl Merge {
 
 /// Settings that a user relies on and that this version does not carry out end the start; silence would be worse.
 fn refuse_what_is_not_built(listeners: &[Listener]) -> Result<(), ConfigError> {
-    if let Some(listener) = listeners.iter().find(|l| l.protocol != SecurityProtocol::Plaintext) {
+    if let Some(listener) = listeners.iter().find(|l| l.protocol.is_sasl()) {
         return Err(ConfigError::NotServed {
             key: "listener.security.protocol.map".to_owned(),
             value: format!("{}:{}", listener.name, listener.protocol.as_str()),
-            text: "this version serves PLAINTEXT listeners only".to_owned(),
+            text: "this version serves PLAINTEXT and SSL listeners only".to_owned(),
         });
     }
     Ok(())

@@ -69,6 +69,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Names of the listeners that speak TLS.
+    pub fn tls_listeners(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().filter(|listener| listener.protocol.is_tls()).map(|listener| listener.name.as_str())
+    }
+
     /// The error for a value that only the part it tunes could judge.
     pub fn bad_value(&self, key: &str, allowed: &str) -> ConfigError {
         let value = self.broker.raw(key).unwrap_or_default();

@@ -178,8 +178,8 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
 
 #[test]
 fn what_this_version_does_not_do_is_refused_and_not_passed_over() {
-    let tls = refusal(with_set(&["listeners=SSL://127.0.0.1:1"]));
-    assert!(tls.contains("SSL:SSL") && tls.contains("PLAINTEXT listeners only"), "{tls}");
+    let tls = refusal(with_set(&["listeners=SASL_SSL://127.0.0.1:1"]));
+    assert!(tls.contains("SASL_SSL:SASL_SSL") && tls.contains("SSL listeners only"), "{tls}");
 }
 
 #[test]

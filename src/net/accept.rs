@@ -16,8 +16,11 @@ use super::connection::{Connection, End, Shared};
 use super::frame::FrameError;
 use super::limits::{Counts, IpPlace, Place};
 use super::notices::Notices;
+use super::socket::Socket;
+use super::tls::{HandshakeError, TlsStream};
 use crate::api::{Refused, Session};
 use crate::telemetry::{Escaped, Metrics};
+use crate::tls::TlsListener;
 
 /// Wait after an accept that failed for want of descriptors or memory: doubled up to the last.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
@@ -26,6 +29,8 @@ const BACK_OFF_LAST: Duration = Duration::from_secs(1);
 /// One listener's accept loop, and what it gives to its connections.
 pub(super) struct Acceptor {
     pub bound: Bound,
+    /// Set on a listener that speaks TLS.
+    pub tls: Option<Arc<TlsListener>>,
     pub shared: Arc<Shared>,
     pub counts: Arc<Counts>,
     pub notices: Arc<Notices>,
@@ -101,7 +106,14 @@ impl Acceptor {
         let mut dismissals = self.dismissals.clone();
         // Those before do not concern it.
         dismissals.mark_unchanged();
-        let connection = Connection::new(Arc::clone(&self.shared), socket, session, self.stop.clone(), dismissals);
+        let (socket, tls) = match &self.tls {
+            None => (Socket::Plain(socket), None),
+            Some(tls) => match TlsStream::new(socket, tls.current()) {
+                Ok(stream) => (Socket::Tls(Box::new(stream)), Some(Arc::clone(tls))),
+                Err(error) => return warn!(%peer, %error, "no TLS for a new connection"),
+            },
+        };
+        let connection = Connection::new(Arc::clone(&self.shared), socket, tls, session, self.stop.clone(), dismissals);
         let (metrics, notices) = (Arc::clone(&self.metrics), Arc::clone(&self.notices));
         tokio::spawn(serve(connection, places, metrics, notices));
     }
@@ -156,6 +168,19 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
             };
             if is_first("request", number) {
                 info!(connection = id, %peer, %client_id, error = %refused, "connection closed");
+            }
+        }
+        End::Handshake(HandshakeError::Io(_) | HandshakeError::Cut) => {
+            debug!(connection = id, %peer, listener = session.listener.name, reason = %end, "connection closed");
+        }
+        End::Handshake(e) => {
+            if is_first("handshake", i32::from(matches!(e, HandshakeError::Plaintext))) {
+                warn!(connection = id, %peer, listener = session.listener.name, error = %Escaped(&e.to_string()), "TLS refused");
+            }
+        }
+        End::Login => {
+            if is_first("login", 0) {
+                info!(connection = id, %peer, listener = session.listener.name, reason = %end, "connection closed");
             }
         }
         End::Stalled => info!(connection = id, %peer, %client_id, reason = %end, "connection closed"),

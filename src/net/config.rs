@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use millstream_core::config::BrokerConfig;
+use millstream_core::config::{BrokerConfig, listener_key};
 
 use super::limits::ConnectionLimits;
 use crate::config::{Config, ConfigError};
@@ -34,6 +34,8 @@ pub struct NetConfig {
     /// Not a setting, 30 s: a request that holds memory which others may wait for is cut off when so long no 64 KiB of
     /// it arrive (and no eighth, of a larger one). Short: clients on bad lines are; long: few stalled clients hold up all large requests.
     pub stall_max: Duration,
+    /// Not a setting, 10 s: what a client may take from its first byte to the end of its login.
+    pub login_max: Duration,
     /// Connections that there may be whatever `limits` says: three quarters of the process's descriptors, so that
     /// there are some left for files.
     pub ceiling: usize,
@@ -43,6 +45,8 @@ pub struct NetConfig {
 const BACKLOG: u32 = 1024;
 
 const STALL_MAX: Duration = Duration::from_secs(30);
+
+const LOGIN_MAX: Duration = Duration::from_secs(10);
 
 impl NetConfig {
     /// From the node's settings. Host names in `max.connections.per.ip.overrides` are looked up. `descriptors`: how
@@ -61,6 +65,7 @@ impl NetConfig {
             backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
             limits,
             stall_max: STALL_MAX,
+            login_max: LOGIN_MAX,
             ceiling: descriptors / 4 * 3,
         })
     }
@@ -74,7 +79,7 @@ impl ConnectionLimits {
             let mut limits = HashMap::new();
             let names = broker.list("listeners").iter().filter_map(|listener| listener.split_once("://"));
             for (name, _) in names {
-                let key = format!("listener.name.{}.{setting}", name.to_ascii_lowercase());
+                let key = listener_key(name, setting);
                 if let Some(text) = broker.raw(&key) {
                     let limit = text.trim().parse().map_err(|_| (key, "a whole number, at least 0"))?;
                     limits.insert(name.to_ascii_uppercase(), limit);

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::frame::{Frame, FrameError, FrameReader, Progress};
 use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, ReplyMemory, RequestMemory};
 use super::replies::{Pending, Replies, ReplyError};
+use super::socket::Socket;
+use super::tls::HandshakeError;
 use crate::api::{Call, Refused, Service, Session};
 use crate::protocol::Key;
+use crate::tls::TlsListener;
 
 /// The next look at a connection that may stand still for ever.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(3600);
@@ -34,6 +36,8 @@ pub(super) struct Shared {
     pub idle_max: Option<Duration>,
     /// See `NetConfig::stall_max`.
     pub stall_max: Duration,
+    /// See `NetConfig::login_max`.
+    pub login_max: Duration,
 }
 
 /// Why a connection ended. The names are those of the metric.
@@ -54,6 +58,10 @@ pub(super) enum End {
     #[error("{0}")]
     Frame(FrameError),
     #[error("{0}")]
+    Handshake(HandshakeError),
+    #[error("not logged in in time")]
+    Login,
+    #[error("{0}")]
     Refused(Refused),
     #[error("{0}")]
     Handler(String),
@@ -72,6 +80,8 @@ impl End {
             Self::Dismissed => "dismissed",
             Self::Io(_) => "io",
             Self::Frame(_) => "frame",
+            Self::Handshake(_) => "handshake",
+            Self::Login => "login",
             Self::Refused(_) => "refused",
             Self::Handler(_) => "handler",
             Self::Panic => "panic",
@@ -82,7 +92,9 @@ impl End {
 /// One connection on its way through life.
 pub(super) struct Connection {
     shared: Arc<Shared>,
-    socket: TcpStream,
+    socket: Socket,
+    /// Of the listener, if it has that.
+    tls: Option<Arc<TlsListener>>,
     session: Session,
     reader: FrameReader,
     replies: Replies,
@@ -107,7 +119,8 @@ struct Watch {
 impl Connection {
     pub(super) fn new(
         shared: Arc<Shared>,
-        socket: TcpStream,
+        socket: Socket,
+        tls: Option<Arc<TlsListener>>,
         session: Session,
         mut stop: watch::Receiver<bool>,
         mut dismissals: watch::Receiver<()>,
@@ -125,7 +138,7 @@ impl Connection {
         let look = Box::pin(tokio::time::sleep_until(first_look.into()));
         let watch = Watch { stop, stopping: None, look, moved: 0, moved_at: now, standing: None };
         let replies = Replies::new(Arc::clone(&shared.reply_memory));
-        Self { shared, socket, session, reader, replies, watch, api: None }
+        Self { shared, socket, tls, session, reader, replies, watch, api: None }
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -149,6 +162,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> End {
+        if let Err(end) = self.shake_hands().await {
+            return end;
+        }
         loop {
             let frame = match std::future::poll_fn(|cx| self.poll_next(cx)).await {
                 Ok(frame) => frame,
@@ -163,9 +179,26 @@ impl Connection {
         }
     }
 
+    /// TLS comes first, where the listener speaks it: the client's certificate says who it is.
+    async fn shake_hands(&mut self) -> Result<(), End> {
+        let Self { shared, socket, tls, session, watch, .. } = self;
+        let (Socket::Tls(stream), Some(tls)) = (socket, tls) else { return Ok(()) };
+        tokio::select! {
+            biased;
+            why = &mut watch.stop => return Err(why),
+            shaken = std::future::poll_fn(|cx| stream.poll_handshake(cx)) => shaken.map_err(End::Handshake)?,
+            () = tokio::time::sleep(shared.login_max) => return Err(End::Login),
+        }
+        if let Some(certificate) = stream.peer_certificate() {
+            let user = tls.user(certificate).map_err(|subject| End::Handshake(HandshakeError::NoRule(subject)))?;
+            session.principal = format!("User:{user}");
+        }
+        Ok(())
+    }
+
     /// The next request; replies leave meanwhile.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, End>> {
-        if let Poll::Ready(end) = self.replies.poll_drive(cx, &self.socket) {
+        if let Poll::Ready(end) = self.replies.poll_drive(cx, &mut self.socket) {
             return Poll::Ready(Err(end.into()));
         }
         if self.watch.poll_stopping(cx) {
@@ -176,7 +209,7 @@ impl Connection {
             }
         } else if !self.replies.is_full() {
             let free_bytes = FREE_BYTES.min(FREE_BYTES_OF_CONNECTION.saturating_sub(self.replies.free_bytes()));
-            match self.reader.poll_frame(cx, &self.socket, free_bytes) {
+            match self.reader.poll_frame(cx, &mut self.socket, free_bytes) {
                 Poll::Ready(Ok(frame)) => {
                     self.watch.standing = None;
                     return Poll::Ready(Ok(frame));
@@ -214,7 +247,7 @@ impl Connection {
 
     /// Ends the connection once what was asked before is answered.
     async fn refuse(&mut self, refused: Refused) -> End {
-        let drained = std::future::poll_fn(|cx| match self.replies.poll_drive(cx, &self.socket) {
+        let drained = std::future::poll_fn(|cx| match self.replies.poll_drive(cx, &mut self.socket) {
             Poll::Ready(end) => Poll::Ready(Some(end.into())),
             Poll::Pending if self.replies.is_empty() => Poll::Ready(None),
             Poll::Pending => self.poll_look(cx).map(Some),

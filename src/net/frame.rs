@@ -4,10 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
-
 use super::memory::{FREE_BYTES, Lease, RequestMemory};
+use super::socket::Socket;
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes of the length prefix.
 const PREFIX_BYTES: usize = 4;
@@ -97,7 +96,7 @@ impl FrameReader {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &TcpStream,
+        socket: &mut Socket,
         free_bytes: usize,
     ) -> Poll<Result<Frame, FrameError>> {
         loop {
@@ -106,7 +105,7 @@ impl FrameReader {
                 return Poll::Ready(Ok(self.take_frame(len)));
             }
             ready!(self.poll_reserve(cx));
-            match socket.try_read_buf(&mut self.buffer) {
+            match socket.try_read(&mut self.buffer) {
                 Ok(0) => return Poll::Ready(Err(if self.is_inside() { FrameError::Cut } else { FrameError::End })),
                 Ok(read) => self.received += u64::try_from(read).unwrap_or_default(),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -189,7 +188,7 @@ fn is_tls(prefix: [u8; PREFIX_BYTES]) -> bool {
 mod tests {
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -200,13 +199,13 @@ mod tests {
         FrameReader::new(RequestMemory::new(1 << 30, gauge), MAX)
     }
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (TcpStream, Socket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (client, listener.accept().await.unwrap().0)
+        (client, Socket::Plain(listener.accept().await.unwrap().0))
     }
 
-    async fn next(reader: &mut FrameReader, socket: &TcpStream) -> Result<Frame, FrameError> {
+    async fn next(reader: &mut FrameReader, socket: &mut Socket) -> Result<Frame, FrameError> {
         std::future::poll_fn(|cx| reader.poll_frame(cx, socket, FREE_BYTES)).await
     }
 
@@ -215,10 +214,10 @@ mod tests {
     }
 
     async fn error_for(bytes: &[u8]) -> String {
-        let (mut client, server) = pair().await;
+        let (mut client, mut server) = pair().await;
         client.write_all(bytes).await.unwrap();
         drop(client);
-        match next(&mut reader(), &server).await {
+        match next(&mut reader(), &mut server).await {
             Ok(_) => "a frame".to_owned(),
             Err(e) => e.to_string(),
         }
@@ -238,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn memory_follows_what_arrived() {
-        let (mut client, server) = pair().await;
+        let (mut client, mut server) = pair().await;
         let mut reader = reader();
         let mut sent = 0;
         client.write_all(&u32::try_from(MAX).unwrap().to_be_bytes()).await.unwrap();
@@ -246,9 +245,10 @@ mod tests {
             client.write_all(&vec![7; chunk]).await.unwrap();
             sent += chunk;
             while reader.received() < u64::try_from(sent + PREFIX_BYTES).unwrap() {
-                server.readable().await.unwrap();
+                server.tcp().readable().await.unwrap();
                 let polled =
-                    std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server, FREE_BYTES).is_ready())).await;
+                    std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &mut server, FREE_BYTES).is_ready()))
+                        .await;
                 assert!(!polled);
             }
             let capacity = reader.buffer.capacity();
@@ -258,12 +258,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_holds_no_buffer() {
-        let (mut client, server) = pair().await;
+        let (mut client, mut server) = pair().await;
         let mut reader = reader();
         client.write_all(&framed(b"hello")).await.unwrap();
-        assert_eq!(next(&mut reader, &server).await.unwrap().bytes, b"hello"[..]);
+        assert_eq!(next(&mut reader, &mut server).await.unwrap().bytes, b"hello"[..]);
         let pending =
-            std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &server, FREE_BYTES).is_pending())).await;
+            std::future::poll_fn(|cx| Poll::Ready(reader.poll_frame(cx, &mut server, FREE_BYTES).is_pending())).await;
         assert!(pending);
         assert_eq!(reader.buffer.capacity(), 0);
     }
@@ -281,7 +281,7 @@ mod tests {
             let wire: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let (mut client, server) = pair().await;
+                let (mut client, mut server) = pair().await;
                 let sender = tokio::spawn(async move {
                     for piece in wire.chunks(cut) {
                         client.write_all(piece).await.unwrap();
@@ -291,10 +291,10 @@ mod tests {
                 });
                 let mut reader = reader();
                 for body in &bodies {
-                    assert_eq!(next(&mut reader, &server).await.unwrap().bytes, *body);
+                    assert_eq!(next(&mut reader, &mut server).await.unwrap().bytes, *body);
                 }
                 drop(sender.await.unwrap());
-                assert!(matches!(next(&mut reader, &server).await, Err(FrameError::End)));
+                assert!(matches!(next(&mut reader, &mut server).await, Err(FrameError::End)));
             });
         }
     }

@@ -13,8 +13,10 @@ mod notices;
 mod outgoing;
 mod replies;
 mod server;
+mod socket;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use bind::{BindError, Bound, bind};
 pub use config::NetConfig;

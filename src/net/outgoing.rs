@@ -12,6 +12,8 @@ use nix::sys::socket::{MsgFlags, sendmsg};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::socket::Socket;
+use super::tls::TlsStream;
 use crate::protocol::{FileRange, Part, Response};
 
 /// From this size a file goes out by `sendfile`; below, reading it and sending it with what surrounds it is cheaper
@@ -24,6 +26,9 @@ const SENDFILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that one connection writes before others get their turn.
 const TURN_BYTES: usize = 4 << 20;
 
+/// Bytes of a file that are read and encrypted at once: four records of TLS.
+const ENCRYPTED_PIECE_BYTES: usize = 64 * 1024;
+
 /// `MSG_MORE`, which nix does not name.
 const MORE_FOLLOWS: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
 
@@ -33,6 +38,8 @@ pub(super) struct Outgoing {
     parts: VecDeque<Part>,
     bytes: usize,
     sent: u64,
+    /// Parts that are gone from here wait encrypted for the socket.
+    is_encrypted: bool,
 }
 
 impl Outgoing {
@@ -47,7 +54,7 @@ impl Outgoing {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && !self.is_encrypted
     }
 
     /// Bytes that the socket took since the connection began.
@@ -56,7 +63,45 @@ impl Outgoing {
     }
 
     /// Ready when everything is with the kernel. An error ends the connection: a reply may be half sent.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<io::Result<()>> {
+        match socket {
+            Socket::Plain(socket) => self.poll_flush_plain(cx, socket),
+            Socket::Tls(stream) => self.poll_flush_tls(cx, stream),
+        }
+    }
+
+    fn poll_flush_tls(&mut self, cx: &mut Context<'_>, stream: &mut TlsStream) -> Poll<io::Result<()>> {
+        let mut turn = 0;
+        loop {
+            // As much as may be encrypted ahead of the socket.
+            while let Some(part) = self.parts.front() {
+                let encrypted = match part {
+                    Part::Bytes(bytes) => stream.encrypt(bytes)?,
+                    Part::File(range) => {
+                        let piece = FileRange { len: range.len.min(ENCRYPTED_PIECE_BYTES), ..range.clone() };
+                        stream.encrypt(&read(&piece)?)?
+                    }
+                };
+                if encrypted == 0 && !part.is_empty() {
+                    break;
+                }
+                self.consume(encrypted);
+                self.is_encrypted = true;
+                turn += encrypted;
+            }
+            ready!(stream.poll_flush(cx))?;
+            self.is_encrypted = false;
+            if self.parts.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if turn >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_flush_plain(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {
         let mut turn = 0;
         while !self.parts.is_empty() {
             self.load_small_files()?;
@@ -179,7 +224,7 @@ mod tests {
     async fn send(parts: Vec<Part>) -> (io::Result<()>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
+        let mut server = Socket::Plain(listener.accept().await.unwrap().0);
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();
             let mut chunk = vec![0; 50_000];
@@ -188,9 +233,10 @@ mod tests {
             }
             all
         });
-        let mut outgoing = Outgoing { bytes: parts.iter().map(Part::len).sum(), parts: parts.into(), sent: 0 };
+        let mut outgoing =
+            Outgoing { bytes: parts.iter().map(Part::len).sum(), parts: parts.into(), ..Outgoing::default() };
         let expected = outgoing.bytes;
-        let result = std::future::poll_fn(|cx| outgoing.poll_flush(cx, &server)).await;
+        let result = std::future::poll_fn(|cx| outgoing.poll_flush(cx, &mut server)).await;
         if result.is_ok() {
             assert_eq!((outgoing.bytes(), outgoing.sent()), (0, u64::try_from(expected).unwrap()));
         }

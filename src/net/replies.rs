@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use super::memory::{Lease, ReplyMemory};
 use super::outgoing::Outgoing;
+use super::socket::Socket;
 use crate::api::Outcome;
 use crate::protocol::Part;
 use crate::telemetry::ApiMetrics;
@@ -125,7 +124,7 @@ impl Replies {
     }
 
     /// Moves replies towards the socket. Ready only with the end of the connection.
-    pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<ReplyError> {
+    pub(super) fn poll_drive(&mut self, cx: &mut Context<'_>, socket: &mut Socket) -> Poll<ReplyError> {
         loop {
             self.take_finished(cx);
             if self.outgoing.is_empty() {

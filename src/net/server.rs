@@ -15,6 +15,7 @@ use super::memory::{ReplyMemory, RequestMemory};
 use super::notices::Notices;
 use crate::api::Service;
 use crate::telemetry::Metrics;
+use crate::tls::TlsListeners;
 
 /// The running front end.
 pub struct Server {
@@ -34,6 +35,7 @@ impl Server {
         metrics: &Arc<Metrics>,
         stopping: watch::Receiver<bool>,
         dismissals: watch::Receiver<()>,
+        tls: &TlsListeners,
     ) -> Self {
         let (alive_sender, alive) = mpsc::channel(1);
         let shared = Arc::new(Shared {
@@ -43,12 +45,14 @@ impl Server {
             frame_bytes_max: config.frame_bytes_max,
             idle_max: config.idle_max,
             stall_max: config.stall_max,
+            login_max: config.login_max,
         });
         let counts = Counts::new(config.limits.clone(), config.ceiling);
         let notices = Arc::new(Notices::default());
         let next_id = Arc::new(AtomicU64::new(1));
         for bound in bound {
             let acceptor = Acceptor {
+                tls: tls.get(&bound.listener.name),
                 bound,
                 shared: Arc::clone(&shared),
                 counts: Arc::clone(&counts),

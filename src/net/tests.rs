@@ -19,6 +19,7 @@ use crate::api::{Call, Outcome, Refused, Service, Session};
 use crate::config::{Config, Flags, Listener, load};
 use crate::protocol::{Key, Response, encode_response};
 use crate::telemetry::Metrics;
+use crate::tls::TlsListeners;
 
 /// No answer takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -105,11 +106,12 @@ fn start_with(set: &[&str], change: impl FnOnce(&mut NetConfig)) -> Setup {
     let mut net_config = NetConfig::of(&config, 1_000).unwrap();
     change(&mut net_config);
     let bound = bind(&config.listeners, &net_config).unwrap();
+    let tls = TlsListeners::of(&config.broker, config.tls_listeners()).unwrap();
     let addresses = bound.iter().map(|bound| bound.address.to_string()).collect();
     let (fake, metrics) = (Arc::new(Fake::default()), Arc::new(Metrics::new()));
     let ((stop, stopping), (dismiss, dismissed)) = (watch::channel(false), watch::channel(()));
     let service: Arc<dyn Service> = Arc::clone(&fake) as Arc<dyn Service>;
-    let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissed);
+    let server = Server::start(bound, service, &net_config, &metrics, stopping, dismissed, &tls);
     Setup { fake, server, stop, dismiss, metrics, addresses }
 }
 

@@ -53,6 +53,7 @@ mod storage;
 mod streams_groups;
 mod telemetry;
 mod throttles;
+mod tls;
 mod topics;
 mod transactions;
 

@@ -17,6 +17,11 @@ pub struct BrokerConfig {
     values: HashMap<&'static str, ConfigValue>,
 }
 
+/// The name of one listener's own setting.
+pub fn listener_key(listener: &str, name: &str) -> String {
+    format!("listener.name.{}.{name}", listener.to_ascii_lowercase())
+}
+
 impl Default for BrokerConfig {
     /// A broker started without any setting.
     fn default() -> Self {
@@ -95,6 +100,13 @@ impl BrokerConfig {
     /// As it was given, also of names that the table lacks (`listener.name.<listener>.…`).
     pub fn raw(&self, name: &str) -> Option<&str> {
         self.set.get(name).map(String::as_str)
+    }
+
+    /// A setting of one listener, as text: its own (`listener.name.<listener>.<name>`), else that of all listeners, else
+    /// the default.
+    pub fn of_listener(&self, listener: &str, name: &str) -> Option<&str> {
+        let own = self.raw(&listener_key(listener, name));
+        own.or_else(|| self.raw(name)).or_else(|| broker_config(name)?.default).map(str::trim)
     }
 
     pub fn boolean(&self, name: &str) -> bool {

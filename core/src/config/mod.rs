@@ -19,7 +19,7 @@ mod throttled;
 mod topic;
 mod value;
 
-pub use broker::BrokerConfig;
+pub use broker::{BrokerConfig, listener_key};
 pub use change::{CONFIG_VALUE_LEN_MAX, check_broker_change, check_client_metrics, check_group, check_topic};
 pub use client_match::{ClientAttribute, ClientMatches, client_matches};
 pub use definition::{Allowed, ConfigDef, ConfigType, UpdateMode};

@@ -187,6 +187,11 @@ impl Broker {
         }
     }
 
+    /// SIGHUP: look at your files.
+    pub fn hang_up(&self) {
+        signal(&self.process_owner().process.as_ref().expect("running").child, Signal::SIGHUP);
+    }
+
     /// Whether the process is still there.
     pub fn is_alive(&mut self) -> bool {
         match &mut self.process_owner_mut().process {

@@ -14,8 +14,19 @@ use super::{PATIENCE, text};
 /// The version in which the tests speak where the version does not matter.
 pub const API_VERSIONS: i16 = 3;
 
+/// What a client speaks over.
+pub trait Stream: Read + Write + Send {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
 pub struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     next_correlation: i32,
 }
 
@@ -30,11 +41,12 @@ impl Wire {
         TcpStream::connect(address).ok().map(Wire::over)
     }
 
-    fn over(stream: TcpStream) -> Wire {
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("timeout");
-        stream.set_nodelay(true).expect("nodelay");
-        Wire { stream, next_correlation: 1 }
+    /// Speaks over a connection that the test made.
+    pub fn over(stream: impl Stream + 'static) -> Wire {
+        stream.tcp().set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream.tcp().set_write_timeout(Some(PATIENCE)).expect("timeout");
+        stream.tcp().set_nodelay(true).expect("nodelay");
+        Wire { stream: Box::new(stream), next_correlation: 1 }
     }
 
     /// Sends a request and waits for its answer.
@@ -128,7 +140,7 @@ impl Wire {
     }
 
     pub fn set_patience(&mut self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).expect("timeout");
+        self.stream.tcp().set_read_timeout(Some(patience)).expect("timeout");
     }
 
     /// The ranges which the broker advertises.
