@@ -37,9 +37,7 @@ impl Material {
     pub(super) fn read(broker: &BrokerConfig, listener: &str) -> Result<Self, TlsError> {
         let of = |key: &str| broker.of_listener(listener, key).filter(|text| !text.is_empty());
         for key in ["ssl.keystore.type", "ssl.truststore.type"] {
-            let is_default = broker.raw(key).is_none()
-                && broker.raw(&millstream_core::config::listener_key(listener, key)).is_none();
-            if !is_default && !of(key).is_some_and(|kind| kind.eq_ignore_ascii_case("PEM")) {
+            if !of(key).is_some_and(|kind| kind.eq_ignore_ascii_case("PEM")) {
                 return Err(TlsError::of(listener, key, "only PEM is read: convert it with openssl pkcs12 or keytool"));
             }
         }
