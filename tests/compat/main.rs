@@ -23,6 +23,7 @@ mod forming;
 mod groups;
 mod harness;
 mod hostile;
+mod large_groups;
 mod leadership;
 mod leaving;
 mod limits;
