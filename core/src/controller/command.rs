@@ -1,12 +1,14 @@
 //! What is written to the metadata log: one record a command.
 //!
 //! A record is the command's number (u16), the version of its body (u8), and the body. Numbers are never used again.
-//! Free for what comes: 30-39 access control lists, 40-49 SCRAM credentials, 50-59 client quotas, 60-69 delegation
+//! Free for what comes: 30-39 access control lists, 50-59 client quotas, 60-69 delegation
 //! tokens, 72-79 moves of replicas.
 
 use super::parts::{read_mark, read_nodes, read_partitions, write_mark, write_nodes, write_partitions};
+use super::scram::{read_credential, read_scram_key, write_credential, write_scram_key};
 use super::wire::{Reader, WireError, Writer};
 use super::{ConfigOwner, Move, Node, Partition, Peer, Topic};
+use crate::security::{ScramCredential, ScramMechanism};
 use crate::types::{LogMark, NodeId, PartitionId, ProducerId, TopicId};
 
 /// A change of the metadata, decided. Carrying it out cannot fail.
@@ -61,6 +63,16 @@ pub enum Command {
         name: String,
         level: i16,
     },
+    /// What is kept of a user's password; `None`: nothing any more.
+    SetScram {
+        user: String,
+        mechanism: ScramMechanism,
+        credential: Option<ScramCredential>,
+    },
+    /// What salts of users that do not exist are made of.
+    SetLoginSecret {
+        secret: Vec<u8>,
+    },
 }
 
 /// Why a record of the metadata log is not carried out. Either ends the node: going on without it would make
@@ -86,6 +98,8 @@ mod number {
     pub(super) const CHANGE_CONFIGS: u16 = 20;
     pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 21;
     pub(super) const SET_FEATURE: u16 = 22;
+    pub(super) const SET_SCRAM: u16 = 40;
+    pub(super) const SET_LOGIN_SECRET: u16 = 41;
     pub(super) const SET_REPLICAS: u16 = 70;
     pub(super) const MOVE_REPLICAS: u16 = 71;
 }
@@ -112,6 +126,8 @@ impl Command {
             Self::ChangeConfigs { .. } => number::CHANGE_CONFIGS,
             Self::AllocateProducerIds { .. } => number::ALLOCATE_PRODUCER_IDS,
             Self::SetFeature { .. } => number::SET_FEATURE,
+            Self::SetScram { .. } => number::SET_SCRAM,
+            Self::SetLoginSecret { .. } => number::SET_LOGIN_SECRET,
             Self::SetReplicas { .. } => number::SET_REPLICAS,
             Self::MoveReplicas { .. } => number::MOVE_REPLICAS,
         }
@@ -149,6 +165,16 @@ impl Command {
             }
             Self::SetFeature { name, level } => {
                 to.text(name).i16(*level);
+            }
+            Self::SetScram { user, mechanism, credential } => {
+                write_scram_key(user, *mechanism, &mut to);
+                to.u8(u8::from(credential.is_some()));
+                if let Some(credential) = credential {
+                    write_credential(credential, &mut to);
+                }
+            }
+            Self::SetLoginSecret { secret } => {
+                to.bytes(secret);
             }
             Self::SetReplicas { id, replicas } => {
                 to.uuid(id.0);
@@ -195,6 +221,12 @@ impl Command {
                 node: NodeId(from.i32("node id")?),
                 next: ProducerId(from.i64("producer id")?),
             },
+            number::SET_SCRAM => {
+                let (user, mechanism) = read_scram_key(from)?;
+                let credential = if from.u8("is set")? == 1 { Some(read_credential(from)?) } else { None };
+                Self::SetScram { user, mechanism, credential }
+            }
+            number::SET_LOGIN_SECRET => Self::SetLoginSecret { secret: from.bytes("secret")? },
             number::SET_FEATURE => Self::SetFeature { name: from.text("feature")?, level: from.i16("level")? },
             number::SET_REPLICAS => Self::SetReplicas {
                 id: TopicId(from.uuid("topic id")?),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::shards::Shards;
 use super::{Command, ConfigOwner, Node, Partition, Peer, Topic};
 use crate::config::{BrokerConfig, ConfigMap};
+use crate::security::{ScramCredential, ScramMechanism};
 use crate::types::{DirectoryId, NodeId, PartitionId, PeerId, ProducerId, TopicId, TopicName};
 
 /// The metadata after some number of commands.
@@ -29,6 +30,9 @@ pub struct Image {
     pub(super) configs: Arc<BTreeMap<ConfigOwner, Arc<ConfigMap>>>,
     pub(super) next_producer_id: i64,
     pub(super) features: Arc<BTreeMap<String, i16>>,
+    /// By user.
+    pub(super) scram: Arc<BTreeMap<String, BTreeMap<ScramMechanism, ScramCredential>>>,
+    pub(super) login_secret: Option<Arc<[u8]>>,
 }
 
 impl Image {
@@ -186,6 +190,20 @@ impl Image {
                     level => features.insert(name.clone(), *level),
                 };
             }
+            Command::SetScram { user, mechanism, credential } => self.set_scram(user, *mechanism, credential.clone()),
+            Command::SetLoginSecret { secret } => self.login_secret = Some(secret.as_slice().into()),
+        }
+    }
+
+    pub(super) fn set_scram(&mut self, user: &str, mechanism: ScramMechanism, credential: Option<ScramCredential>) {
+        let all = Arc::make_mut(&mut self.scram);
+        let of_user = all.entry(user.to_owned()).or_default();
+        match credential {
+            Some(credential) => of_user.insert(mechanism, credential),
+            None => of_user.remove(&mechanism),
+        };
+        if of_user.is_empty() {
+            all.remove(user);
         }
     }
 

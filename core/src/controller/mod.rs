@@ -21,6 +21,7 @@ mod parts;
 mod placement;
 mod producer_ids;
 mod raise_internal;
+mod scram;
 mod shards;
 mod stored;
 mod wire;
@@ -46,6 +47,10 @@ pub use parts::{ConfigOwner, Endpoint, FeatureRange, Move, Node, Partition, Peer
 pub use placement::{PlacementError, UsableNode, place};
 pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdsExhausted, allocate_producer_ids};
 pub use raise_internal::raise_internal_topics;
+pub use scram::{
+    AlterScramError, AlteredScram, DescribeScramError, LOGIN_SECRET_BYTES, ScramDeletion, ScramUpsertion,
+    UserMechanisms, alter_scram, describe_scram,
+};
 pub use stored::{StoredChange, StoredError};
 pub use wire::WireError;
 

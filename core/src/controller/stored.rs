@@ -10,12 +10,16 @@
 //! | 4 | topic id | topic: name, replicas, first peers, moves of each partition, settings |
 //! | 5 | owner of settings | settings |
 //! | 6 | feature name | level i16 |
+//! | 7 | user, mechanism | SCRAM credential |
+//! | 8 | | login secret |
 
 use std::sync::Arc;
 
 use super::parts::{read_configs, write_configs};
+use super::scram::{read_credential, read_scram_key, write_credential, write_scram_key};
 use super::wire::{Reader, WireError, Writer};
 use super::{Command, ConfigOwner, Image, Node, Peer, Topic};
+use crate::security::{ScramCredential, ScramMechanism};
 use crate::types::PartitionId;
 
 const CLUSTER: u8 = 1;
@@ -24,6 +28,8 @@ const PEER: u8 = 3;
 const TOPIC: u8 = 4;
 const CONFIGS: u8 = 5;
 const FEATURE: u8 = 6;
+const SCRAM: u8 = 7;
+const LOGIN_SECRET: u8 = 8;
 
 /// The version in which a value is written. Of topics version 1 holds the peers of each partition, version 2 its moves.
 fn newest_version(kind: u8) -> u8 {
@@ -94,6 +100,10 @@ impl Image {
                 Some((key(CONFIGS, |to| owner.write(to)), put(CONFIGS, entity, write_configs)))
             }
             Command::SetFeature { name, .. } => Some(stored_feature(name, self.features.get(name))),
+            Command::SetScram { user, mechanism, .. } => {
+                Some(stored_scram(user, *mechanism, self.scram(user, *mechanism)))
+            }
+            Command::SetLoginSecret { .. } => self.login_secret().map(stored_login_secret),
         });
         changes
     }
@@ -120,12 +130,17 @@ impl Image {
             (key(CONFIGS, |to| owner.write(to)), put(CONFIGS, Some(&**configs), write_configs))
         });
         let features = self.features.iter().map(|(name, level)| stored_feature(name, Some(level)));
+        let scram = self.scram.iter().flat_map(|(user, of_user)| {
+            of_user.iter().map(|(mechanism, credential)| stored_scram(user, *mechanism, Some(credential)))
+        });
         let all = std::iter::once(self.stored_cluster())
             .chain(nodes)
             .chain(self.peers.values().map(stored_peer))
             .chain(topics)
             .chain(configs)
-            .chain(features);
+            .chain(features)
+            .chain(scram)
+            .chain(self.login_secret().map(stored_login_secret));
         all.filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
@@ -177,6 +192,12 @@ impl Image {
                 let level = from.i16("level")?;
                 Arc::make_mut(&mut self.features).insert(key.text("feature")?, level);
             }
+            SCRAM => {
+                let (user, mechanism) = read_scram_key(&mut key)?;
+                let credential = read_credential(from)?;
+                self.set_scram(&user, mechanism, Some(credential));
+            }
+            LOGIN_SECRET => self.login_secret = Some(from.bytes("secret")?.into()),
             kind => return Err(StoredError::TooNew { kind, version }),
         }
         Ok(body.end()?)
@@ -202,4 +223,15 @@ fn stored_feature(name: &str, level: Option<&i16>) -> StoredChange {
         }),
         put(FEATURE, level, body),
     )
+}
+
+fn stored_scram(user: &str, mechanism: ScramMechanism, credential: Option<&ScramCredential>) -> StoredChange {
+    (key(SCRAM, |to| write_scram_key(user, mechanism, to)), put(SCRAM, credential, write_credential))
+}
+
+fn stored_login_secret(secret: &[u8]) -> StoredChange {
+    let body = |to: &mut Writer| {
+        to.bytes(secret);
+    };
+    (key(LOGIN_SECRET, |_| ()), Some(value(LOGIN_SECRET, body)))
 }

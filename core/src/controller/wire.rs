@@ -65,6 +65,11 @@ impl Writer {
         self
     }
 
+    pub(super) fn bytes(&mut self, value: &[u8]) -> &mut Self {
+        self.len(value.len()).0.extend(value);
+        self
+    }
+
     /// One more than the length, or 0 for none.
     pub(super) fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
         match value {
@@ -160,6 +165,11 @@ impl<'a> Reader<'a> {
         let at = self.at;
         let bytes = self.take(len, what)?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| WireError { what, at })
+    }
+
+    pub(super) fn bytes(&mut self, what: &'static str) -> Result<Vec<u8>, WireError> {
+        let len = self.len(what)?;
+        Ok(self.take(len, what)?.to_vec())
     }
 
     pub(super) fn text(&mut self, what: &'static str) -> Result<String, WireError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::security::{ScramCredential, ScramMechanism};
 use crate::types::{LogMark, PartitionId, PeerId, ProducerId, RaftIndex, RaftTerm, TopicName};
 
 fn sample_topic(id: u128, name: &str) -> Topic {
@@ -28,6 +29,10 @@ fn sample_topic(id: u128, name: &str) -> Topic {
         ],
         configs: Arc::new(map(&[("retention.ms", "5"), ("cleanup.policy", "")])),
     }
+}
+
+fn credential() -> ScramCredential {
+    ScramCredential { salt: vec![1], stored_key: vec![2, 3], server_key: vec![], iterations: 4_096 }
 }
 
 fn one_of_each() -> Vec<Command> {
@@ -61,6 +66,10 @@ fn one_of_each() -> Vec<Command> {
         Command::AllocateProducerIds { node: NodeId(1), next: ProducerId(1_000) },
         Command::SetFeature { name: "f".into(), level: 3 },
         Command::SetFeature { name: "f".into(), level: 0 },
+        Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha256, credential: Some(credential()) },
+        Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha512, credential: Some(credential()) },
+        Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha256, credential: None },
+        Command::SetLoginSecret { secret: vec![1, 2, 3] },
     ];
     let changes = vec![("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)];
     commands.extend(owners.map(|owner| Command::ChangeConfigs { owner, changes: changes.clone() }));
@@ -97,6 +106,13 @@ fn the_bytes_of_commands_stay_as_they_are() {
         [0, 21, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, 0xe8]
     );
     assert_eq!(bytes(Command::SetFeature { name: "f".into(), level: 3 }), [0, 22, 0, 1, b'f', 0, 3]);
+    let scram = |credential| Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha512, credential };
+    assert_eq!(bytes(scram(None)), [0, 40, 0, 1, b'u', 2, 0]);
+    assert_eq!(
+        bytes(scram(Some(credential()))),
+        [0, 40, 0, 1, b'u', 2, 1, 1, 1, 2, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]
+    );
+    assert_eq!(bytes(Command::SetLoginSecret { secret: vec![7] }), [0, 41, 0, 1, 7]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod members;
 mod moves;
 mod others;
 mod raise;
+mod scram;
 mod topics;
 
 use uuid::Uuid;
