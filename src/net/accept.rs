@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -101,6 +102,12 @@ impl Acceptor {
                 return;
             }
         };
+        if local.ip() == peer.ip()
+            && let Some(bytes) = self.shared.local_send_buffer_bytes
+            && let Err(error) = setsockopt(&socket, sockopt::SndBuf, &usize::try_from(bytes).unwrap_or(usize::MAX))
+        {
+            debug!(%peer, %error, "the send buffer stays as it is");
+        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let session = Session::new(id, Arc::clone(&self.bound.listener), local, peer);
         let mut dismissals = self.dismissals.clone();

@@ -22,9 +22,11 @@ pub struct NetConfig {
     /// `connections.max.idle.ms`, default 10 minutes; `None` (negative): for ever. Short: clients connect again and
     /// again; long: dead clients hold descriptors.
     pub idle_max: Option<Duration>,
-    /// `socket.send.buffer.bytes`, bytes; `None` (-1, or not set): the system sizes it by itself, which is faster than
-    /// Kafka's fixed 100 KiB.
+    /// `socket.send.buffer.bytes`, bytes; `None` (-1, or not set): the system sizes it by itself, as far clients need it.
     pub send_buffer_bytes: Option<u32>,
+    /// The same for clients on this machine: not set, it is Kafka's 100 KiB. What the system lets them have, megabytes, costs a
+    /// half more time for each fetched byte (docs/BENCHMARKS.md).
+    pub local_send_buffer_bytes: Option<u32>,
     /// `socket.receive.buffer.bytes`, likewise.
     pub receive_buffer_bytes: Option<u32>,
     /// `socket.listen.backlog.size`, 1024 when it is not set (Kafka: 50): connections that the system accepts ahead of
@@ -60,7 +62,11 @@ impl NetConfig {
             frame_bytes_max: size("socket.request.max.bytes"),
             request_memory_bytes: size("request.memory.bytes"),
             idle_max: u64::try_from(broker.integer("connections.max.idle.ms")).ok().map(Duration::from_millis),
-            send_buffer_bytes: if_set("socket.send.buffer.bytes"),
+            send_buffer_bytes: if_set(SEND_BUFFER),
+            local_send_buffer_bytes: match broker.is_set(SEND_BUFFER) {
+                true => if_set(SEND_BUFFER),
+                false => u32::try_from(broker.integer(SEND_BUFFER)).ok(),
+            },
             receive_buffer_bytes: if_set("socket.receive.buffer.bytes"),
             backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
             limits,
@@ -98,6 +104,8 @@ impl ConnectionLimits {
         })
     }
 }
+
+const SEND_BUFFER: &str = "socket.send.buffer.bytes";
 
 const OVERRIDES: &str = "max.connections.per.ip.overrides";
 

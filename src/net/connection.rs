@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub stall_max: Duration,
     /// See `NetConfig::login_max`.
     pub login_max: Duration,
+    /// See `NetConfig::local_send_buffer_bytes`.
+    pub local_send_buffer_bytes: Option<u32>,
 }
 
 /// Why a connection ended. The names are those of the metric.

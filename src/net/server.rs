@@ -46,6 +46,7 @@ impl Server {
             idle_max: config.idle_max,
             stall_max: config.stall_max,
             login_max: config.login_max,
+            local_send_buffer_bytes: config.local_send_buffer_bytes,
         });
         let counts = Counts::new(config.limits.clone(), config.ceiling);
         let notices = Arc::new(Notices::default());
