@@ -52,6 +52,8 @@ mod soak;
 mod stderr;
 mod storage;
 mod streams_groups;
+mod streams_kills;
+mod streams_offsets;
 mod telemetry;
 mod throttles;
 mod tls;

@@ -1,7 +1,6 @@
 //! Streams groups (KIP-1071) as raw requests meet them: StreamsGroupHeartbeat, StreamsGroupDescribe, and what other
 //! requests make of such groups.
 
-use bytes::BytesMut;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
@@ -10,14 +9,14 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use millstream::protocol::streams_group::{
-    DescribedGroup, KeyValue, PartitionsOf, StreamsGroupDescribeRequest, StreamsGroupHeartbeatRequest,
-    StreamsGroupHeartbeatResponse, Subtopology, TopicInfo, Topology,
+    DescribedGroup, PartitionsOf, StreamsGroupDescribeRequest, StreamsGroupHeartbeatRequest,
+    StreamsGroupHeartbeatResponse,
 };
-use millstream::protocol::{Decode, Encode, RequestBody};
 
 use crate::cli::json_if_done;
 use crate::groups::{coordinator, group, stable};
 use crate::harness::broker::Broker;
+use crate::harness::streams_member::{beat, call, join, topology};
 use crate::harness::topics::{self, name};
 use crate::harness::wire::Wire;
 use crate::harness::{eventually, text, unique};
@@ -34,70 +33,12 @@ const STREAMS_INVALID_TOPOLOGY: i16 = 130;
 const MISSING_SOURCE_TOPICS: i8 = 1;
 const MISSING_INTERNAL_TOPICS: i8 = 3;
 
-/// Groups are assigned to at once.
-const AT_ONCE: &[&str] = &["group.streams.initial.rebalance.delay.ms=0", "group.streams.assignment.interval.ms=0"];
-
-/// Sends a request that the crate does not know, and waits for its answer.
-#[track_caller]
-pub fn call<R: RequestBody + Encode>(wire: &mut Wire, request: &R) -> R::Response
-where
-    R::Response: Decode,
-{
-    let mut body = BytesMut::new();
-    request.encode_body(0, &mut body).expect("the request can be encoded");
-    let correlation = wire.send_body(R::KEY, 0, 2, &body);
-    let answer = wire.receive_body(1, correlation);
-    <R::Response as Decode>::decode_body(0, answer).expect("the answer can be decoded")
-}
+/// Groups are assigned to at once; an external broker must be set up so, too.
+pub const AT_ONCE: &[&str] = &["group.streams.initial.rebalance.delay.ms=0", "group.streams.assignment.interval.ms=0"];
 
 fn tasks(of: &[(&str, &[i32])]) -> Option<Vec<PartitionsOf>> {
     let one = |(id, partitions): &(&str, &[i32])| PartitionsOf { name: text(id), partitions: partitions.to_vec() };
     Some(of.iter().map(one).collect())
-}
-
-/// One part reads the topic and writes a repartition topic of three partitions; the other reads that, and keeps state.
-fn topology(of: &str, topic: &str) -> Topology {
-    let own = |name: &str, partitions| TopicInfo {
-        name: text(&format!("{of}-{name}")),
-        partitions,
-        replication_factor: -1,
-        topic_configs: vec![KeyValue { key: text("cleanup.policy"), value: text("compact") }],
-    };
-    let reads = Subtopology {
-        subtopology_id: text("0"),
-        source_topics: vec![text(topic)],
-        repartition_sink_topics: vec![text(&format!("{of}-again"))],
-        ..Subtopology::default()
-    };
-    let counts = Subtopology {
-        subtopology_id: text("1"),
-        repartition_source_topics: vec![own("again", 3)],
-        state_changelog_topics: vec![own("changelog", 0)],
-        ..Subtopology::default()
-    };
-    Topology { epoch: 0, subtopologies: vec![reads, counts] }
-}
-
-fn join(of: &str, member: &str, topology: Topology) -> StreamsGroupHeartbeatRequest {
-    StreamsGroupHeartbeatRequest {
-        rebalance_timeout_ms: 30_000,
-        topology: Some(topology),
-        active_tasks: Some(Vec::new()),
-        standby_tasks: Some(Vec::new()),
-        warmup_tasks: Some(Vec::new()),
-        process_id: Some(text(&format!("process-of-{member}"))),
-        ..beat(of, member, 0)
-    }
-}
-
-fn beat(of: &str, member: &str, epoch: i32) -> StreamsGroupHeartbeatRequest {
-    StreamsGroupHeartbeatRequest {
-        group_id: text(of),
-        member_id: text(member),
-        member_epoch: epoch,
-        rebalance_timeout_ms: -1,
-        ..StreamsGroupHeartbeatRequest::default()
-    }
 }
 
 /// A member that does at once what it is told.
@@ -151,7 +92,7 @@ fn describe(wire: &mut Wire, of: &str) -> DescribedGroup {
 
 #[test]
 fn streams_group_heartbeat() {
-    let Some(broker) = Broker::own(AT_ONCE) else { return };
+    let broker = Broker::start_with(AT_ONCE);
     let mut wire = broker.wire();
     let (of, topic) = (unique("app"), topics::topic(&mut wire, 2));
     coordinator(&mut wire, &of);
@@ -202,7 +143,7 @@ fn streams_group_heartbeat() {
 
 #[test]
 fn streams_group_heartbeats_that_are_refused() {
-    let Some(broker) = Broker::own(AT_ONCE) else { return };
+    let broker = Broker::start_with(AT_ONCE);
     let mut wire = broker.wire();
     let (of, topic) = (unique("app"), topics::topic(&mut wire, 2));
     coordinator(&mut wire, &of);
@@ -249,7 +190,7 @@ fn streams_group_heartbeats_that_are_refused() {
 
 #[test]
 fn streams_group_describe() {
-    let Some(broker) = Broker::own(AT_ONCE) else { return };
+    let broker = Broker::start_with(AT_ONCE);
     let mut wire = broker.wire();
     let (of, topic) = (unique("app"), topics::topic(&mut wire, 2));
     coordinator(&mut wire, &of);
@@ -286,7 +227,8 @@ fn streams_group_describe() {
 
 #[test]
 fn streams_groups_need_their_feature() {
-    let broker = Broker::start();
+    // The level is of the whole cluster: other tests need it as it is.
+    let Some(broker) = Broker::own(&[]) else { return };
     let mut wire = broker.wire();
     let (of, topic) = (unique("app"), topics::topic(&mut wire, 1));
     coordinator(&mut wire, &of);

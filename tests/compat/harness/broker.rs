@@ -55,9 +55,14 @@ pub struct Refusal {
 impl Broker {
     /// A broker with the settings all tests count on; the external one when the environment names it.
     pub fn start() -> Broker {
+        Broker::start_with(&[])
+    }
+
+    /// As `start`, with settings that an external broker must have, too.
+    pub fn start_with(settings: &[&str]) -> Broker {
         match std::env::var("MILLSTREAM_TEST_BOOTSTRAP") {
             Ok(bootstrap) => Broker { own: None, bootstrap },
-            Err(_) => Broker::spawn(&[]),
+            Err(_) => Broker::spawn(settings),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod power;
 pub mod replicas;
 pub mod share_member;
 pub mod share_state;
+pub mod streams_member;
 pub mod tls;
 pub mod topics;
 pub mod txn;
