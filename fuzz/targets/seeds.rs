@@ -9,7 +9,7 @@ use kafka_protocol::messages::*;
 // For the coverage counters' symbols.
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 use libfuzzer_sys as _;
-use millstream_core::record::{BatchBuilder, Compression};
+use millstream_core::record::{BatchBuilder, Compression, compress};
 use millstream_core::types::Timestamp;
 
 fn write(directory: &Path, name: &str, bytes: &[u8]) {
@@ -36,6 +36,48 @@ fn requests<R: Request + HeaderVersion + Message + Default>(directory: &Path) {
 
 macro_rules! all {
     ($directory:expr, $($request:ident),+ $(,)?) => { $(requests::<$request>($directory);)+ };
+}
+
+/// A field of a protobuf message that holds bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(content.len()).expect("short");
+    assert!(len < 0x80, "a length of one byte");
+    [&[number << 3 | 2, len], content].concat()
+}
+
+/// A metric of each kind as OpenTelemetry's messages, plain and in every codec; and a bomb in each.
+fn telemetry(directory: &Path) {
+    let attribute = field(7, &[field(1, b"topic"), field(2, &field(1, b"t"))].concat());
+    let double = |number: u8| [&[number << 3 | 1][..], &1.5_f64.to_le_bytes()].concat();
+    let (temporality, monotonic) = ([2 << 3, 1], [3 << 3, 1]);
+    let number = field(1, &[attribute.clone(), double(4)].concat());
+    let packed = |numbers: &[f64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let buckets = [double(4), double(5), field(6, &packed(&[1.0, 2.0])), field(7, &packed(&[0.5]))].concat();
+    let kinds = [
+        (5, number.clone()),
+        (7, [&number[..], &temporality, &monotonic].concat()),
+        (9, [&field(1, &buckets)[..], &temporality].concat()),
+        (10, field(1, &[double(4), double(5)].concat())),
+        (11, field(1, &[attribute, double(4), double(5)].concat())),
+    ];
+    let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    for (kind, data) in kinds {
+        let metric = field(2, &[field(1, b"org.apache.kafka"), field(kind, &data)].concat());
+        let resource = field(1, &field(1, &[field(1, b"rack"), field(2, &field(1, b"a"))].concat()));
+        let bytes = field(1, &[resource, field(2, &metric)].concat());
+        for codec in codecs {
+            for switches in [0, 8, 16] {
+                let mut input = vec![codec.id() | switches];
+                compress(codec, None, &bytes, &mut input);
+                write(directory, &format!("{kind}-{}-{switches}", codec.name()), &input);
+            }
+        }
+    }
+    for codec in &codecs[1..] {
+        let mut bomb = vec![codec.id()];
+        compress(*codec, None, &vec![0; 2 << 20], &mut bomb);
+        write(directory, &format!("bomb-{}", codec.name()), &bomb);
+    }
 }
 
 fn main() {
@@ -88,6 +130,7 @@ fn main() {
             write(&batch, &format!("{}-{switches}", codec.name()), &bytes);
         }
     }
+    telemetry(&Path::new(&root).join("telemetry"));
     // Nothing, at the end of a good log, and over it.
     for switches in [0u8, 1, 2, 5, 6, 13] {
         write(&Path::new(&root).join("recovery"), &switches.to_string(), &[switches, 0, 0, 0, 0]);
