@@ -26,8 +26,11 @@ const SENDFILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes that one connection writes before others get their turn.
 const TURN_BYTES: usize = 4 << 20;
 
-/// Bytes of a file that are read and encrypted at once: four records of TLS.
+/// Bytes that are read and encrypted at once: four records of TLS.
 const ENCRYPTED_PIECE_BYTES: usize = 64 * 1024;
+/// From so many encrypted bytes on the socket is asked to take them. Small: more system calls; large: more memory for each
+/// client that is slow to read.
+const ENCRYPTED_AHEAD_BYTES: usize = 128 * 1024;
 
 /// `MSG_MORE`, which nix does not name.
 const MORE_FOLLOWS: MsgFlags = MsgFlags::from_bits_retain(libc::MSG_MORE);
@@ -73,22 +76,6 @@ impl Outgoing {
     fn poll_flush_tls(&mut self, cx: &mut Context<'_>, stream: &mut TlsStream) -> Poll<io::Result<()>> {
         let mut turn = 0;
         loop {
-            // As much as may be encrypted ahead of the socket.
-            while let Some(part) = self.parts.front() {
-                let encrypted = match part {
-                    Part::Bytes(bytes) => stream.encrypt(bytes)?,
-                    Part::File(range) => {
-                        let piece = FileRange { len: range.len.min(ENCRYPTED_PIECE_BYTES), ..range.clone() };
-                        stream.encrypt(&read(&piece)?)?
-                    }
-                };
-                if encrypted == 0 && !part.is_empty() {
-                    break;
-                }
-                self.consume(encrypted);
-                self.is_encrypted = true;
-                turn += encrypted;
-            }
             ready!(stream.poll_flush(cx))?;
             self.is_encrypted = false;
             if self.parts.is_empty() {
@@ -98,7 +85,26 @@ impl Outgoing {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            turn += self.encrypt_some(stream)?;
         }
+    }
+
+    /// Encrypts the next parts, or as much of them as may wait for the socket; gives how much.
+    fn encrypt_some(&mut self, stream: &mut TlsStream) -> io::Result<usize> {
+        let mut encrypted = 0;
+        while let Some(part) = self.parts.front()
+            && encrypted < ENCRYPTED_AHEAD_BYTES
+        {
+            let piece = match part {
+                Part::Bytes(bytes) => bytes.slice(..bytes.len().min(ENCRYPTED_PIECE_BYTES)),
+                Part::File(range) => read(&FileRange { len: range.len.min(ENCRYPTED_PIECE_BYTES), ..range.clone() })?,
+            };
+            stream.encrypt(&piece)?;
+            self.is_encrypted = true;
+            self.consume(piece.len());
+            encrypted += piece.len();
+        }
+        Ok(encrypted)
     }
 
     fn poll_flush_plain(&mut self, cx: &mut Context<'_>, socket: &TcpStream) -> Poll<io::Result<()>> {

@@ -3,6 +3,7 @@
 //! A request is a command byte, a correlation id and a payload; each reply carries the correlation id and a payload.
 
 mod memory;
+mod tls;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,8 @@ const UNKNOWN: u8 = b'u';
 #[derive(Default)]
 struct Fake {
     started: Mutex<Vec<i32>>,
+    /// Whose they were.
+    principals: Mutex<Vec<String>>,
     switches: Mutex<HashMap<i32, oneshot::Receiver<()>>>,
     metrics: Metrics,
 }
@@ -50,7 +53,8 @@ fn reply(correlation_id: i32, payload: Bytes) -> Response {
 }
 
 impl Service for Fake {
-    fn call<'a>(&'a self, _session: &'a mut Session, mut frame: Bytes) -> Result<Call<'a>, Refused> {
+    fn call<'a>(&'a self, session: &'a mut Session, mut frame: Bytes) -> Result<Call<'a>, Refused> {
+        self.principals.lock().unwrap().push(session.principal.clone());
         let (command, correlation_id) = (frame.get_u8(), frame.get_i32());
         if command == UNKNOWN {
             return Err(Refused::UnknownApi(999));

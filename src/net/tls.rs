@@ -10,9 +10,6 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Plain bytes that may wait, encrypted, for the socket. Small: more system calls; large: more memory for each client
-/// that is slow to read.
-const ENCRYPTED_BYTES_MAX: usize = 128 * 1024;
 /// What one read takes from the socket: four records at their largest.
 const READ_BYTES: usize = 64 * 1024;
 /// Content type of a handshake record, the first byte of every client that speaks TLS.
@@ -26,6 +23,8 @@ pub(super) struct TlsStream {
     arrived: BytesMut,
     /// Whether anything has arrived ever.
     has_begun: bool,
+    /// The client said that it sends no more. Whatever comes after that is not read.
+    has_ended: bool,
 }
 
 /// Why a client did not get in.
@@ -46,8 +45,9 @@ pub(super) enum HandshakeError {
 impl TlsStream {
     pub(super) fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         let mut tls = ServerConnection::new(config)?;
-        tls.set_buffer_limit(Some(ENCRYPTED_BYTES_MAX));
-        Ok(Self { socket, tls, arrived: BytesMut::new(), has_begun: false })
+        // Who writes flushes what waits before it writes more.
+        tls.set_buffer_limit(None);
+        Ok(Self { socket, tls, arrived: BytesMut::new(), has_begun: false, has_ended: false })
     }
 
     pub(super) fn tcp(&self) -> &TcpStream {
@@ -86,35 +86,40 @@ impl TlsStream {
                 let _unheard: io::Result<bool> = self.try_flush();
                 return Poll::Ready(Err(HandshakeError::Tls(e)));
             }
+            // Bytes that are left belong to the client's first request, or would only pile up.
+            if self.tls.is_handshaking() && !self.arrived.is_empty() {
+                return Poll::Ready(Err(HandshakeError::Cut));
+            }
         }
     }
 
     /// As a read of the socket beneath, of what was decrypted.
     pub(super) fn try_read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        let mut taken = 0;
+        let mut taken = self.take(buffer)?;
         loop {
-            taken += self.take(buffer)?;
-            if taken > 0 && (self.arrived.is_empty() || buffer.len() == buffer.capacity()) {
+            let is_full = buffer.len() == buffer.capacity();
+            if self.has_ended || taken > 0 && (self.arrived.is_empty() || is_full) {
                 return Ok(taken);
             }
             if self.arrived.is_empty() && self.receive()? == 0 {
                 return Ok(0);
             }
+            let before = self.arrived.len();
             let decrypted = self.decrypt();
             // Answers of the protocol itself. What does not fit now goes with the next reply.
             self.try_flush()?;
-            match decrypted {
-                Ok(true) => {}
-                // What was sent before is still to be read.
-                Ok(false) => return Ok(taken + self.take(buffer)?),
-                Err(e) => return Err(io::Error::new(io::ErrorKind::InvalidData, e)),
+            decrypted.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let decrypted = self.take(buffer)?;
+            taken += decrypted;
+            if self.arrived.len() == before && decrypted == 0 && !self.has_ended {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "TLS that leads nowhere"));
             }
         }
     }
 
-    /// Encrypts as much as may wait for the socket; 0: no more may.
-    pub(super) fn encrypt(&mut self, plain: &[u8]) -> io::Result<usize> {
-        self.tls.writer().write(plain)
+    /// Encrypts all of it. It waits in memory for `poll_flush`.
+    pub(super) fn encrypt(&mut self, plain: &[u8]) -> io::Result<()> {
+        self.tls.writer().write_all(plain)
     }
 
     /// Ready when everything that was encrypted is with the kernel.
@@ -173,19 +178,19 @@ impl TlsStream {
         }
     }
 
-    /// Has rustls see what has arrived, as far as what it decrypts is wanted now. `false`: the client said that this
-    /// was all.
-    fn decrypt(&mut self) -> Result<bool, rustls::Error> {
+    /// Has rustls see what has arrived, as far as what it decrypts is wanted now.
+    fn decrypt(&mut self) -> Result<(), rustls::Error> {
         while !self.arrived.is_empty() {
             let mut rest = &self.arrived[..];
             // Fails when what is decrypted has to be taken first.
             let Ok(taken @ 1..) = self.tls.read_tls(&mut rest) else { break };
             self.arrived.advance(taken);
             if self.tls.process_new_packets()?.peer_has_closed() {
-                return Ok(false);
+                self.has_ended = true;
+                self.arrived = BytesMut::new();
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
