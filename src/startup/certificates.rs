@@ -20,11 +20,10 @@ pub(super) fn watch(tls: TlsListeners, controller: &Arc<Controller>) -> std::io:
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changes = controller.changes();
         loop {
             tokio::select! {
+                // Settings that were changed are seen then as well.
                 _ = ticks.tick(), if !tls.is_empty() => {}
-                Ok(()) = changes.changed(), if !tls.is_empty() => {}
                 _ = asked.recv() => info!(signal = "SIGHUP", "looking for new certificates"),
             }
             let (tls, settings) = (tls.clone(), Arc::clone(&controller.published().settings));

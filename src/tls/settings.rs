@@ -40,8 +40,8 @@ pub struct TlsListener {
     rules: MappingRules,
     /// New connections begin with it.
     current: ArcSwap<ServerConfig>,
-    /// What `current` was made of, or what could not be used after that: said once.
-    seen: Mutex<Inputs>,
+    /// What `current` was made of, or what could not be read or used after that: said once.
+    seen: Mutex<Result<Inputs, TlsError>>,
 }
 
 /// Everything that TLS of a listener depends on.
@@ -84,7 +84,7 @@ impl TlsListener {
             .map_err(|e| TlsError::of(name, RULES, &e.to_string()))?;
         let inputs = Inputs::read(broker, name)?;
         let current = ArcSwap::from(inputs.server_config(name)?);
-        Ok(Self { name: name.to_owned(), rules, current, seen: Mutex::new(inputs) })
+        Ok(Self { name: name.to_owned(), rules, current, seen: Mutex::new(Ok(inputs)) })
     }
 
     /// What a new connection begins with.
@@ -100,13 +100,12 @@ impl TlsListener {
 
     fn renew(&self, broker: &BrokerConfig) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let inputs = match Inputs::read(broker, &self.name) {
-            Ok(inputs) if inputs == *seen => return,
-            Ok(inputs) => inputs,
-            // A file that is being replaced may be away for a moment.
-            Err(error) => return warn!(listener = self.name, %error, "TLS settings cannot be read, those before stay"),
-        };
-        match inputs.server_config(&self.name) {
+        // A file that is being replaced may be away for a moment.
+        let inputs = Inputs::read(broker, &self.name);
+        if inputs == *seen {
+            return;
+        }
+        match inputs.as_ref().map_err(TlsError::clone).and_then(|inputs| inputs.server_config(&self.name)) {
             Ok(config) => {
                 self.current.store(config);
                 info!(listener = self.name, "new TLS certificates or settings are in use");
