@@ -127,14 +127,14 @@ pub fn describe_scram(image: &Image, users: &[String]) -> Vec<(String, Result<Us
     if users.is_empty() {
         return image.scram_users().into_iter().map(|user| (user.to_owned(), Ok(of(user)))).collect();
     }
+    let mut times: BTreeMap<&String, usize> = BTreeMap::new();
+    users.iter().for_each(|user| *times.entry(user).or_default() += 1);
     let mut told = BTreeSet::new();
     let first = users.iter().filter(|user| told.insert(*user));
     first
         .map(|user| {
             let described = match of(user) {
-                _ if users.iter().filter(|other| *other == user).count() > 1 => {
-                    Err(DescribeScramError::Twice(user.clone()))
-                }
+                _ if times[user] > 1 => Err(DescribeScramError::Twice(user.clone())),
                 none if none.is_empty() => Err(DescribeScramError::NotThere(user.clone())),
                 mechanisms => Ok(mechanisms),
             };

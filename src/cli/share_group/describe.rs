@@ -145,8 +145,7 @@ fn table(view: &View) -> String {
         let mut columns = Columns::new(&["TOPIC", "#PARTITION", "#START", "#END", "#LAG"]);
         for row in &view.offsets {
             let partition = row.partition.partition.to_string();
-            let numbers = [row.start, row.end, row.lag].map(or_dash);
-            let [start, end, lag] = numbers;
+            let [start, end, lag] = [row.start, row.end, row.lag].map(or_dash);
             columns.row([row.partition.topic.to_string(), partition, start, end, lag]);
         }
         text.push('\n');
