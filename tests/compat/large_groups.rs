@@ -1,20 +1,26 @@
-//! A group of 1,000 members that share 10,000 partitions: how long a rebalance takes the broker, and whether another group
-//! on the same coordinator notices.
+//! A group of 1,000 members that share 10,000 partitions, by either protocol: how long a rebalance takes the broker, and
+//! whether another group on the same coordinator notices.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::join_group_response::JoinGroupResponse;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
+use kafka_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, CreateTopicsRequest, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest,
+};
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use crate::groups::{coordinator, group, join, stable, subscription};
 use crate::harness::broker::Broker;
+use crate::harness::topics::{self, creatable, name};
 use crate::harness::wire::Wire;
 use crate::harness::{number, text, unique};
 
@@ -67,6 +73,14 @@ impl Bystander {
         self.thread.take().expect("a thread").join().expect("every heartbeat was answered");
         *self.longest.lock().expect("longest")
     }
+}
+
+fn create(wire: &mut Wire) -> String {
+    let topic = unique("topic");
+    let request =
+        CreateTopicsRequest::default().with_timeout_ms(60_000).with_topics(vec![creatable(&topic, PARTITIONS, &[])]);
+    assert_eq!(wire.call(7, &request).topics[0].error_code, 0);
+    topic
 }
 
 /// One round of the classic protocol: everybody joins, the leader assigns, everybody gets its share.
@@ -131,4 +145,87 @@ fn a_classic_group_of_a_thousand_rebalances_and_nobody_else_waits() {
         took[1]
     );
     assert!(took[1] < rebalance_max() && stalled < STALL_MAX, "{took:?}, {stalled:?}");
+}
+
+/// A member of the new protocol, as its client knows it.
+#[derive(Clone, Default)]
+struct Member {
+    id: String,
+    epoch: i32,
+    owned: Vec<i32>,
+    /// The broker has not been told of what is owned.
+    is_news: bool,
+}
+
+/// Members beat until all of them are at the same epoch and have equal shares of all partitions: the broker assigns now and
+/// then, and until it does again those who came have nothing. Their requests wait in one line: what is
+/// measured is the broker.
+fn converge(wire: &mut Wire, of: &str, topic: &str, id: Uuid, members: &mut [Member]) -> Duration {
+    let began = Instant::now();
+    loop {
+        let sent: Vec<i32> = members.iter_mut().map(|member| wire.send(1, &beat(of, topic, id, member))).collect();
+        for (member, sent) in members.iter_mut().zip(sent) {
+            let answer = wire.receive::<ConsumerGroupHeartbeatRequest>(1, sent);
+            assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+            member.epoch = answer.member_epoch;
+            if let Some(given) = answer.assignment {
+                member.owned = given.topic_partitions.iter().flat_map(|topic| topic.partitions.clone()).collect();
+                member.is_news = true;
+            }
+        }
+        let owned: usize = members.iter().map(|member| member.owned.len()).sum();
+        let different: BTreeSet<i32> = members.iter().flat_map(|member| member.owned.iter().copied()).collect();
+        assert_eq!(different.len(), owned, "nothing is given to two");
+        let is_news = members.iter().any(|member| member.is_news || member.epoch != members[0].epoch);
+        let share = PARTITIONS as usize / MEMBERS;
+        if !is_news && members.iter().all(|member| member.owned.len() == share) {
+            return began.elapsed();
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "{owned} partitions are given");
+    }
+}
+
+fn beat(of: &str, topic: &str, id: Uuid, member: &mut Member) -> ConsumerGroupHeartbeatRequest {
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group(of))
+        .with_member_id(text(&member.id))
+        .with_member_epoch(member.epoch)
+        .with_rebalance_timeout_ms(-1);
+    if member.epoch == 0 {
+        let topics = Some(vec![name(topic)]);
+        return request
+            .with_rebalance_timeout_ms(300_000)
+            .with_subscribed_topic_names(topics)
+            .with_topic_partitions(Some(Vec::new()));
+    }
+    if !std::mem::take(&mut member.is_news) {
+        return request;
+    }
+    let owned = TopicPartitions::default().with_topic_id(id).with_partitions(member.owned.clone());
+    request.with_topic_partitions(Some(vec![owned]))
+}
+
+#[test]
+fn a_consumer_group_of_a_thousand_rebalances_and_nobody_else_waits() {
+    let Some(broker) = Broker::own(&["group.consumer.max.size=2000"]) else { return };
+    let mut wire = broker.wire();
+    let topic = create(&mut wire);
+    let (of, id) = (unique("large"), topics::topic_id(&mut wire, &topic));
+    coordinator(&mut wire, &of);
+    let bystander = Bystander::start(&broker);
+    let mut members: Vec<Member> =
+        (0..MEMBERS).map(|n| Member { id: format!("member-{n:04}"), ..Member::default() }).collect();
+    let began = converge(&mut wire, &of, &topic, id, &mut members);
+    // One goes, another comes.
+    let mut gone = members.remove(17);
+    gone.epoch = -1;
+    assert_eq!(wire.call(1, &beat(&of, &topic, id, &mut gone)).error_code, 0);
+    members.push(Member { id: "late".to_owned(), ..Member::default() });
+    let changed = converge(&mut wire, &of, &topic, id, &mut members);
+    let stalled = bystander.end();
+    println!(
+        "consumer: {MEMBERS} members came in {began:?}, one was replaced in {changed:?}, a heartbeat of another group took \
+         at most {stalled:?}"
+    );
+    assert!(began < rebalance_max() && changed < rebalance_max() && stalled < STALL_MAX);
 }
