@@ -207,7 +207,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn the_example_file_names_what_has_an_effect_and_sets_the_defaults() {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/config/millstream.yaml"));
+    let path = PathBuf::from("config/millstream.yaml");
     let config = load(&Flags { config: Some(path.clone()), ..Flags::default() }, [], "host").unwrap();
     let plain = with_set(&[]).unwrap();
     assert_eq!((&config.listeners, &config.admin, &config.data_dir), (&plain.listeners, &plain.admin, &plain.data_dir));

@@ -44,9 +44,9 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// The offset after the frame.
+    /// The offset after the frame; the highest there is when bytes that are not checked yet say more.
     pub fn next_offset(&self) -> Offset {
-        self.base_offset.plus(self.count)
+        Offset(self.base_offset.0.saturating_add(self.count))
     }
 }
 

@@ -23,7 +23,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(directory: &Path, ports: &[u16]) -> Self {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/cluster"));
+        let mut command = Command::new(std::path::absolute("scripts/cluster").expect("the script"));
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         command.args(["--set", "num.partitions=2"]).current_dir(directory);
         command.env("CLUSTER_PROGRAM", BINARY).env("CLUSTER_PORTS", ports.join(" "));

@@ -132,7 +132,7 @@ fn the_document_names_what_is_served() {
     assert_eq!(ranges, served, "docs/PROTOCOL.md and ApiVersions");
     for row in &documented {
         let (module, test) = row.test.split_once("::").expect("module::test");
-        let path = format!("{}/tests/compat/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("tests/compat/{module}.rs");
         let source = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert!(source.contains(&format!("fn {test}()")), "API {} names {}, which is not there", row.key, row.test);
     }
@@ -141,13 +141,12 @@ fn the_document_names_what_is_served() {
 /// Each test that a document names in `module::test` is there.
 #[test]
 fn the_documents_name_tests_that_exist() {
-    let root = env!("CARGO_MANIFEST_DIR");
     for document in ["docs/ARCHITECTURE.md", "docs/PROTOCOL.md"] {
-        let text = std::fs::read_to_string(format!("{root}/{document}")).expect("the document");
+        let text = std::fs::read_to_string(document).expect("the document");
         for name in text.split('`').skip(1).step_by(2) {
             let Some((module, test)) = name.split_once("::") else { continue };
             // Other modules are those of the crates.
-            let Ok(source) = std::fs::read_to_string(format!("{root}/tests/compat/{module}.rs")) else { continue };
+            let Ok(source) = std::fs::read_to_string(format!("tests/compat/{module}.rs")) else { continue };
             assert!(source.contains(&format!("fn {test}()")), "{document} names {name}, which is not there");
         }
     }
@@ -161,8 +160,7 @@ struct Row {
 
 /// The rows `| key | name | min-max | `module::test` | ... |`.
 fn documented() -> Vec<Row> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PROTOCOL.md");
-    let document = std::fs::read_to_string(path).expect("docs/PROTOCOL.md");
+    let document = std::fs::read_to_string("docs/PROTOCOL.md").expect("docs/PROTOCOL.md");
     let rows = document.lines().filter_map(|line| {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let key = cells.get(1)?.parse().ok()?;

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Plays every script of `testscripts/FOLDER`, of which there are `at_least` so many; `play` gives what a script looks
 /// like with what really comes of its commands.
 pub fn hold(folder: &str, at_least: usize, play: fn(&str) -> String) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(folder);
+    let folder = Path::new("testscripts").join(folder);
     let mut failed = Vec::new();
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {

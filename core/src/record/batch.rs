@@ -156,12 +156,12 @@ impl BatchHeader {
     }
 
     pub fn last_offset(&self) -> Offset {
-        Offset(self.base_offset.0 + i64::from(self.last_offset_delta))
+        Offset(self.base_offset.0.saturating_add(self.last_offset_delta.into()))
     }
 
     /// The offset after the batch.
     pub fn next_offset(&self) -> Offset {
-        Offset(self.last_offset().0 + 1)
+        Offset(self.last_offset().0.saturating_add(1))
     }
 
     pub fn compression(&self) -> Result<Compression, BatchError> {

@@ -208,6 +208,21 @@ fn a_segment_of_a_newer_format_or_of_another_partition_is_never_cut() {
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 
+/// A batch's base offset is not under its checksum.
+#[test]
+fn a_batch_at_an_impossible_offset_is_cut_from_the_tail() {
+    for offset in [i64::MIN, -1, i64::MAX - 1, i64::MAX] {
+        let mut f = Fixture::new(LogConfig::default());
+        f.kill();
+        let path = f.files().remove(0);
+        let good = fs::read(&path).unwrap();
+        let bad = stored(&batch(3, 10, NOW), Offset(offset), RaftTerm(1));
+        fs::write(&path, [good.as_slice(), &bad].concat()).unwrap();
+        f.try_open().unwrap();
+        assert_eq!((f.log().next_offset(), fs::read(&path).unwrap()), (Offset(0), good), "offset {offset}");
+    }
+}
+
 #[test]
 fn closed_segments_below_the_checkpoint_are_not_opened_at_a_start() {
     let mut f = Fixture::new(small(1000));

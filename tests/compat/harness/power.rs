@@ -29,10 +29,10 @@ pub enum Unsynced {
 pub fn layer() -> &'static Path {
     static LAYER: OnceLock<PathBuf> = OnceLock::new();
     LAYER.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/layer.c");
+        let source = Path::new("tests/power/layer.c");
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-layer-{}.so", std::process::id()));
         let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"]).arg(&library).arg(&source);
+        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"]).arg(&library).arg(source);
         let built = compiler.args(["-ldl", "-lpthread"]).output().expect("cc");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         library
