@@ -1,21 +1,26 @@
 //! A consumer group that reads and commits in the background, whatever happens to the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::config;
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 /// Messages between two commits.
 const COMMIT_EVERY: usize = 100;
+
+/// How much of what the member says is kept for the case that it does not go on.
+const NOTES_MAX: usize = 400;
 
 /// One member that commits what it has read. Its thread ends when this is dropped.
 pub struct Group {
@@ -36,7 +41,33 @@ struct Shared {
     committed: Mutex<BTreeMap<i32, i64>>,
     /// A message came before one that is due.
     gap: Mutex<Option<String>>,
+    notes: Mutex<VecDeque<String>>,
 }
+
+impl Shared {
+    fn note(&self, text: String) {
+        let mut notes = self.notes.lock().expect("notes");
+        if notes.len() == NOTES_MAX {
+            notes.pop_front();
+        }
+        notes.push_back(text);
+    }
+}
+
+/// The client's own words go to the notes.
+struct Notes(Arc<Shared>);
+
+impl ClientContext for Notes {
+    fn log(&self, _: RDKafkaLogLevel, place: &str, text: &str) {
+        self.0.note(format!("{} {place} {text}", super::now_ms()));
+    }
+
+    fn error(&self, error: KafkaError, text: &str) {
+        self.0.note(format!("{} {error}: {text}", super::now_ms()));
+    }
+}
+
+impl ConsumerContext for Notes {}
 
 impl Group {
     pub fn start(bootstrap: &str, topic: &str, name: &str) -> Self {
@@ -46,10 +77,14 @@ impl Group {
             ("auto.offset.reset", "earliest"),
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "500"),
+            ("debug", "consumer,cgrp"),
         ];
-        let consumer: BaseConsumer = BaseConsumer::from_config(&config(bootstrap, &more)).expect("consumer");
-        consumer.subscribe(&[topic]).expect("subscribe");
         let shared = Arc::new(Shared::default());
+        let notes = Notes(Arc::clone(&shared));
+        let mut settings = config(bootstrap, &more);
+        settings.set_log_level(RDKafkaLogLevel::Debug);
+        let consumer: BaseConsumer<Notes> = BaseConsumer::from_config_and_context(&settings, notes).expect("consumer");
+        consumer.subscribe(&[topic]).expect("subscribe");
         let (its, of_topic) = (Arc::clone(&shared), topic.to_owned());
         let thread = Some(std::thread::spawn(move || run(&consumer, &of_topic, &its)));
         Self { name: name.to_owned(), topic: topic.to_owned(), shared, thread, seen: BTreeMap::new() }
@@ -86,11 +121,19 @@ impl Group {
     /// Waits until everything was read up to these ends, and nothing left out.
     #[track_caller]
     pub fn await_read(&self, ends: &BTreeMap<i32, i64>) {
-        eventually("the group has read everything", || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             self.check_read();
             let read = self.shared.read.lock().expect("read").clone();
-            ends.iter().all(|(partition, end)| read.get(partition) >= Some(end) || *end == 0).then_some(())
-        });
+            if ends.iter().all(|(partition, end)| read.get(partition) >= Some(end) || *end == 0) {
+                return;
+            }
+            if Instant::now() > deadline {
+                let notes = Vec::from(self.shared.notes.lock().expect("notes").clone()).join("\n");
+                panic!("the group has read {read:?} of {ends:?} and committed {:?}\n{notes}", self.committed());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     #[track_caller]
@@ -111,7 +154,7 @@ impl Drop for Group {
     }
 }
 
-fn run(consumer: &BaseConsumer, topic: &str, shared: &Shared) {
+fn run(consumer: &BaseConsumer<Notes>, topic: &str, shared: &Shared) {
     let mut since = 0;
     while !shared.ends.load(Ordering::Relaxed) {
         let message = consumer.poll(Duration::from_millis(100));
@@ -135,7 +178,9 @@ fn run(consumer: &BaseConsumer, topic: &str, shared: &Shared) {
         for (partition, next) in &read {
             offsets.add_partition_offset(topic, *partition, Offset::Offset(*next)).expect("an offset");
         }
-        if consumer.commit(&offsets, CommitMode::Sync).is_ok() {
+        if let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+            shared.note(format!("{} commit: {error}", super::now_ms()));
+        } else {
             let mut committed = shared.committed.lock().expect("committed");
             for (partition, next) in read {
                 let told = committed.entry(partition).or_insert(next);
