@@ -46,6 +46,18 @@ pub(super) struct Runtime<M: Machine> {
 /// Nobody can ask any more.
 struct Ended;
 
+/// Why a coordinator cannot answer whose partition this node does not lead.
+fn unless_leading(partition: &Partition) -> CoordinatorError {
+    match partition.leadership() {
+        // Since the start nobody was heard of to lead: it may well be this node, in a moment. To be told of another
+        // coordinator is the end for some clients: librdkafka (2.12) never asks again for the offsets that it begins from.
+        Leadership::Following if partition.leader_epoch() == LeaderEpoch(0) => CoordinatorError::LoadInProgress,
+        Leadership::Following => CoordinatorError::NotCoordinator,
+        Leadership::Starting | Leadership::Leading => CoordinatorError::LoadInProgress,
+        Leadership::Offline => CoordinatorError::NotAvailable,
+    }
+}
+
 impl<M: Machine> Runtime<M> {
     pub(super) fn new(
         partition: Arc<Partition>,
@@ -140,15 +152,12 @@ impl<M: Machine> Runtime<M> {
         let mut following = pin!(follower.follow());
         loop {
             let leadership = partition.leadership();
-            let error = match (leadership, partition.leading_epoch()) {
-                (_, Some(epoch)) => return Ok(epoch),
-                (Leadership::Following, None) => CoordinatorError::NotCoordinator,
-                (Leadership::Starting | Leadership::Leading, None) => CoordinatorError::LoadInProgress,
-                (Leadership::Offline, None) => CoordinatorError::NotAvailable,
-            };
+            if let Some(epoch) = partition.leading_epoch() {
+                return Ok(epoch);
+            }
             tokio::select! {
                 _ = partition.leadership_other_than(leadership) => {}
-                ask = self.mailbox.recv() => self.refuse(ask, error)?,
+                ask = self.mailbox.recv() => self.refuse(ask, unless_leading(&partition))?,
                 () = &mut following, if leadership == Leadership::Following => {}
             }
         }

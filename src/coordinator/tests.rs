@@ -230,6 +230,16 @@ fn nobody_is_coordinated_before_there_is_a_topic_and_after_a_stop() {
     refused(&node);
 }
 
+/// Right after a restart nobody is known to lead: a client that is sent away looks for a coordinator that may be this one.
+#[test]
+fn who_asks_before_a_leader_is_known_is_told_to_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with(dir.path(), true, &[PeerId(1), PeerId(2)]);
+    node.follow();
+    let refused = node.runtime.block_on(async { node.groups.ask_for("group", fetch("group", 0)).await?.reply().await });
+    assert_eq!(refused, Err(CoordinatorError::LoadInProgress));
+}
+
 #[test]
 fn offsets_of_a_topic_that_is_deleted_while_the_coordinators_load_are_gone() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,6 +18,11 @@ impl Node {
     }
 
     pub(super) fn start_unfollowed(dir: &Path, newborn: bool) -> Self {
+        Self::start_with(dir, newborn, &[PeerId(1)])
+    }
+
+    /// As one of the replicas of each partition, of which it is the first.
+    pub(super) fn start_with(dir: &Path, newborn: bool, voters: &[PeerId]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let keepers = Arc::<ShareKeepers>::default();
         let (partitions, groups) = runtime.block_on(async {
@@ -40,7 +45,7 @@ impl Node {
                 name: TopicPartition { topic: TopicName::new("__consumer_offsets").unwrap(), partition },
                 config: Arc::new(TopicConfig::default()),
                 newborn,
-                voters: vec![PeerId(1)],
+                voters: voters.to_vec(),
                 since: LogMark::default(),
                 members: None,
                 preferred: true,
