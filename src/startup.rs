@@ -28,8 +28,9 @@ use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, Context, Dispatcher, InternalTopics, OnDemand, ShareStateNodes, TransactionNodes};
+use crate::api::{APIS, Context, Dispatcher, InternalTopics, Logins, OnDemand, ShareStateNodes, TransactionNodes};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
+use crate::controller::Founding;
 use crate::net::{self, BindError, Bound, NetConfig, Server};
 use crate::partition::{ScrubConfig, ScrubMetrics};
 use crate::store::StoreError;
@@ -200,7 +201,8 @@ impl Node {
         let registration = cluster.registration(&config, &listeners);
         let addresses = Addresses::of(&bound, &bound_admin, &registration.rpc_address);
         tokio::spawn(bound_admin.serve(Arc::clone(&admin), stopping.clone()));
-        let place = cluster.find_place(&registration).await?;
+        let (peer, founding) = cluster.find_place(&registration).await?;
+        let place = (peer, Founding { users: config.first_users.clone(), ..founding });
         let rooms = Rooms::open(&config, &directory, store, place, cluster.rpc()).await?;
         cluster.settle(&rooms.controller, registration).await;
         rooms.partitions.start_scrub(ScrubConfig::of(&config.broker), ScrubMetrics::new(&metrics))?;
@@ -209,11 +211,14 @@ impl Node {
         gauges::start(metrics.registry(), &rooms.partitions, groups, transactions, share_states, shares);
         let dismissals = health::watch(&admin, &rooms.controller, cluster.alive());
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
+        let failure_delay = config.broker.integer("connection.failed.authentication.delay.ms");
+        let failure_delay = Duration::from_millis(u64::try_from(failure_delay).unwrap_or(0));
         let context = Arc::new(Context {
             config: Arc::clone(&config),
             metrics: Arc::clone(&metrics),
             log_levels,
             controller: Arc::clone(&rooms.controller),
+            logins: Logins::new(config.sasl.clone(), failure_delay, &metrics),
             partitions: Arc::clone(&rooms.partitions),
             groups: Arc::clone(&rooms.groups),
             transactions: Arc::clone(&rooms.transactions),

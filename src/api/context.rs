@@ -7,6 +7,7 @@ use millstream_core::fetch::{ReplicaSelector, SessionCache};
 use millstream_core::types::NodeId;
 use tokio::sync::watch;
 
+use super::sasl::Logins;
 use super::streams_groups::InternalTopics;
 use super::topic_creation::OnDemand;
 use crate::config::{Config, Listener};
@@ -22,6 +23,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub log_levels: LogLevels,
     pub controller: Arc<Controller>,
+    pub logins: Logins,
     pub partitions: Arc<Partitions>,
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
 use super::compute::{LARGE_BYTES, aside};
 use super::forward::forward;
-use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, versions};
+use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, sasl, versions};
 use crate::protocol::{HeaderError, Key, decode_request_header};
 use crate::telemetry::ApiMetrics;
 
@@ -37,6 +38,8 @@ pub enum Refused {
     UnsupportedVersion { api: Key, version: i16 },
     #[error("{0:?} is not forwarded")]
     NotForwarded(Key),
+    #[error("{0:?} without a login that holds")]
+    NotLoggedIn(Key),
 }
 
 /// The service of a node: a list of APIs over one context.
@@ -52,6 +55,14 @@ impl Dispatcher {
         Self { context, apis }
     }
 
+    /// A frame that is no request: the client's next word of its login.
+    fn bare_login<'a>(&'a self, session: &'a mut Session, message: Bytes) -> Result<Call<'a>, Refused> {
+        let key = Key::of(ApiKey::SaslAuthenticate);
+        let (api, metrics) = self.apis.get(&key.0).ok_or(Refused::UnknownApi(key.0))?;
+        let outcome = sasl::handle_bare(&self.context, session, message);
+        Ok(Call { api: api.key, metrics: Arc::clone(metrics), outcome })
+    }
+
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
     }
@@ -59,8 +70,14 @@ impl Dispatcher {
 
 impl Service for Dispatcher {
     fn call<'a>(&'a self, session: &'a mut Session, frame: Bytes) -> Result<Call<'a>, Refused> {
+        if session.login.is_bare() {
+            return self.bare_login(session, frame);
+        }
         let (header, body) = decode_request_header(&frame)?;
         let (api, metrics) = self.apis.get(&header.api_key).ok_or(Refused::UnknownApi(header.api_key))?;
+        if !session.login.admits(api.key, Instant::now()) {
+            return Err(Refused::NotLoggedIn(api.key));
+        }
         let client_id = header.client_id.as_deref().unwrap_or_default();
         if session.client_id != client_id {
             client_id.clone_into(&mut session.client_id);

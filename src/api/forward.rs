@@ -14,6 +14,7 @@ use millstream_core::types::NodeId;
 use tokio::time::Instant;
 
 use super::dispatch::Here;
+use super::sasl::Login;
 use super::{Context, Dispatcher, Outcome, Request, Service, Session};
 use crate::controller::{Answer, ControllerError, Envelope, Forwarded, ProducerIdError, encode_block};
 use crate::protocol::client::{decode_response, encode_request};
@@ -192,7 +193,12 @@ impl Dispatcher {
         let listener = Arc::clone(by_name.expect("a node listens somewhere"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = client.parse().unwrap_or(unknown);
-        Session { principal, forwarded_by: Some(from), ..Session::new(0, listener, unknown, peer) }
+        Session {
+            principal,
+            login: Login::NotAsked,
+            forwarded_by: Some(from),
+            ..Session::new(0, listener, unknown, peer)
+        }
     }
 
     /// Carries out a request that another node has, not a client of its.
@@ -215,7 +221,7 @@ impl Dispatcher {
         };
         match outcome {
             Outcome::Reply(response) => bytes_of(response),
-            Outcome::Close(reason) => Err(reason),
+            Outcome::Close(reason) | Outcome::Last(_, reason) => Err(reason),
             Outcome::Later(_) | Outcome::NoReply => Err("a request that is forwarded has an answer".to_owned()),
         }
     }

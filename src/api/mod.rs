@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod produce;
 pub mod reassign;
 pub mod sasl;
+pub mod scram_users;
 pub mod share_groups;
 pub mod share_states;
 pub mod shares;
@@ -64,6 +65,7 @@ use crate::protocol::{Key, RequestHeader};
 pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
+pub use sasl::Logins;
 pub use session::{ClientSoftware, Session};
 pub use share_states::ShareStateNodes;
 pub use streams_groups::InternalTopics;
@@ -119,6 +121,8 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::ListPartitionReassignments, 0..=0, reassign::handle_list).forwarded(),
     Api::new(ApiKey::OffsetDelete, 0..=0, offsets::handle_delete),
     Api::new(ApiKey::DescribeQuorum, 0..=2, cluster::handle_quorum).forwarded(),
+    Api::new(ApiKey::DescribeUserScramCredentials, 0..=0, scram_users::handle_describe),
+    Api::new(ApiKey::AlterUserScramCredentials, 0..=0, scram_users::handle_alter).forwarded(),
     Api::new(ApiKey::UpdateFeatures, 0..=2, features::handle).forwarded(),
     Api::new(ApiKey::DescribeCluster, 0..=2, cluster::handle),
     Api::new(ApiKey::DescribeProducers, 0..=0, describe_producers::handle),

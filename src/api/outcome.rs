@@ -13,6 +13,8 @@ pub enum Outcome {
     Later(BoxFuture<'static, Outcome>),
     /// Carried out, and the client expects no reply (acks=0).
     NoReply,
+    /// The reply, and then the end of the connection; the reason goes to the log.
+    Last(Response, String),
     /// The connection is closed after what was answered before; the reason goes to the log.
     Close(String),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::types::NodeId;
 
+use super::sasl::Login;
 use crate::config::Listener;
 use crate::share;
 use crate::telemetry::ClientConnection;
@@ -23,6 +24,8 @@ pub struct Session {
     pub software: Option<ClientSoftware>,
     /// Who it is, as Kafka writes it (`User:ANONYMOUS` without authentication).
     pub principal: String,
+    /// Where it is on its way in.
+    pub login: Login,
     /// The client is this other node's, which sent its request here because this one decides.
     pub forwarded_by: Option<NodeId>,
     /// Its share sessions, once it has opened one.
@@ -40,6 +43,7 @@ pub struct ClientSoftware {
 
 impl Session {
     pub fn new(connection_id: u64, listener: Arc<Listener>, local: SocketAddr, peer: SocketAddr) -> Self {
+        let login = if listener.protocol.is_sasl() { Login::Awaited } else { Login::NotAsked };
         Self {
             connection_id,
             listener,
@@ -48,6 +52,7 @@ impl Session {
             client_id: String::new(),
             software: None,
             principal: "User:ANONYMOUS".to_owned(),
+            login,
             forwarded_by: None,
             shares: None,
             telemetry: None,

@@ -25,6 +25,16 @@ impl SecurityProtocol {
         }
     }
 
+    /// Kafka's number of it (`SecurityProtocol.id`).
+    pub fn number(self) -> i16 {
+        match self {
+            Self::Plaintext => 0,
+            Self::Ssl => 1,
+            Self::SaslPlaintext => 2,
+            Self::SaslSsl => 3,
+        }
+    }
+
     pub fn is_tls(self) -> bool {
         matches!(self, Self::Ssl | Self::SaslSsl)
     }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use millstream_core::config::{self as core_config, BrokerConfig, ConfigMap, broker_config};
 
 use super::keys::{self, Variable};
 use super::listeners::{self, Listener};
-use super::{Config, ConfigError, HostPort, RpcSettings, Source, properties, yaml};
+use super::{
+    Config, ConfigError, FirstUsers, HostPort, RpcSettings, SaslListener, SaslListeners, Source, properties, yaml,
+};
 
 /// What stands on the command line of `millstream start`.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,7 @@ struct Merge {
     given: ConfigMap,
     sources: BTreeMap<String, Source>,
     unknown: Vec<String>,
+    first_users: FirstUsers,
 }
 
 impl Merge {
@@ -79,6 +83,15 @@ impl Merge {
             match Variable::of(&variable) {
                 Variable::Key(key) => self.replace(key, value, Source::Environment(variable))?,
                 Variable::Unknown => self.unknown.push(variable),
+                Variable::Other if variable == FirstUsers::VARIABLE => {
+                    let users = FirstUsers::parse(&value).ok_or_else(|| ConfigError::BadValue {
+                        key: variable.clone(),
+                        value: "[hidden]".to_owned(),
+                        allowed: "NAME:PASSWORD,...".to_owned(),
+                        source_of: Source::Environment(variable.clone()),
+                    })?;
+                    self.first_users = users;
+                }
                 Variable::Other | Variable::NotOurs => {}
             }
         }
@@ -155,11 +168,21 @@ impl Merge {
             HostPort::parse(text(keys::ADMIN)).ok_or_else(|| self.bad(keys::ADMIN, text(keys::ADMIN), "HOST:PORT"))?;
         let data_dir = self.data_dir(&broker)?;
         let listeners = self.listeners(&broker, host_name)?;
-        refuse_what_is_not_built(&listeners)?;
+        let sasl = self.sasl(&broker, &listeners)?;
         let rpc =
             RpcSettings::of(&broker, host_name).map_err(|(key, value, allowed)| self.bad(key, &value, allowed))?;
         let warnings = self.warnings();
-        Ok(Config { broker, sources: self.sources, data_dir, listeners, admin, rpc, warnings })
+        Ok(Config {
+            broker,
+            sources: self.sources,
+            data_dir,
+            first_users: self.first_users,
+            listeners,
+            sasl,
+            admin,
+            rpc,
+            warnings,
+        })
     }
 
     /// `log.dirs`, or `log.dir`. One directory: a node has one disk, or several joined below its file system.
@@ -181,6 +204,20 @@ impl Merge {
             host_name,
         )
         .map_err(|e| self.bad(e.key, &e.value, &e.allowed))
+    }
+
+    fn sasl(&self, broker: &BrokerConfig, listeners: &[Listener]) -> Result<SaslListeners, ConfigError> {
+        let asking = listeners.iter().filter(|listener| listener.protocol.is_sasl());
+        asking
+            .map(|listener| {
+                let sasl = SaslListener::of(broker, &listener.name).map_err(|(key, allowed)| {
+                    let value = broker.of_listener(&listener.name, "sasl.enabled.mechanisms").unwrap_or_default();
+                    let value = if keys::is_secret(&key) { "[hidden]" } else { value };
+                    self.bad(&key, value, &allowed)
+                })?;
+                Ok((listener.name.clone(), Arc::new(sasl)))
+            })
+            .collect()
     }
 
     /// Core's refusal, with the value and where it comes from.
@@ -214,16 +251,4 @@ impl Merge {
         }
         warnings
     }
-}
-
-/// Settings that a user relies on and that this version does not carry out end the start; silence would be worse.
-fn refuse_what_is_not_built(listeners: &[Listener]) -> Result<(), ConfigError> {
-    if let Some(listener) = listeners.iter().find(|l| l.protocol.is_sasl()) {
-        return Err(ConfigError::NotServed {
-            key: "listener.security.protocol.map".to_owned(),
-            value: format!("{}:{}", listener.name, listener.protocol.as_str()),
-            text: "this version serves PLAINTEXT and SSL listeners only".to_owned(),
-        });
-    }
-    Ok(())
 }

@@ -5,18 +5,22 @@
 
 mod directory;
 mod error;
+mod first_users;
 mod keys;
 mod listeners;
 mod load;
 mod properties;
 mod rpc;
+mod sasl;
 mod yaml;
 
 pub use directory::{DataDirectory, DirectoryError, Meta, base64, from_base64};
 pub use error::ConfigError;
+pub use first_users::FirstUsers;
 pub use listeners::{HostPort, Listener, SecurityProtocol};
 pub use load::{Flags, load};
 pub use rpc::RpcSettings;
+pub use sasl::{Mechanism, SaslListener, SaslListeners};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,6 +64,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// At least one.
     pub listeners: Vec<Listener>,
+    pub first_users: FirstUsers,
+    /// Of the listeners that ask for a login.
+    pub sasl: SaslListeners,
     pub admin: HostPort,
     /// `None`: no other node can reach this one, and it is a cluster of its own.
     pub rpc: Option<RpcSettings>,

@@ -177,9 +177,9 @@ fn a_bad_value_names_key_value_and_what_is_allowed() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_refused_and_not_passed_over() {
-    let tls = refusal(with_set(&["listeners=SASL_SSL://127.0.0.1:1"]));
-    assert!(tls.contains("SASL_SSL:SASL_SSL") && tls.contains("SSL listeners only"), "{tls}");
+fn a_login_that_cannot_be_offered_is_refused_and_not_passed_over() {
+    let refused = refusal(with_set(&["listeners=SASL_PLAINTEXT://127.0.0.1:1", "sasl.enabled.mechanisms=GSSAPI"]));
+    assert!(refused.contains("sasl.enabled.mechanisms") && refused.contains("PLAIN, SCRAM-SHA-256"), "{refused}");
 }
 
 #[test]

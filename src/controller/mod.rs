@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::deleted::Deleted;
+use crate::config::FirstUsers;
 use crate::partition::Partitions;
 use crate::rpc::Rpc;
 
@@ -51,6 +52,8 @@ pub struct Founding {
     pub cluster_id: String,
     /// The voters that the log of the metadata is born with.
     pub founders: Vec<Peer>,
+    /// Users that there are from the beginning: those of the node that writes the first command.
+    pub users: FirstUsers,
 }
 
 /// What is committed, and what follows for this node.

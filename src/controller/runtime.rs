@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use millstream_core::config::BrokerConfig;
-use millstream_core::controller::{Command, ConfigOwner, Image, form_cluster};
+use millstream_core::controller::{Command, ConfigOwner, Image, LOGIN_SECRET_BYTES, first_user, form_cluster};
 use millstream_core::record::{BatchBuilder, BatchHeader};
+use millstream_core::security::SALT_BYTES;
 use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
+use rand::RngExt;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -19,6 +21,7 @@ use super::reconcile::Reconciler;
 use super::{
     ASKS_MAX, Ask, Controller, ControllerError, Finish, Founding, Job, Published, balance, drain, leader, moves, raise,
 };
+use crate::config::FirstUsers;
 use crate::partition::{AppendError, FetchWait, Leadership, Partition, Partitions};
 use crate::rpc::Rpc;
 use crate::store::{Batch, Durability, Store};
@@ -267,7 +270,8 @@ impl Runtime {
     /// The first leader writes the first commands, before any other.
     async fn form(&mut self) {
         if self.leading.as_ref().is_some_and(|leading| leading.newest.cluster_id().is_none()) {
-            let commands = form_cluster(&self.founding.cluster_id, &self.founding.founders);
+            let mut commands = form_cluster(&self.founding.cluster_id, &self.founding.founders);
+            commands.extend(first_users(&self.founding.users));
             let finish: Finish = Box::new(|_| ());
             self.carry_out(Box::new(move |image| image.is_ok().then_some((commands, finish)))).await;
         }
@@ -377,4 +381,16 @@ async fn append(
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// With what salts of users that do not exist are made of.
+fn first_users(users: &FirstUsers) -> Vec<Command> {
+    let mut random = rand::rng();
+    let secret: [u8; LOGIN_SECRET_BYTES] = random.random();
+    let mut commands = vec![Command::SetLoginSecret { secret: secret.to_vec() }];
+    for (user, password) in users.iter() {
+        let salt: [u8; SALT_BYTES] = random.random();
+        commands.extend(first_user(user, password, &salt));
+    }
+    commands
 }

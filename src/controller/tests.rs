@@ -8,6 +8,7 @@ use millstream_core::types::{DirectoryId, NodeId, PeerId};
 use nix::errno::Errno;
 
 use super::*;
+use crate::config::FirstUsers;
 use crate::log::faults::{Fault, set};
 use crate::log::{DataDir, FlushConfig};
 use crate::partition::{Identity, Partitions, PartitionsConfig};
@@ -25,7 +26,7 @@ async fn controller(dir: &Path) -> (Arc<Controller>, Arc<Store>) {
     let identity = Identity { peer: PeerId(1), node: NodeId(1), boot: Uuid::nil() };
     let partitions = Partitions::start(data, store.clone(), identity, None, partitions_config());
     let founder = Peer { id: PeerId(1), node: NodeId(1), directory: DirectoryId(Uuid::from_u128(1)) };
-    let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder] };
+    let founding = Founding { cluster_id: "cluster".to_owned(), founders: vec![founder], users: FirstUsers::default() };
     let start =
         start(Start { partitions, store: store.clone(), settings: BrokerConfig::default(), founding, rpc: None });
     let started = start.await;

@@ -171,7 +171,7 @@ fn tell(connection: &Connection, end: &End, notices: &Notices) {
                 Refused::Header(_) => -1,
                 Refused::UnknownApi(key) => i32::from(*key),
                 Refused::UnsupportedVersion { api, version } => i32::from(api.0) << 16 | i32::from(*version),
-                Refused::NotForwarded(api) => i32::from(api.0),
+                Refused::NotForwarded(api) | Refused::NotLoggedIn(api) => i32::from(api.0),
             };
             if is_first("request", number) {
                 info!(connection = id, %peer, %client_id, error = %refused, "connection closed");

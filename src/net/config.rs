@@ -36,6 +36,8 @@ pub struct NetConfig {
     /// Not a setting, 30 s: a request that holds memory which others may wait for is cut off when so long no 64 KiB of
     /// it arrive (and no eighth, of a larger one). Short: clients on bad lines are; long: few stalled clients hold up all large requests.
     pub stall_max: Duration,
+    /// `sasl.server.max.receive.size`, bytes, default 512 KiB: the longest request of a client that has not logged in.
+    pub login_frame_bytes_max: usize,
     /// Not a setting, 10 s: what a client may take from its first byte to the end of its login.
     pub login_max: Duration,
     /// Connections that there may be whatever `limits` says: three quarters of the process's descriptors, so that
@@ -71,6 +73,7 @@ impl NetConfig {
             backlog: if_set("socket.listen.backlog.size").unwrap_or(BACKLOG),
             limits,
             stall_max: STALL_MAX,
+            login_frame_bytes_max: size("sasl.server.max.receive.size"),
             login_max: LOGIN_MAX,
             ceiling: descriptors / 4 * 3,
         })

@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub idle_max: Option<Duration>,
     /// See `NetConfig::stall_max`.
     pub stall_max: Duration,
+    /// `sasl.server.max.receive.size`: the same of a client that has not logged in.
+    pub login_frame_bytes_max: usize,
     /// See `NetConfig::login_max`.
     pub login_max: Duration,
     /// See `NetConfig::local_send_buffer_bytes`.
@@ -114,6 +116,8 @@ struct Watch {
     /// Bytes in both directions until `moved_at`.
     moved: u64,
     moved_at: Instant,
+    /// When a client that has to log in must have done so.
+    login_by: Option<Instant>,
     /// Since when the client has not moved on with a frame that holds memory.
     standing: Option<(Progress, Instant)>,
 }
@@ -127,7 +131,9 @@ impl Connection {
         mut stop: watch::Receiver<bool>,
         mut dismissals: watch::Receiver<()>,
     ) -> Self {
-        let reader = FrameReader::new(Arc::clone(&shared.memory), shared.frame_bytes_max);
+        let frame_bytes_max =
+            if session.login.is_done() { shared.frame_bytes_max } else { shared.login_frame_bytes_max };
+        let reader = FrameReader::new(Arc::clone(&shared.memory), frame_bytes_max);
         let stop = Box::pin(async move {
             tokio::select! {
                 // An error means that whoever could stop us is gone: that is a stop, too.
@@ -138,7 +144,8 @@ impl Connection {
         let now = Instant::now();
         let first_look = now + shared.idle_max.unwrap_or(LOOK_AT_LEAST);
         let look = Box::pin(tokio::time::sleep_until(first_look.into()));
-        let watch = Watch { stop, stopping: None, look, moved: 0, moved_at: now, standing: None };
+        let login_by = (!session.login.is_done()).then(|| now + shared.login_max);
+        let watch = Watch { stop, stopping: None, look, moved: 0, moved_at: now, login_by, standing: None };
         let replies = Replies::new(Arc::clone(&shared.reply_memory));
         Self { shared, socket, tls, session, reader, replies, watch, api: None }
     }
@@ -234,15 +241,20 @@ impl Connection {
         let request_bytes = frame.bytes.len();
         let Self { shared, socket, session, replies, .. } = self;
         let called = shared.service.call(session, frame.bytes);
-        let Call { api, metrics, mut outcome } = called.map_err(End::Refused)?;
+        let Call { api, metrics, outcome: mut running } = called.map_err(End::Refused)?;
         self.api = Some(api);
         let outcome = std::future::poll_fn(|cx| {
             if let Poll::Ready(end) = replies.poll_drive(cx, socket) {
                 return Poll::Ready(Err(end));
             }
-            outcome.as_mut().poll(cx).map(Ok)
+            running.as_mut().poll(cx).map(Ok)
         })
         .await?;
+        drop(running);
+        if self.watch.login_by.is_some() && session.login.is_done() {
+            self.watch.login_by = None;
+            self.reader.limit(shared.frame_bytes_max);
+        }
         replies.push(Pending { outcome, metrics, request_bytes, arrived, lease: frame.lease });
         Ok(())
     }
@@ -265,7 +277,8 @@ impl Connection {
         let stalled_at = watch.standing.map(|(_, since)| since + shared.stall_max);
         let idle_max = shared.idle_max.unwrap_or(LOOK_AT_LEAST);
         let idle_at = watch.moved_at + idle_max;
-        let first = stalled_at.map_or(idle_at, |at| at.min(idle_at));
+        let ends = [Some(idle_at), stalled_at, watch.login_by];
+        let first = ends.into_iter().flatten().min().unwrap_or(idle_at);
         if watch.look.deadline() > first.into() {
             watch.look.as_mut().reset(first.into());
         }
@@ -274,10 +287,13 @@ impl Connection {
             if stalled_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(End::Stalled);
             }
+            if watch.login_by.is_some_and(|at| at <= now) {
+                return Poll::Ready(End::Login);
+            }
             if !waits_for_us && shared.idle_max.is_some() && idle_at <= now {
                 return Poll::Ready(End::Idle);
             }
-            let next = [stalled_at, Some(idle_at)].into_iter().flatten().filter(|at| *at > now).min();
+            let next = ends.into_iter().flatten().filter(|at| *at > now).min();
             watch.look.as_mut().reset(next.unwrap_or(now + idle_max).into());
         }
         Poll::Pending

@@ -74,6 +74,11 @@ impl FrameReader {
         Self { buffer: BytesMut::new(), announced: None, lease, memory, frame_bytes_max, received: 0 }
     }
 
+    /// A longer frame than this is refused from now on.
+    pub(super) fn limit(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
     /// Bytes that arrived since the connection began.
     pub(super) fn received(&self) -> u64 {
         self.received

@@ -79,7 +79,7 @@ impl Replies {
         self.bytes += weight(&pending);
         self.free_bytes += unpaid(&pending);
         self.hold(in_memory(&pending));
-        self.ends |= matches!(pending.outcome, Outcome::Close(_));
+        self.ends |= matches!(pending.outcome, Outcome::Close(_) | Outcome::Last(..));
         self.queue.push_back(pending);
     }
 
@@ -169,6 +169,11 @@ impl Replies {
                 metrics.response_bytes.inc_by(u64::try_from(response.size_bytes()).unwrap_or_default());
                 self.outgoing.push(response);
             }
+            Outcome::Last(response, reason) => {
+                metrics.response_bytes.inc_by(u64::try_from(response.size_bytes()).unwrap_or_default());
+                self.outgoing.push(response);
+                self.closing = Some(reason);
+            }
             Outcome::NoReply => {}
             Outcome::Close(reason) => self.closing = Some(reason),
             Outcome::Later(_) => self.closing = Some("a reply was put off twice".to_owned()),
@@ -185,7 +190,7 @@ impl Drop for Replies {
 
 /// Bytes of a finished reply but for its files.
 fn in_memory(pending: &Pending) -> usize {
-    let Outcome::Reply(response) = &pending.outcome else { return 0 };
+    let (Outcome::Reply(response) | Outcome::Last(response, _)) = &pending.outcome else { return 0 };
     let bytes = |part: &Part| if matches!(part, Part::Bytes(_)) { part.len() } else { 0 };
     response.parts().iter().map(bytes).sum()
 }
@@ -193,7 +198,7 @@ fn in_memory(pending: &Pending) -> usize {
 /// What an entry of the queue holds, in bytes.
 fn weight(pending: &Pending) -> usize {
     match &pending.outcome {
-        Outcome::Reply(response) => response.size_bytes(),
+        Outcome::Reply(response) | Outcome::Last(response, _) => response.size_bytes(),
         Outcome::Later(_) => pending.request_bytes,
         Outcome::NoReply | Outcome::Close(_) => 0,
     }

@@ -45,6 +45,7 @@ impl Server {
             frame_bytes_max: config.frame_bytes_max,
             idle_max: config.idle_max,
             stall_max: config.stall_max,
+            login_frame_bytes_max: config.login_frame_bytes_max,
             login_max: config.login_max,
             local_send_buffer_bytes: config.local_send_buffer_bytes,
         });

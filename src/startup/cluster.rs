@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::form::Asked;
-use crate::config::{Config, DataDirectory, HostPort, Listener, Meta, RpcSettings, base64};
+use crate::config::{Config, DataDirectory, FirstUsers, HostPort, Listener, Meta, RpcSettings, base64};
 use crate::controller::{Controller, Founding};
 use crate::rpc::{self, Local, Rpc, RpcConfig};
 
@@ -109,7 +109,7 @@ impl Cluster {
             listener: listener.name.clone(),
             host: listener.advertised.host.clone(),
             port: listener.advertised.port,
-            protocol: 0,
+            protocol: listener.protocol.number(),
         };
         let features =
             FEATURES.iter().map(|f| FeatureRange { name: f.name.to_owned(), min: f.min, max: f.max }).collect();
@@ -141,7 +141,7 @@ impl Cluster {
                 }
                 let founders =
                     founders.iter().map(|f| Peer { id: f.peer, node: f.node, directory: f.directory }).collect();
-                return Ok((peer, Founding { cluster_id, founders }));
+                return Ok((peer, Founding { cluster_id, founders, users: FirstUsers::default() }));
             }
             if !self.round(&mut search, registration).await? {
                 tokio::time::sleep(ROUND_EVERY).await;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub connections_accepted: IntCounterVec,
     /// Closed or refused client connections, by reason.
     pub connections_closed: IntCounterVec,
+    /// Logins, by listener, mechanism and result (`ok`, `failed`).
+    pub logins: IntCounterVec,
     /// Bytes of requests read and not yet answered.
     pub inflight_request_bytes: IntGauge,
     /// What clients tell of themselves.
@@ -68,6 +70,7 @@ impl Metrics {
             request_latency: register(&registry, HistogramVec::new(latency, by_api)),
             request_bytes: counters(&registry, "request_bytes_total", "Bytes of requests.", by_api),
             response_bytes: counters(&registry, "response_bytes_total", "Bytes of responses.", by_api),
+            logins: counters(&registry, "logins_total", "Logins by SASL.", &["listener", "mechanism", "result"]),
             connections: register(
                 &registry,
                 IntGaugeVec::new(opts("connections", "Open client connections."), &["listener"]),

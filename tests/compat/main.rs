@@ -41,6 +41,7 @@ mod reassign;
 mod repair;
 mod replaced;
 mod replication;
+mod sasl;
 mod scripts;
 mod share_groups;
 mod share_kills;

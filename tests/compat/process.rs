@@ -32,7 +32,8 @@ fn the_admin_port_tells_health_and_metrics() {
 /// Every metric is described, and those of the rooms count.
 #[test]
 fn metrics_are_described_and_count() {
-    let Some(broker) = Broker::own(&[]) else { return };
+    let listeners = "PLAINTEXT://127.0.0.1:0,SASL_PLAINTEXT://127.0.0.1:0";
+    let Some(broker) = Broker::own_listening(listeners, &[]) else { return };
     let mut wire = broker.wire();
     let topic = topics::topic(&mut wire, 3);
     for round in 1..=2_u32 {

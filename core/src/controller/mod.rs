@@ -49,7 +49,7 @@ pub use producer_ids::{PRODUCER_ID_BLOCK_LEN, ProducerIdsExhausted, allocate_pro
 pub use raise_internal::raise_internal_topics;
 pub use scram::{
     AlterScramError, AlteredScram, DescribeScramError, LOGIN_SECRET_BYTES, ScramDeletion, ScramUpsertion,
-    UserMechanisms, alter_scram, describe_scram,
+    UserMechanisms, alter_scram, describe_scram, first_user,
 };
 pub use stored::{StoredChange, StoredError};
 pub use wire::WireError;

@@ -79,6 +79,17 @@ pub fn alter_scram(
     Decision { commands, reply }
 }
 
+/// A user of a cluster that is being formed, with both mechanisms.
+pub fn first_user(user: &str, password: &str, salt: &[u8]) -> Vec<Command> {
+    let credential = |mechanism: ScramMechanism| {
+        let salted = mechanism.salted_password(password.as_bytes(), salt, ITERATIONS_MIN);
+        mechanism.credential(&salted, salt, ITERATIONS_MIN)
+    };
+    let command =
+        |mechanism| Command::SetScram { user: user.to_owned(), mechanism, credential: Some(credential(mechanism)) };
+    ScramMechanism::ALL.into_iter().map(command).collect()
+}
+
 fn delete(image: &Image, deletion: &ScramDeletion) -> Result<Command, AlterScramError> {
     let mechanism = check_name(&deletion.user, deletion.mechanism)?;
     match image.scram(&deletion.user, mechanism) {

@@ -9,5 +9,6 @@ pub use jaas::{JaasError, LoginModule};
 pub use mapping_rules::{MappingRules, RuleError};
 pub use plain::PlainLogin;
 pub use scram::{
-    Challenge, ClientFirst, ITERATIONS_MAX, ITERATIONS_MIN, LoginFailed, SALT_BYTES, ScramCredential, ScramMechanism,
+    Challenge, ClientFirst, Expected, ITERATIONS_MAX, ITERATIONS_MIN, LoginFailed, SALT_BYTES, ScramClient,
+    ScramCredential, ScramMechanism,
 };

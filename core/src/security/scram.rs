@@ -2,12 +2,16 @@
 //!
 //! Nobody who fails learns why, nor whether there is such a user: who does not exist gets a salt all the same.
 
+mod client;
+
 use std::num::NonZeroU32;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
+
+pub use client::{Expected, ScramClient};
 
 /// Fewest and most rounds of hashing (Kafka `ScramMechanism`, `ScramControlManager.MAX_ITERATIONS`).
 pub const ITERATIONS_MIN: u32 = 4_096;

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
+use crate::config::FirstUsers;
 use crate::config::HostPort;
 use crate::partition::{self, Leadership, Links, Post};
 use crate::rpc::{self, BoundRpc, Lane, Local, Rpc, RpcConfig, kind};
@@ -91,7 +92,11 @@ async fn start(id: i32, bound: BoundRpc, addresses: HashMap<NodeId, HostPort>) -
     rpc.set_nodes(addresses);
     tokio::spawn(follow_the_living(rpc.clone(), partitions.clone()));
     let settings = BrokerConfig::new([("node.id".to_owned(), id.to_string())].into()).unwrap();
-    let founding = Founding { cluster_id: "cluster".to_owned(), founders: (1..=3).map(peer).collect() };
+    let founding = Founding {
+        cluster_id: "cluster".to_owned(),
+        founders: (1..=3).map(peer).collect(),
+        users: FirstUsers::default(),
+    };
     let begun = super::super::start(Start {
         partitions: partitions.clone(),
         store,

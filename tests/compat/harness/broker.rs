@@ -37,11 +37,14 @@ pub struct Broker {
 struct Own {
     data: TempDir,
     settings: Vec<String>,
+    environment: Vec<(String, String)>,
+    first_listener: String,
     admin: String,
     process: Option<Process>,
 }
 
 struct Process {
+    admin: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -77,13 +80,21 @@ impl Broker {
 
     /// As `own`, on the listeners that the test names.
     pub fn own_listening(listeners: &str, settings: &[&str]) -> Option<Broker> {
+        Broker::own_in(listeners, settings, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn own_in(listeners: &str, settings: &[&str], environment: &[(&str, &str)]) -> Option<Broker> {
         if std::env::var_os("MILLSTREAM_TEST_BOOTSTRAP").is_some() {
             eprintln!("SKIP: needs a broker process of its own");
             return None;
         }
         let data = TempDir::new().expect("temporary directory");
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut own = Own { data, settings, admin: "127.0.0.1:0".to_owned(), process: None };
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let first_listener = listeners.split_once("://").expect("NAME://HOST:PORT").0.to_owned();
+        let mut own =
+            Own { data, settings, environment, first_listener, admin: "127.0.0.1:0".to_owned(), process: None };
         match own.launch(listeners) {
             Ok(bootstrap) => Some(Broker { own: Some(own), bootstrap }),
             Err(refusal) => panic!("the broker did not start ({:?}):\n{}", refusal.code, refusal.stderr),
@@ -102,7 +113,14 @@ impl Broker {
 
     fn spawn_in(data: TempDir, settings: &[&str]) -> Broker {
         let settings = settings.iter().map(|s| (*s).to_owned()).collect();
-        let mut own = Own { data, settings, admin: String::new(), process: None };
+        let mut own = Own {
+            data,
+            settings,
+            environment: Vec::new(),
+            first_listener: "PLAINTEXT".to_owned(),
+            admin: String::new(),
+            process: None,
+        };
         // A port below the range that the kernel hands to clients: a client that reconnects while the broker is away
         // would otherwise, once in a while, be given that very port and be connected to itself.
         let mut last = None;
@@ -122,12 +140,21 @@ impl Broker {
         &self.bootstrap
     }
 
+    /// Where each of its listeners is, in their order.
+    pub fn addresses(&self) -> Vec<String> {
+        let log = self.log();
+        let ready = log.lines().find(|line| line.contains("kafka=")).expect("the ready line");
+        let list = &ready[ready.find("kafka=").expect("addresses") + "kafka=".len()..];
+        let list: String = list.chars().take_while(|c| !c.is_whitespace()).collect();
+        list.trim_matches('"').split(',').map(str::to_owned).collect()
+    }
+
     pub fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
     pub fn admin(&self) -> &str {
-        &self.process_owner().admin
+        &self.process_owner().process.as_ref().expect("running").admin
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -158,7 +185,8 @@ impl Broker {
 
     /// Starts the process again on the same data and addresses; returns how long it took to be ready.
     pub fn restart(&mut self) -> Duration {
-        let bootstrap = self.bootstrap.clone();
+        // Of several listeners the first comes back.
+        let bootstrap = format!("{}://{}", self.process_owner().first_listener, self.bootstrap);
         let started = Instant::now();
         if let Err(refusal) = self.process_owner_mut().launch(&bootstrap) {
             panic!("the broker did not come back ({:?}):\n{}", refusal.code, refusal.stderr);
@@ -168,7 +196,8 @@ impl Broker {
 
     /// Starts the process again, which the test expects to be refused.
     pub fn restart_refused(&mut self) -> Refusal {
-        let bootstrap = self.bootstrap.clone();
+        // Of several listeners the first comes back.
+        let bootstrap = format!("{}://{}", self.process_owner().first_listener, self.bootstrap);
         match self.process_owner_mut().launch(&bootstrap) {
             Ok(_) => panic!("the broker started"),
             Err(refusal) => refusal,
@@ -233,10 +262,11 @@ impl Own {
         for setting in SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str)) {
             command.args(["--set", setting]);
         }
-        let (child, log, lines) = spawn(command);
-        let mut process = Process { child, log };
+        let (child, log, lines) = spawn_in(command, &self.environment);
+        let mut process = Process { child, log, admin: String::new() };
         match wait_ready(&lines) {
             Some(ready) => {
+                process.admin = address(&ready, "admin=");
                 self.process = Some(process);
                 Ok(address(&ready, "kafka="))
             }
@@ -276,11 +306,19 @@ pub fn run_refused(args: &[&str]) -> Refusal {
     Refusal { code, stderr: tail(&log) }
 }
 
-pub fn spawn(mut command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+pub fn spawn(command: Command) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+    spawn_in(command, &[])
+}
+
+fn spawn_in(
+    mut command: Command,
+    environment: &[(String, String)],
+) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
     // Variables of the tests would be taken for settings.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
         command.env_remove(name);
     }
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
     let stderr = child.stderr.take().expect("stderr");

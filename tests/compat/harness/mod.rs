@@ -10,6 +10,7 @@ pub mod client;
 pub mod disk;
 pub mod flex;
 pub mod group;
+pub mod login;
 pub mod net;
 pub mod nodes;
 pub mod power;
