@@ -50,6 +50,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the script says:\n{}", self.log.lock().expect("log").join("\n"));
+        }
         if self.script.try_wait().expect("wait").is_none() {
             signal(&self.script, Signal::SIGTERM);
             self.script.wait().expect("wait");

@@ -218,7 +218,9 @@ impl Challenge {
         let binding = fields.next().and_then(|field| field.strip_prefix("c=")).ok_or(LoginFailed)?;
         let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).ok_or(LoginFailed)?;
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| LoginFailed);
-        if decode(binding)? != self.header.as_bytes() || nonce != self.nonce || !fields.all(is_extension) {
+        // librdkafka before 2.6.1 puts its own nonce before it once more: Kafka takes that, too (since 3.8.1).
+        let is_ours = nonce.ends_with(&self.nonce);
+        if decode(binding)? != self.header.as_bytes() || !is_ours || !fields.all(is_extension) {
             return Err(LoginFailed);
         }
         let (mechanism, said) = (self.mechanism, format!("{},{without_proof}", self.said));
