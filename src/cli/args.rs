@@ -22,6 +22,15 @@ pub struct Connect {
     /// Brokers to ask first, HOST:PORT separated by commas [env: MILLSTREAM_BROKERS] [default: 127.0.0.1:9092]
     #[arg(short, long, global = true, value_name = "HOST:PORT,..", help_heading = "Global options")]
     pub brokers: Option<String>,
+    /// Settings of Kafka's clients (security.protocol, sasl.*, ssl.*) [env: MILLSTREAM_COMMAND_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub command_config: Option<PathBuf>,
+    /// Logs in as this user, with the password in MILLSTREAM_PASSWORD [env: MILLSTREAM_USER]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub user: Option<String>,
+    /// Speaks TLS with brokers whose certificates come from these issuers (PEM) [env: MILLSTREAM_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub ca: Option<PathBuf>,
     /// How to print results
     #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Global options")]
     pub format: Format,

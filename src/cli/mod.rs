@@ -1,4 +1,4 @@
-//! The command line over the Kafka protocol, to any broker: `millstream topic|group|share-group|txn|cluster|config|debug`.
+//! The command line over the Kafka protocol, to any broker: `millstream topic|group|share-group|txn|cluster|user|config|debug`.
 //!
 //! Every command gives its result on standard output (a table or one JSON document) and, when it fails, one line on
 //! standard error. Exit codes: 0 done, 1 the request failed, 2 wrong use.
@@ -16,10 +16,12 @@ mod partitioner;
 mod position;
 mod record_format;
 mod resolve;
+mod security;
 mod settings;
 mod share_group;
 mod topic;
 mod txn;
+mod user;
 mod values;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, T
 use client::Client;
 use failure::{Doing, Stop};
 use share_group::ShareGroupCommand;
+use user::UserCommand;
 
 /// Asked when neither `--brokers` nor `MILLSTREAM_BROKERS` says otherwise.
 const BROKERS_DEFAULT: &str = "127.0.0.1:9092";
@@ -44,6 +47,7 @@ pub enum Command {
     ShareGroup(ShareGroupCommand),
     Txn(TxnCommand),
     Cluster(ClusterCommand),
+    User(UserCommand),
     Config(ConfigCommand),
     Debug(DebugCommand),
 }
@@ -56,6 +60,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::ShareGroup(command) => share_group::run(command).await,
         Command::Txn(command) => txn::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
+        Command::User(command) => user::run(command).await,
         Command::Config(command) => config::run(command).await,
         Command::Debug(command) => debug::run(&command),
     };
@@ -74,8 +79,8 @@ pub async fn run(command: Command) -> ExitCode {
 async fn connect(connect: &Connect) -> Result<Arc<Client>, Stop> {
     let from_environment = std::env::var("MILLSTREAM_BROKERS").ok().filter(|list| !list.is_empty());
     let list = connect.brokers.clone().or(from_environment).unwrap_or_else(|| BROKERS_DEFAULT.to_owned());
-    let addresses = addresses(&list)?;
-    Client::connect(addresses, connect.timeout).await.doing("cannot connect to the cluster")
+    let (addresses, security) = (addresses(&list)?, security::of(connect)?);
+    Client::connect(addresses, connect.timeout, security).await.doing("cannot connect to the cluster")
 }
 
 /// `host`, `host:port`, `[v6]:port`, separated by commas.

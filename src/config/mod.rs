@@ -19,6 +19,7 @@ pub use error::ConfigError;
 pub use first_users::FirstUsers;
 pub use listeners::{HostPort, Listener, SecurityProtocol};
 pub use load::{Flags, load};
+pub use properties::{Property, parse as parse_properties};
 pub use rpc::RpcSettings;
 pub use sasl::{Mechanism, SaslListener, SaslListeners};
 

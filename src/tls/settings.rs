@@ -13,7 +13,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use tracing::{info, warn};
 
-use super::certificates::Material;
+use super::certificates::{KEYSTORE, Material, Refused, TRUSTSTORE};
 use super::principal;
 
 /// Settings of TLS that cannot be carried out.
@@ -27,6 +27,10 @@ pub struct TlsError {
 impl TlsError {
     pub(super) fn of(listener: &str, key: &str, text: &str) -> Self {
         Self { key: listener_key(listener, key), text: text.to_owned() }
+    }
+
+    fn in_listener(listener: &str) -> impl Fn(Refused) -> Self {
+        move |(key, text)| Self::of(listener, key, &text)
     }
 }
 
@@ -120,7 +124,8 @@ impl Inputs {
     fn read(broker: &BrokerConfig, listener: &str) -> Result<Self, TlsError> {
         let text = |key: &str| broker.of_listener(listener, key).unwrap_or_default().to_owned();
         Ok(Self {
-            material: Material::read(broker, listener)?,
+            material: Material::read(|key| broker.of_listener(listener, key))
+                .map_err(TlsError::in_listener(listener))?,
             client_auth: text("ssl.client.auth"),
             protocols: text("ssl.enabled.protocols"),
             cipher_suites: text("ssl.cipher.suites"),
@@ -129,14 +134,17 @@ impl Inputs {
 
     fn server_config(&self, listener: &str) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(self.provider(listener)?);
-        let (chain, key) = self.material.identity(listener)?;
+        let (chain, key) = self.material.identity().map_err(TlsError::in_listener(listener))?.ok_or_else(|| {
+            let text = "needed: a PEM file with the certificate, those of its issuers, and the private key";
+            TlsError::of(listener, KEYSTORE, text)
+        })?;
         let verifier = self.verifier(listener, &provider)?;
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions(listener)?)
             .map_err(|e| TlsError::of(listener, "ssl.enabled.protocols", &e.to_string()))?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
-            .map_err(|e| TlsError::of(listener, "ssl.keystore.location", &e.to_string()))?;
+            .map_err(|e| TlsError::of(listener, KEYSTORE, &e.to_string()))?;
         Ok(Arc::new(config))
     }
 
@@ -176,9 +184,11 @@ impl Inputs {
             "required" => false,
             _ => return Err(TlsError::of(listener, CLIENT_AUTH, "must be none, requested or required")),
         };
-        let (roots, revoked) = self.material.trust(listener)?.ok_or_else(|| {
-            TlsError::of(listener, "ssl.truststore.location", "needed to check the certificates of clients")
-        })?;
+        let (roots, revoked) = self
+            .material
+            .trust()
+            .map_err(TlsError::in_listener(listener))?
+            .ok_or_else(|| TlsError::of(listener, TRUSTSTORE, "needed to check the certificates of clients"))?;
         let checks_revoked = !revoked.is_empty();
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let builder = if is_optional { builder.allow_unauthenticated() } else { builder };
@@ -187,7 +197,7 @@ impl Inputs {
             true => builder.with_crls(revoked).allow_unknown_revocation_status(),
             false => builder,
         };
-        builder.build().map_err(|e| TlsError::of(listener, "ssl.truststore.location", &e.to_string()))
+        builder.build().map_err(|e| TlsError::of(listener, TRUSTSTORE, &e.to_string()))
     }
 }
 

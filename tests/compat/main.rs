@@ -5,6 +5,7 @@ mod absent_members;
 mod cli;
 mod cli_group;
 mod cli_txn;
+mod cli_user;
 mod clients;
 mod cluster;
 mod configs;

@@ -5,10 +5,13 @@
 # broker_start DATA [ARGUMENT...]   starts the binary on free ports; sets BOOTSTRAP, ADMIN, BROKER_PID
 # broker_restart                    starts it again, same data, addresses and arguments
 # broker_kill, broker_stop          SIGKILL; SIGTERM and wait for exit code 0
+# BROKER_LISTENER, BROKER_ENVIRONMENT   what its listener begins with (SSL://), and variables of its own (NAME=VALUE ...)
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 MILLSTREAM_BIN=${MILLSTREAM_BIN:-${CARGO_TARGET_DIR:-$repository/target}/release/millstream}
 BROKER_PID=
+BROKER_LISTENER=
+BROKER_ENVIRONMENT=()
 NODE_PIDS=()
 
 # A port that nobody listens on, below the range that the kernel gives to clients.
@@ -86,7 +89,8 @@ broker_spawn() {
   local options
   mapfile -t options < <(without_variables)
   : >"$broker_data/stderr"
-  env "${options[@]}" "$MILLSTREAM_BIN" start --data "$broker_data/data" --listen "$BOOTSTRAP" --admin "$ADMIN" "${broker_arguments[@]}" \
+  env "${options[@]}" "${BROKER_ENVIRONMENT[@]}" \
+    "$MILLSTREAM_BIN" start --data "$broker_data/data" --listen "$BROKER_LISTENER$BOOTSTRAP" --admin "$ADMIN" "${broker_arguments[@]}" \
     >>"$broker_data/stderr" 2>&1 </dev/null &
   BROKER_PID=$!
   disown "$BROKER_PID"

@@ -6,11 +6,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Message, StrBytes, VersionRange};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::errors::ClientError;
+use super::login::Security;
 use super::spoken::Spoken;
 use crate::protocol::client::{decode_response, encode_request};
 use crate::protocol::{Key, RequestBody};
@@ -29,14 +32,20 @@ pub struct Timeouts {
     pub request: Duration,
 }
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// Not reusable after a failed or abandoned call: the late answer would be taken for the next one's.
 pub struct Connection {
     address: String,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation_id: i32,
     /// What the broker said of itself when the connection was made.
     api_versions: ApiVersionsResponse,
     versions: HashMap<i16, VersionRange>,
+    /// Then the broker closes it.
+    ends_at: Option<Instant>,
 }
 
 /// The name of an API, for messages.
@@ -45,28 +54,44 @@ pub fn api_name<R: Spoken>() -> String {
 }
 
 impl Connection {
-    /// Connects to `host:port` and asks for the versions of its APIs.
-    pub async fn open(address: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
+    /// Connects to `host:port`, asks for the versions of its APIs, and logs in.
+    pub async fn open(address: &str, timeouts: Timeouts, security: &Security) -> Result<Self, ClientError> {
         let refused =
             |error: std::io::Error| ClientError::Connect { address: address.to_owned(), error: error.to_string() };
-        let stream = timeout(timeouts.connect, TcpStream::connect(address)).await.unwrap_or_else(|_| {
+        let stream = timeout(timeouts.connect, connect(address, security)).await.unwrap_or_else(|_| {
             let text = format!("no connection within {} s", timeouts.connect.as_secs_f32());
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
         });
         let stream = stream.map_err(refused)?;
-        stream.set_nodelay(true).map_err(refused)?;
         let mut connection = Self {
             address: address.to_owned(),
             stream,
             correlation_id: 0,
             api_versions: ApiVersionsResponse::default(),
             versions: HashMap::new(),
+            ends_at: None,
         };
-        match connection.negotiate(timeouts.request).await {
-            Err(ClientError::Io { address, error }) => Err(ClientError::Connect { address, error }),
+        match connection.begin(timeouts.request, security).await {
+            Err(ClientError::Io { address, error }) => {
+                let error = format!("{error} (does the listener want TLS (--ca) or a login (--user)?)");
+                Err(ClientError::Connect { address, error })
+            }
             Err(error) => Err(error),
             Ok(()) => Ok(connection),
         }
+    }
+
+    async fn begin(&mut self, wait: Duration, security: &Security) -> Result<(), ClientError> {
+        self.negotiate(wait).await?;
+        if let Some(login) = &security.login {
+            self.ends_at = login.log_in(self, wait).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a request may be begun on it that takes so long.
+    pub fn lasts(&self, wait: Duration) -> bool {
+        self.ends_at.is_none_or(|end| Instant::now() + wait < end)
     }
 
     pub fn api_versions(&self) -> &ApiVersionsResponse {
@@ -186,6 +211,10 @@ impl Connection {
         ClientError::Io { address: self.address.clone(), error }
     }
 
+    pub(super) fn no_login(&self, detail: String) -> ClientError {
+        ClientError::Login { address: self.address.clone(), detail }
+    }
+
     fn timed_out<R: Spoken>(&self, after: Duration) -> ClientError {
         ClientError::Timeout { address: self.address.clone(), api: api_name::<R>(), after }
     }
@@ -197,4 +226,15 @@ impl Connection {
     fn unreadable<R: Spoken>(&self, error: &impl ToString) -> ClientError {
         ClientError::Decode { address: self.address.clone(), api: api_name::<R>(), detail: error.to_string() }
     }
+}
+
+async fn connect(address: &str, security: &Security) -> std::io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = &security.tls else { return Ok(Box::new(stream)) };
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+    let stream = TlsConnector::from(tls.config()).connect(name, stream).await;
+    let stream = stream.map_err(|error| std::io::Error::other(format!("TLS: {error}")))?;
+    Ok(Box::new(stream))
 }

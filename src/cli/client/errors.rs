@@ -12,6 +12,9 @@ pub enum ClientError {
     /// No connection came about: nothing was asked.
     #[error("{address}: {error}")]
     Connect { address: String, error: String },
+    /// The broker is there and does not let us in.
+    #[error("{address}: cannot log in: {detail}")]
+    Login { address: String, detail: String },
     /// The connection broke: whether the request was carried out is unknown.
     #[error("{address}: {error}")]
     Io { address: String, error: String },
@@ -66,10 +69,11 @@ impl ClientError {
                 Some("the brokers advertise this address: see advertised.listeners when it cannot be reached from here")
             }
             Self::Io { .. } => {
-                Some("the log of the broker may say why; listeners with TLS or a login are not supported here")
+                Some("the log of the broker may say why; does the listener want TLS (--ca) or a login (--user)?")
             }
             Self::Timeout { .. } => Some("--timeout gives it longer"),
-            Self::NotKafka { .. } => Some("is this a plaintext Kafka listener?"),
+            Self::NotKafka { .. } => Some("is this a Kafka listener, and does it want TLS (--ca)?"),
+            Self::Login { .. } => Some("--user and MILLSTREAM_PASSWORD, or --command-config, say who logs in"),
             Self::Response { error, .. } => advice(*error),
             _ => None,
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod connection;
 mod errors;
 mod group;
+mod login;
 mod offsets;
 mod spoken;
 mod transactions;
@@ -26,6 +27,7 @@ use connection::Connection;
 pub use connection::Timeouts;
 pub use errors::{ClientError, name as error_name};
 pub use group::{CommittedOffset, Committer, Coordinated};
+pub use login::{Credentials, Security};
 pub use offsets::{Isolation, OffsetQuery};
 use spoken::Spoken;
 pub use transactions::{OpenTransaction, Transaction};
@@ -36,6 +38,9 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// What is asked of several brokers ends so much after the last of them was given up.
 const ANSWER_SLACK: Duration = Duration::from_millis(500);
 
+/// A login that ends sooner is not used any more.
+const LOGIN_SLACK: Duration = Duration::from_secs(1);
+
 /// Taken out of its slot for the time of a call, so that an abandoned call drops it.
 type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
 
@@ -43,6 +48,7 @@ pub struct Client {
     /// `host:port`, in the order of the user.
     bootstrap: Vec<String>,
     timeouts: Timeouts,
+    security: Security,
     /// The bootstrap address that answered.
     entry: String,
     /// The brokers of the last Metadata answer.
@@ -52,11 +58,15 @@ pub struct Client {
 
 impl Client {
     /// Reaches the first of the bootstrap brokers that answers. `timeout` is for any one request with its retries.
-    pub async fn connect(bootstrap: Vec<String>, timeout: Duration) -> Result<Arc<Self>, ClientError> {
+    pub async fn connect(
+        bootstrap: Vec<String>,
+        timeout: Duration,
+        security: Security,
+    ) -> Result<Arc<Self>, ClientError> {
         let timeouts = Timeouts { connect: timeout.min(CONNECT_TIMEOUT_MAX), request: timeout };
         let mut failures = Vec::new();
         for address in &bootstrap {
-            match Connection::open(address, timeouts).await {
+            match Connection::open(address, timeouts, &security).await {
                 Ok(connection) => {
                     let slot = Arc::new(tokio::sync::Mutex::new(Some(connection)));
                     return Ok(Arc::new(Self {
@@ -64,6 +74,7 @@ impl Client {
                         connections: Mutex::new(HashMap::from([(address.clone(), slot)])),
                         bootstrap,
                         timeouts,
+                        security,
                         brokers: Mutex::default(),
                     }));
                 }
@@ -193,9 +204,10 @@ impl Client {
     }
 
     async fn take(&self, held: &mut Option<Connection>, address: &str) -> Result<Connection, ClientError> {
-        match held.take() {
+        // One whose login runs out meanwhile is not worth another login: it is made anew.
+        match held.take().filter(|connection| connection.lasts(LOGIN_SLACK)) {
             Some(connection) => Ok(connection),
-            None => Connection::open(address, self.timeouts).await,
+            None => Connection::open(address, self.timeouts, &self.security).await,
         }
     }
 
