@@ -23,7 +23,9 @@ struct Cluster {
 
 impl Cluster {
     fn start(directory: &Path, ports: &[u16]) -> Self {
-        let mut command = Command::new(std::path::absolute("scripts/cluster").expect("the script"));
+        // Who runs the tests in the background has SIGINT ignored, which no shell below can change.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(std::path::absolute("scripts/cluster").expect("the script"));
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         command.args(["--set", "num.partitions=2"]).current_dir(directory);
         command.env("CLUSTER_PROGRAM", BINARY).env("CLUSTER_PORTS", ports.join(" "));
