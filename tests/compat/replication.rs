@@ -10,7 +10,7 @@ use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 
-use crate::harness::client::{Producer, admin, config, consume_all, wait};
+use crate::harness::client::{Producer, Received, admin, config, consume_all, wait};
 use crate::harness::group::Group;
 use crate::harness::nodes::Nodes;
 use crate::harness::replicas::await_same_replicas;
@@ -150,7 +150,7 @@ impl<'a> Stream<'a> {
             let numbers: Vec<usize> = records.iter().map(|r| number(&r.value)).collect();
             let expected: Vec<usize> =
                 (0..self.sent).filter(|n| (*n % PARTITIONS as usize) as i32 == partition).collect();
-            assert!(numbers == expected, "partition {partition}: {} of {}", numbers.len(), expected.len());
+            assert!(numbers == expected, "partition {partition}: {}", differs(&records, &expected));
             ends.insert(partition, records.last().map_or(0, |last| last.offset + 1));
             for record in records {
                 // A delivery that was learnt of only by its retry has no offset.
@@ -160,6 +160,24 @@ impl<'a> Stream<'a> {
         }
         ends
     }
+}
+
+/// Where what was read first departs from what was sent: a number that comes twice with both offsets, or one that is missing.
+fn differs(records: &[Received], expected: &[usize]) -> String {
+    let mut offsets = BTreeMap::<usize, Vec<i64>>::new();
+    for record in records {
+        offsets.entry(number(&record.value)).or_default().push(record.offset);
+    }
+    let doubled: Vec<_> = offsets.iter().filter(|(_, at)| at.len() > 1).collect();
+    let missing: Vec<_> = expected.iter().filter(|number| !offsets.contains_key(number)).collect();
+    let (first, last) = (doubled.first(), doubled.last());
+    let counts = format!("{} of {}", records.len(), expected.len());
+    format!(
+        "{counts}, doubled {}: {first:?} to {last:?}, missing {}: {:?}",
+        doubled.len(),
+        missing.len(),
+        missing.first()
+    )
 }
 
 /// The metadata and the committed offsets are on all three nodes as well: before that another must not lose its disk.
