@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -42,6 +42,8 @@ struct Shared {
     /// A message came before one that is due.
     gap: Mutex<Option<String>>,
     notes: Mutex<VecDeque<String>>,
+    /// The member was sent away when it asked for its offsets.
+    has_no_offsets: AtomicBool,
 }
 
 impl Shared {
@@ -63,6 +65,9 @@ impl ClientContext for Notes {
     }
 
     fn error(&self, error: KafkaError, text: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotCoordinator) {
+            self.0.has_no_offsets.store(true, Ordering::Relaxed);
+        }
         self.0.note(format!("{} {error}: {text}", super::now_ms()));
     }
 }
@@ -157,6 +162,12 @@ impl Drop for Group {
 fn run(consumer: &BaseConsumer<Notes>, topic: &str, shared: &Shared) {
     let mut since = 0;
     while !shared.ends.load(Ordering::Relaxed) {
+        // librdkafka (2.12) never asks again for offsets that it was refused with NOT_COORDINATOR (an empty answer in
+        // rd_kafka_assignment_apply_offsets), with any broker: a new subscription makes it ask.
+        if shared.has_no_offsets.swap(false, Ordering::Relaxed) {
+            consumer.unsubscribe();
+            consumer.subscribe(&[topic]).expect("subscribe");
+        }
         let message = consumer.poll(Duration::from_millis(100));
         if let Some(Ok(message)) = &message {
             let mut read = shared.read.lock().expect("read");
