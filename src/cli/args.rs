@@ -8,36 +8,13 @@ use millstream_core::record::Compression;
 use millstream_core::types::TopicName;
 
 use super::client::Isolation;
-use super::output::Format;
+use super::connect::Connect;
 use super::position::{FORMS, Position};
 use super::record_format::RecordFormat;
 use super::values::{
     BrokerOwner, Separator, TopicSelection, broker_owner, compression, header, seconds, separator, setting, topic_name,
     topic_selection,
 };
-
-/// Where the cluster is, and how to answer.
-#[derive(Clone, Debug, Args)]
-pub struct Connect {
-    /// Brokers to ask first, HOST:PORT separated by commas [env: MILLSTREAM_BROKERS] [default: 127.0.0.1:9092]
-    #[arg(short, long, global = true, value_name = "HOST:PORT,..", help_heading = "Global options")]
-    pub brokers: Option<String>,
-    /// Settings of Kafka's clients (security.protocol, sasl.*, ssl.*) [env: MILLSTREAM_COMMAND_CONFIG]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub command_config: Option<PathBuf>,
-    /// Logs in as this user, with the password in MILLSTREAM_PASSWORD [env: MILLSTREAM_USER]
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
-    pub user: Option<String>,
-    /// Speaks TLS with brokers whose certificates come from these issuers (PEM) [env: MILLSTREAM_CA]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub ca: Option<PathBuf>,
-    /// How to print results
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Global options")]
-    pub format: Format,
-    /// Longest wait for one answer, with its retries
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "30", help_heading = "Global options")]
-    pub timeout: Duration,
-}
 
 /// Create, list, describe, alter and delete topics; produce and consume records
 #[derive(Debug, Args)]

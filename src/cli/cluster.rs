@@ -38,7 +38,7 @@ struct Described {
 }
 
 pub async fn run(command: ClusterCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     let args = match &command.action {
         ClusterAction::Describe(args) => args,

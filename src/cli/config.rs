@@ -32,7 +32,7 @@ impl Owner {
 }
 
 pub async fn run(command: ConfigCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     // Brokers are asked by id: their addresses have to be known.
     client.cluster(Some(&[])).await.doing("cannot look up the brokers")?;
     let format = command.connect.format;

@@ -8,6 +8,7 @@ mod base64;
 mod client;
 mod cluster;
 mod config;
+mod connect;
 mod debug;
 mod failure;
 mod group;
@@ -16,7 +17,6 @@ mod partitioner;
 mod position;
 mod record_format;
 mod resolve;
-mod security;
 mod settings;
 mod share_group;
 mod topic;
@@ -25,19 +25,12 @@ mod user;
 mod values;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Subcommand;
 
-use args::{ClusterCommand, ConfigCommand, Connect, DebugCommand, GroupCommand, TopicCommand, TxnCommand};
-use client::Client;
-use failure::{Doing, Stop};
+use args::{ClusterCommand, ConfigCommand, DebugCommand, GroupCommand, TopicCommand, TxnCommand};
 use share_group::ShareGroupCommand;
 use user::UserCommand;
-
-/// Asked when neither `--brokers` nor `MILLSTREAM_BROKERS` says otherwise.
-const BROKERS_DEFAULT: &str = "127.0.0.1:9092";
-const PORT_DEFAULT: u16 = 9092;
 
 /// The subcommands that need no broker of their own. To be mounted beside `start` with `#[command(flatten)]`.
 #[derive(Debug, Subcommand)]
@@ -75,31 +68,6 @@ pub async fn run(command: Command) -> ExitCode {
     }
 }
 
-/// Reaches the cluster that the arguments name.
-async fn connect(connect: &Connect) -> Result<Arc<Client>, Stop> {
-    let from_environment = std::env::var("MILLSTREAM_BROKERS").ok().filter(|list| !list.is_empty());
-    let list = connect.brokers.clone().or(from_environment).unwrap_or_else(|| BROKERS_DEFAULT.to_owned());
-    let (addresses, security) = (addresses(&list)?, security::of(connect)?);
-    Client::connect(addresses, connect.timeout, security).await.doing("cannot connect to the cluster")
-}
-
-/// `host`, `host:port`, `[v6]:port`, separated by commas.
-fn addresses(list: &str) -> Result<Vec<String>, Stop> {
-    let addresses: Vec<_> = list.split(',').map(str::trim).filter(|address| !address.is_empty()).collect();
-    if addresses.is_empty() {
-        return Err(Stop::Usage("no broker is named: HOST:PORT is needed".to_owned()));
-    }
-    let full = |address: &str| {
-        let host_end = address.rfind(']').map_or(0, |at| at + 1);
-        match address.get(host_end..).unwrap_or_default().rsplit_once(':') {
-            None => Ok(format!("{address}:{PORT_DEFAULT}")),
-            Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(address.to_owned()),
-            Some(_) => Err(Stop::Usage(format!("`{address}` is no broker address: HOST:PORT is needed"))),
-        }
-    };
-    addresses.into_iter().map(full).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -135,16 +103,5 @@ mod tests {
             let words = ["millstream"].iter().chain(wrong);
             assert_eq!(Arguments::try_parse_from(words).err().map(|e| e.exit_code()), Some(2), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn a_port_may_be_left_out() {
-        let read = |list| addresses(list).map_err(|stop| stop.exit_code());
-        assert_eq!(read("a:1, b"), Ok(vec!["a:1".to_owned(), "b:9092".to_owned()]));
-        assert_eq!(read("[::1]"), Ok(vec!["[::1]:9092".to_owned()]));
-        assert_eq!(read("[::1]:7"), Ok(vec!["[::1]:7".to_owned()]));
-        assert_eq!(read("a:x"), Err(2));
-        assert_eq!(read("a:0"), Err(2));
-        assert_eq!(read(" , "), Err(2));
     }
 }

@@ -11,7 +11,7 @@ use super::failure::Stop;
 use super::group;
 
 pub async fn run(command: ShareGroupCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
         ShareGroupAction::List(args) => group::list(&client, format, &args, Some("share")).await,

@@ -10,17 +10,14 @@ use kafka_protocol::messages::alter_user_scram_credentials_request::{
 use kafka_protocol::messages::alter_user_scram_credentials_response::AlterUserScramCredentialsResult;
 use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::{AlterUserScramCredentialsRequest, DescribeUserScramCredentialsRequest};
-use millstream_core::security::{ITERATIONS_MAX, ITERATIONS_MIN, ScramMechanism};
+use millstream_core::security::{ITERATIONS_MAX, ITERATIONS_MIN, SALT_BYTES, ScramMechanism};
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::args::Connect;
 use super::client::{Client, ClientError, text};
+use super::connect::Connect;
 use super::failure::{Doing, Failure, Stop, all_done};
 use super::output::{Columns, Format, show};
-
-/// Bytes of a salt, as many as Kafka's tool takes at least.
-const SALT_BYTES: usize = 32;
 
 /// Create, list and delete users
 #[derive(Debug, Args)]
@@ -52,7 +49,7 @@ struct UserCreate {
     #[arg(long = "mechanism", value_name = "MECHANISM", value_enum)]
     mechanisms: Vec<Mechanism>,
     /// Rounds of hashing
-    #[arg(long, value_name = "N", default_value_t = 8_192, value_parser = clap::value_parser!(u32).range(i64::from(ITERATIONS_MIN)..=i64::from(ITERATIONS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = ITERATIONS_MIN, value_parser = clap::value_parser!(u32).range(i64::from(ITERATIONS_MIN)..=i64::from(ITERATIONS_MAX)))]
     iterations: u32,
 }
 
@@ -90,7 +87,7 @@ struct User {
 }
 
 pub async fn run(command: UserCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
         UserAction::Create(args) => create(&client, format, &args).await,

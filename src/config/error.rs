@@ -19,8 +19,6 @@ pub enum ConfigError {
     /// Allowed by itself, but not beside others.
     #[error("{key}={value}: {text} ({source_of})")]
     OutOfBounds { key: String, value: String, text: String, source_of: Source },
-    #[error("{key}={value}: {text}")]
-    NotServed { key: String, value: String, text: String },
     #[error("{path}: {text}", path = path.display())]
     File { path: PathBuf, text: String },
 }

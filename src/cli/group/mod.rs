@@ -16,7 +16,7 @@ use super::args::{GroupAction, GroupCommand};
 use super::failure::Stop;
 
 pub async fn run(command: GroupCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
         GroupAction::List(args) => list::run(&client, format, &args, None).await,

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use crate::cli::args::{Connect, GroupDelete, GroupDescribe, GroupList};
+use crate::cli::args::{GroupDelete, GroupDescribe, GroupList};
+use crate::cli::connect::Connect;
 use crate::cli::position::{FORMS, Position};
 use crate::cli::values::{TopicSelection, topic_name, topic_selection};
 

@@ -16,7 +16,7 @@ use super::failure::Stop;
 const TOPICS_PER_REQUEST: usize = 100;
 
 pub async fn run(command: TopicCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
         TopicAction::Create(args) => create::run(&client, format, &args).await,

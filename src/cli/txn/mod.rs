@@ -11,7 +11,7 @@ use super::args::{TxnAction, TxnCommand};
 use super::failure::Stop;
 
 pub async fn run(command: TxnCommand) -> Result<(), Stop> {
-    let client = super::connect(&command.connect).await?;
+    let client = super::connect::connect(&command.connect).await?;
     let format = command.connect.format;
     match command.action {
         TxnAction::List(args) => list::run(&client, format, &args).await,

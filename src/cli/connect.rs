@@ -1,15 +1,23 @@
-//! How brokers are reached: `--command-config` in the form of Kafka's clients, `--user` and `--ca`.
+//! Where brokers are and how they are reached: `--brokers`, `--command-config` in the form of Kafka's clients, `--user` and `--ca`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use clap::Args;
 use millstream_core::security::LoginModule;
 
-use super::args::Connect;
-use super::client::{Credentials, Security};
-use super::failure::Stop;
+use super::client::{Client, Credentials, Security};
+use super::failure::{Doing, Stop};
+use super::output::Format;
+use super::values::seconds;
 use crate::config::{Mechanism, parse_properties};
 use crate::tls::ClientTls;
+
+/// Asked when neither `--brokers` nor `MILLSTREAM_BROKERS` says otherwise.
+const BROKERS_DEFAULT: &str = "127.0.0.1:9092";
+const PORT_DEFAULT: u16 = 9092;
 
 const PROTOCOL: &str = "security.protocol";
 const MECHANISM: &str = "sasl.mechanism";
@@ -20,8 +28,56 @@ const MECHANISM_DEFAULT: &str = "SCRAM-SHA-256";
 
 type Settings = BTreeMap<String, String>;
 
+/// Where the cluster is, and how to answer.
+#[derive(Clone, Debug, Args)]
+pub struct Connect {
+    /// Brokers to ask first, HOST:PORT separated by commas [env: MILLSTREAM_BROKERS] [default: 127.0.0.1:9092]
+    #[arg(short, long, global = true, value_name = "HOST:PORT,..", help_heading = "Global options")]
+    pub brokers: Option<String>,
+    /// Settings of Kafka's clients (security.protocol, sasl.*, ssl.*) [env: MILLSTREAM_COMMAND_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub command_config: Option<PathBuf>,
+    /// Logs in as this user, with the password in MILLSTREAM_PASSWORD [env: MILLSTREAM_USER]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub user: Option<String>,
+    /// Speaks TLS with brokers whose certificates come from these issuers (PEM) [env: MILLSTREAM_CA]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub ca: Option<PathBuf>,
+    /// How to print results
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Global options")]
+    pub format: Format,
+    /// Longest wait for one answer, with its retries
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds, default_value = "30", help_heading = "Global options")]
+    pub timeout: Duration,
+}
+
+/// Reaches the cluster that the arguments name.
+pub async fn connect(connect: &Connect) -> Result<Arc<Client>, Stop> {
+    let from_environment = std::env::var("MILLSTREAM_BROKERS").ok().filter(|list| !list.is_empty());
+    let list = connect.brokers.clone().or(from_environment).unwrap_or_else(|| BROKERS_DEFAULT.to_owned());
+    let (addresses, security) = (addresses(&list)?, security(connect)?);
+    Client::connect(addresses, connect.timeout, security).await.doing("cannot connect to the cluster")
+}
+
+/// `host`, `host:port`, `[v6]:port`, separated by commas.
+fn addresses(list: &str) -> Result<Vec<String>, Stop> {
+    let addresses: Vec<_> = list.split(',').map(str::trim).filter(|address| !address.is_empty()).collect();
+    if addresses.is_empty() {
+        return Err(Stop::Usage("no broker is named: HOST:PORT is needed".to_owned()));
+    }
+    let full = |address: &str| {
+        let host_end = address.rfind(']').map_or(0, |at| at + 1);
+        match address.get(host_end..).unwrap_or_default().rsplit_once(':') {
+            None => Ok(format!("{address}:{PORT_DEFAULT}")),
+            Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(address.to_owned()),
+            Some(_) => Err(Stop::Usage(format!("`{address}` is no broker address: HOST:PORT is needed"))),
+        }
+    };
+    addresses.into_iter().map(full).collect()
+}
+
 /// As the arguments say, else the environment, else plaintext without a login.
-pub fn of(connect: &Connect) -> Result<Security, Stop> {
+fn security(connect: &Connect) -> Result<Security, Stop> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let file = connect.command_config.clone().or_else(|| variable("MILLSTREAM_COMMAND_CONFIG").map(Into::into));
     let mut settings = file.as_deref().map(read).transpose()?.unwrap_or_default();
@@ -111,5 +167,16 @@ mod tests {
         assert!(error(&gssapi, None).contains("sasl.mechanism=GSSAPI"));
         assert!(error(&[(PROTOCOL, "SSL"), (TRUSTSTORE, "/nonexistent")], None).contains("/nonexistent"));
         assert!(error(&[(PROTOCOL, "SSL"), ("ssl.truststore.type", "JKS")], None).contains("only PEM"));
+    }
+
+    #[test]
+    fn a_port_may_be_left_out() {
+        let read = |list| addresses(list).map_err(|stop| stop.exit_code());
+        assert_eq!(read("a:1, b"), Ok(vec!["a:1".to_owned(), "b:9092".to_owned()]));
+        assert_eq!(read("[::1]"), Ok(vec!["[::1]:9092".to_owned()]));
+        assert_eq!(read("[::1]:7"), Ok(vec!["[::1]:7".to_owned()]));
+        assert_eq!(read("a:x"), Err(2));
+        assert_eq!(read("a:0"), Err(2));
+        assert_eq!(read(" , "), Err(2));
     }
 }
