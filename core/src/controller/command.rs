@@ -1,14 +1,15 @@
 //! What is written to the metadata log: one record a command.
 //!
 //! A record is the command's number (u16), the version of its body (u8), and the body. Numbers are never used again.
-//! Free for what comes: 30-39 access control lists, 50-59 client quotas, 60-69 delegation
+//! Free for what comes: 32-39 access control lists, 50-59 client quotas, 60-69 delegation
 //! tokens, 72-79 moves of replicas.
 
+use super::acls::{read_acl, write_acl};
 use super::parts::{read_mark, read_nodes, read_partitions, write_mark, write_nodes, write_partitions};
 use super::scram::{read_credential, read_scram_key, write_credential, write_scram_key};
 use super::wire::{Reader, WireError, Writer};
 use super::{ConfigOwner, Move, Node, Partition, Peer, Topic};
-use crate::security::{ScramCredential, ScramMechanism};
+use crate::security::{Acl, ScramCredential, ScramMechanism};
 use crate::types::{LogMark, NodeId, PartitionId, ProducerId, TopicId};
 
 /// A change of the metadata, decided. Carrying it out cannot fail.
@@ -63,6 +64,8 @@ pub enum Command {
         name: String,
         level: i16,
     },
+    AddAcl(Acl),
+    RemoveAcl(Acl),
     /// What is kept of a user's password; `None`: nothing any more.
     SetScram {
         user: String,
@@ -98,6 +101,8 @@ mod number {
     pub(super) const CHANGE_CONFIGS: u16 = 20;
     pub(super) const ALLOCATE_PRODUCER_IDS: u16 = 21;
     pub(super) const SET_FEATURE: u16 = 22;
+    pub(super) const ADD_ACL: u16 = 30;
+    pub(super) const REMOVE_ACL: u16 = 31;
     pub(super) const SET_SCRAM: u16 = 40;
     pub(super) const SET_LOGIN_SECRET: u16 = 41;
     pub(super) const SET_REPLICAS: u16 = 70;
@@ -126,6 +131,8 @@ impl Command {
             Self::ChangeConfigs { .. } => number::CHANGE_CONFIGS,
             Self::AllocateProducerIds { .. } => number::ALLOCATE_PRODUCER_IDS,
             Self::SetFeature { .. } => number::SET_FEATURE,
+            Self::AddAcl(_) => number::ADD_ACL,
+            Self::RemoveAcl(_) => number::REMOVE_ACL,
             Self::SetScram { .. } => number::SET_SCRAM,
             Self::SetLoginSecret { .. } => number::SET_LOGIN_SECRET,
             Self::SetReplicas { .. } => number::SET_REPLICAS,
@@ -166,6 +173,7 @@ impl Command {
             Self::SetFeature { name, level } => {
                 to.text(name).i16(*level);
             }
+            Self::AddAcl(acl) | Self::RemoveAcl(acl) => write_acl(acl, &mut to),
             Self::SetScram { user, mechanism, credential } => {
                 write_scram_key(user, *mechanism, &mut to);
                 to.u8(u8::from(credential.is_some()));
@@ -221,6 +229,8 @@ impl Command {
                 node: NodeId(from.i32("node id")?),
                 next: ProducerId(from.i64("producer id")?),
             },
+            number::ADD_ACL => Self::AddAcl(read_acl(from)?),
+            number::REMOVE_ACL => Self::RemoveAcl(read_acl(from)?),
             number::SET_SCRAM => {
                 let (user, mechanism) = read_scram_key(from)?;
                 let credential = if from.u8("is set")? == 1 { Some(read_credential(from)?) } else { None };

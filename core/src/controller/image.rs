@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::shards::Shards;
 use super::{Command, ConfigOwner, Node, Partition, Peer, Topic};
 use crate::config::{BrokerConfig, ConfigMap};
-use crate::security::{ScramCredential, ScramMechanism};
+use crate::security::{Acls, ScramCredential, ScramMechanism};
 use crate::types::{DirectoryId, NodeId, PartitionId, PeerId, ProducerId, TopicId, TopicName};
 
 /// The metadata after some number of commands.
@@ -30,6 +30,7 @@ pub struct Image {
     pub(super) configs: Arc<BTreeMap<ConfigOwner, Arc<ConfigMap>>>,
     pub(super) next_producer_id: i64,
     pub(super) features: Arc<BTreeMap<String, i16>>,
+    pub(super) acls: Acls,
     /// By user.
     pub(super) scram: Arc<BTreeMap<String, BTreeMap<ScramMechanism, ScramCredential>>>,
     pub(super) login_secret: Option<Arc<[u8]>>,
@@ -190,6 +191,8 @@ impl Image {
                     level => features.insert(name.clone(), *level),
                 };
             }
+            Command::AddAcl(acl) => self.acls.insert(acl),
+            Command::RemoveAcl(acl) => self.acls.remove(acl),
             Command::SetScram { user, mechanism, credential } => self.set_scram(user, *mechanism, credential.clone()),
             Command::SetLoginSecret { secret } => self.login_secret = Some(secret.as_slice().into()),
         }

@@ -5,6 +5,7 @@
 //! and serving a request and replaying the log follow the same path. Time, fresh ids and random numbers are
 //! arguments; the network, the disk and the log are not known here, nor is who leads which partition.
 
+mod acls;
 mod alter_configs;
 mod auto_create;
 mod command;
@@ -26,6 +27,7 @@ mod shards;
 mod stored;
 mod wire;
 
+pub use acls::{ACLS_PER_REQUEST_MAX, NewAcl, NewAclError, TooManyAcls, create_acls, delete_acls};
 pub use alter_configs::{
     AlterConfigError, Alteration, ConfigChange, alter_configs, incremental_alter_configs, operation, resource_type,
 };

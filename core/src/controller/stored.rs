@@ -12,14 +12,16 @@
 //! | 6 | feature name | level i16 |
 //! | 7 | user, mechanism | SCRAM credential |
 //! | 8 | | login secret |
+//! | 9 | access control list | nothing more |
 
 use std::sync::Arc;
 
+use super::acls::{read_acl, write_acl};
 use super::parts::{read_configs, write_configs};
 use super::scram::{read_credential, read_scram_key, write_credential, write_scram_key};
 use super::wire::{Reader, WireError, Writer};
 use super::{Command, ConfigOwner, Image, Node, Peer, Topic};
-use crate::security::{ScramCredential, ScramMechanism};
+use crate::security::{Acl, ScramCredential, ScramMechanism};
 use crate::types::PartitionId;
 
 const CLUSTER: u8 = 1;
@@ -30,6 +32,7 @@ const CONFIGS: u8 = 5;
 const FEATURE: u8 = 6;
 const SCRAM: u8 = 7;
 const LOGIN_SECRET: u8 = 8;
+const ACL: u8 = 9;
 
 /// The version in which a value is written. Of topics version 1 holds the peers of each partition, version 2 its moves.
 fn newest_version(kind: u8) -> u8 {
@@ -103,6 +106,7 @@ impl Image {
             Command::SetScram { user, mechanism, .. } => {
                 Some(stored_scram(user, *mechanism, self.scram(user, *mechanism)))
             }
+            Command::AddAcl(acl) | Command::RemoveAcl(acl) => Some(stored_acl(acl, self.acls.has(acl))),
             Command::SetLoginSecret { .. } => self.login_secret().map(stored_login_secret),
         });
         changes
@@ -133,6 +137,9 @@ impl Image {
         let scram = self.scram.iter().flat_map(|(user, of_user)| {
             of_user.iter().map(|(mechanism, credential)| stored_scram(user, *mechanism, Some(credential)))
         });
+        let acls = self.acls.patterns().flat_map(|(pattern, entries)| {
+            entries.iter().map(move |entry| stored_acl(&Acl { pattern: pattern.clone(), entry: entry.clone() }, true))
+        });
         let all = std::iter::once(self.stored_cluster())
             .chain(nodes)
             .chain(self.peers.values().map(stored_peer))
@@ -140,6 +147,7 @@ impl Image {
             .chain(configs)
             .chain(features)
             .chain(scram)
+            .chain(acls)
             .chain(self.login_secret().map(stored_login_secret));
         all.filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -197,6 +205,7 @@ impl Image {
                 let credential = read_credential(from)?;
                 self.set_scram(&user, mechanism, Some(credential));
             }
+            ACL => self.acls.insert(&read_acl(&mut key)?),
             LOGIN_SECRET => self.login_secret = Some(from.bytes("secret")?.into()),
             kind => return Err(StoredError::TooNew { kind, version }),
         }
@@ -227,6 +236,10 @@ fn stored_feature(name: &str, level: Option<&i16>) -> StoredChange {
 
 fn stored_scram(user: &str, mechanism: ScramMechanism, credential: Option<&ScramCredential>) -> StoredChange {
     (key(SCRAM, |to| write_scram_key(user, mechanism, to)), put(SCRAM, credential, write_credential))
+}
+
+fn stored_acl(acl: &Acl, is_there: bool) -> StoredChange {
+    (key(ACL, |to| write_acl(acl, to)), is_there.then(|| value(ACL, |_| ())))
 }
 
 fn stored_login_secret(secret: &[u8]) -> StoredChange {

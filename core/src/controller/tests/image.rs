@@ -6,7 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::security::{ScramCredential, ScramMechanism};
+use crate::security::{
+    Acl, AclEntry, AclHost, AclPattern, Operation, PatternType, Permission, ResourceType, ScramCredential,
+    ScramMechanism,
+};
 use crate::types::{LogMark, PartitionId, PeerId, ProducerId, RaftIndex, RaftTerm, TopicName};
 
 fn sample_topic(id: u128, name: &str) -> Topic {
@@ -33,6 +36,15 @@ fn sample_topic(id: u128, name: &str) -> Topic {
 
 fn credential() -> ScramCredential {
     ScramCredential { salt: vec![1], stored_key: vec![2, 3], server_key: vec![], iterations: 4_096 }
+}
+
+fn acl(name: &str) -> Acl {
+    let (resource, pattern) = (ResourceType::Group, PatternType::Prefixed);
+    let (operation, permission) = (Operation::Alter, Permission::Deny);
+    Acl {
+        pattern: AclPattern { resource, pattern, name: name.into() },
+        entry: AclEntry { principal: "User:u".into(), host: AclHost::new("*").unwrap(), operation, permission },
+    }
 }
 
 fn one_of_each() -> Vec<Command> {
@@ -70,6 +82,9 @@ fn one_of_each() -> Vec<Command> {
         Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha512, credential: Some(credential()) },
         Command::SetScram { user: "u".into(), mechanism: ScramMechanism::Sha256, credential: None },
         Command::SetLoginSecret { secret: vec![1, 2, 3] },
+        Command::AddAcl(acl("a")),
+        Command::AddAcl(acl("b")),
+        Command::RemoveAcl(acl("b")),
     ];
     let changes = vec![("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)];
     commands.extend(owners.map(|owner| Command::ChangeConfigs { owner, changes: changes.clone() }));
@@ -113,11 +128,14 @@ fn the_bytes_of_commands_stay_as_they_are() {
         [0, 40, 0, 1, b'u', 2, 1, 1, 1, 2, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0x10, 0]
     );
     assert_eq!(bytes(Command::SetLoginSecret { secret: vec![7] }), [0, 41, 0, 1, 7]);
+    let rest = [&[3, 4, 7, 2, 1, b'n', 6][..], b"User:u", &[1, b'*']].concat();
+    assert_eq!(bytes(Command::AddAcl(acl("n"))), [&[0, 30, 0][..], &rest].concat());
+    assert_eq!(bytes(Command::RemoveAcl(acl("n"))), [&[0, 31, 0][..], &rest].concat());
 }
 
 #[test]
 fn a_newer_command_stops_the_node_and_says_what_it_needs() {
-    assert_eq!(Command::decode(&[0, 30, 0]), Err(CommandError::TooNew { number: 30, version: 0 }));
+    assert_eq!(Command::decode(&[0, 32, 0]), Err(CommandError::TooNew { number: 32, version: 0 }));
     let mut newer = Command::RemoveNode { node: NodeId(7) }.encode();
     newer[2] = 1;
     assert_eq!(

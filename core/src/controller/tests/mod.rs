@@ -1,5 +1,6 @@
 //! What Kafka 4.3.1 answered to the same requests, but where a test says that we differ.
 
+mod acls;
 mod configs;
 mod image;
 mod members;
