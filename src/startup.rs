@@ -28,7 +28,9 @@ use self::cluster::{Cluster, ClusterError};
 use self::follow::Followers;
 use self::rooms::{Rooms, RoomsError};
 use crate::admin::{self, Admin, BoundAdmin};
-use crate::api::{APIS, Context, Dispatcher, InternalTopics, Logins, OnDemand, ShareStateNodes, TransactionNodes};
+use crate::api::{
+    APIS, Context, Dispatcher, InternalTopics, Logins, OnDemand, ShareStateNodes, TransactionNodes, show_denials,
+};
 use crate::config::{self, Config, ConfigError, DataDirectory, DirectoryError, Flags};
 use crate::controller::Founding;
 use crate::net::{self, BindError, Bound, NetConfig, Server};
@@ -213,6 +215,7 @@ impl Node {
         let slots = config.broker.integer("max.incremental.fetch.session.cache.slots");
         let failure_delay = config.broker.integer("connection.failed.authentication.delay.ms");
         let failure_delay = Duration::from_millis(u64::try_from(failure_delay).unwrap_or(0));
+        show_denials(&metrics.denials);
         let context = Arc::new(Context {
             config: Arc::clone(&config),
             metrics: Arc::clone(&metrics),

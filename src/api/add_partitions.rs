@@ -9,8 +9,8 @@ use kafka_protocol::messages::add_partitions_to_txn_request::{AddPartitionsToTxn
 use millstream_core::coordinator::txn::Producer;
 use millstream_core::types::{ProducerEpoch, ProducerId, TopicPartition};
 
-use super::Context;
 use super::transactions::ToAdd;
+use super::{Access, Context};
 use crate::protocol::StrBytes;
 
 /// The version of AddPartitionsToTxn that nodes speak.
@@ -39,7 +39,7 @@ impl Context {
             version: ADD_VERSION,
         };
         if node == self.node_id() {
-            let outcome = self.add_here(&add).await;
+            let outcome = self.add_here(&add, &Access::unrestricted()).await;
             let failed = |partition: &TopicPartition| outcome.of(partition.topic.as_str(), partition.partition);
             return partitions.iter().filter_map(|p| Some((p.clone(), failed(p)?))).collect();
         }

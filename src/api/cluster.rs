@@ -9,9 +9,10 @@ use kafka_protocol::messages::{
     BrokerId, DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest, DescribeQuorumResponse, TopicName,
 };
 use millstream_core::controller::{Image, Peer};
+use millstream_core::security::Operation;
 use millstream_core::types::{LeaderEpoch, NodeId, Offset};
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, now, operations};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors, now};
 use crate::controller::{METADATA_PARTITION, METADATA_TOPIC};
 use crate::partition::{Partition, ReplicaProgress};
 use crate::protocol::StrBytes;
@@ -55,10 +56,9 @@ fn describe(context: &Context, session: &Session, request: &Request) -> Outcome 
         .with_cluster_id(context.cluster_id())
         .with_controller_id(BrokerId(context.controller_node().0))
         .with_brokers(brokers.collect())
-        .with_cluster_authorized_operations(operations::if_asked(
-            asked.include_cluster_authorized_operations,
-            operations::OF_CLUSTER,
-        ));
+        .with_cluster_authorized_operations(
+            request.access.cluster_operations_if(asked.include_cluster_authorized_operations),
+        );
     Outcome::reply(&request.header, &body)
 }
 
@@ -91,6 +91,10 @@ async fn describe_quorum(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
+    if let Err(error) = request.access.check(Operation::Describe, Resource::Cluster) {
+        let body = DescribeQuorumResponse::default().with_error_code(error.code());
+        return Outcome::reply(&request.header, &body);
+    }
     let state = match context.partitions.get(METADATA_PARTITION) {
         Some(partition) => quorum_state(context, &partition).await,
         None => None,

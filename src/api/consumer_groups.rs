@@ -19,12 +19,13 @@ use millstream_core::coordinator::group::{
     DescribedConsumer, DescribedConsumerGroup, DescribedTopic, GroupId, MemberId, Pattern, Reply, TEXT_LEN_MAX,
     TextTooLong,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::TopicId;
 use uuid::Uuid;
 
-use super::describe_groups::{ask_each, group_ids, wire_id};
+use super::describe_groups::{ask_each, group_ids, permitted, wire_id};
 use super::groups::{NO_TOKEN, answered, client_host, head, instance_id, member_id, str_bytes, too_long};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, operations};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::patterns;
 use crate::protocol::StrBytes;
 
@@ -32,6 +33,20 @@ use crate::protocol::StrBytes;
 const OWN_ID_FROM: i16 = 1;
 /// A member of this protocol; 0 is one of the classic protocol.
 const CONSUMER_MEMBER: i8 = 1;
+
+/// What is said instead of a group with topics that the client may not know of.
+pub(super) const HIDDEN_TOPICS: &str =
+    "The group has described topic(s) that the client is not authorized to describe.";
+
+/// Whether a client may be a member of a group, and of one with these topics.
+pub(super) fn may_join<'a>(
+    access: &Access,
+    group: &str,
+    mut topics: impl Iterator<Item = &'a StrBytes>,
+) -> Result<(), ResponseError> {
+    access.check(Operation::Read, Resource::Group(group))?;
+    topics.try_for_each(|topic| access.check(Operation::Describe, Resource::Topic(topic)))
+}
 
 pub fn handle_heartbeat<'a>(
     context: &'a Arc<Context>,
@@ -46,6 +61,13 @@ pub fn handle_heartbeat<'a>(
         };
         if !is_enabled(context) {
             return Outcome::reply(&request.header, &heartbeat_refused(ResponseError::UnsupportedVersion, None));
+        }
+        if let Err(error) = may_join(
+            &request.access,
+            &asked.group_id,
+            asked.subscribed_topic_names.iter().flatten().map(|name| &name.0),
+        ) {
+            return Outcome::reply(&request.header, &heartbeat_refused(error, None));
         }
         if let Err((error, message)) = check(&asked, version, &context.groups.config().consumer.assignors) {
             return Outcome::reply(&request.header, &heartbeat_refused(error, Some(&message)));
@@ -193,19 +215,27 @@ pub fn handle_describe<'a>(
             Ok(groups) => groups,
             Err(e) => return too_long(e),
         };
-        let with_operations = asked.include_authorized_operations;
         let mut rows = Vec::new();
         if !is_enabled(context) {
             let refuse = |id| describe_refused(id, ResponseError::UnsupportedVersion, None);
             rows.extend(groups.iter().map(refuse));
             return Outcome::reply(&request.header, &ConsumerGroupDescribeResponse::default().with_groups(rows));
         }
+        let access = &request.access;
+        let (groups, refused) = permitted(access, Operation::Describe, groups);
+        let forbidden = ResponseError::GroupAuthorizationFailed;
+        rows.extend(refused.iter().map(|id| describe_refused(id, forbidden, None)));
         context.groups.confirm(groups.iter().map(GroupId::as_str)).await;
         let command = |groups, token| Command::DescribeConsumerGroups(DescribeGroups { token, groups });
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::DescribeConsumerGroups(described)) => {
-                    let row = |(id, described)| describe_to_wire(&id, described, version, with_operations);
+                    let row = |(id, described): (GroupId, Option<Option<DescribedConsumerGroup>>)| {
+                        let with_operations = asked.include_authorized_operations;
+                        let operations = access.operations_if(with_operations, Resource::Group(id.as_str()));
+                        let row = describe_to_wire(&id, described, version, operations);
+                        if may_see(access, &row) { row } else { hidden(&id) }
+                    };
                     rows.extend(described.into_iter().map(row));
                 }
                 Ok(other) => unreachable!("a describe was answered with {other:?}"),
@@ -214,6 +244,21 @@ pub fn handle_describe<'a>(
         }
         Outcome::reply(&request.header, &ConsumerGroupDescribeResponse::default().with_groups(rows))
     })
+}
+
+/// Whether the client may know of all topics that a group is about.
+fn may_see(access: &Access, group: &DescribedGroup) -> bool {
+    let assigned = |member: &Member| {
+        let both = member.assignment.topic_partitions.iter().chain(&member.target_assignment.topic_partitions);
+        let named = member.subscribed_topic_names.iter().cloned();
+        both.map(|topic| topic.topic_name.clone()).chain(named).collect::<Vec<_>>()
+    };
+    let names: BTreeSet<WireTopicName> = group.members.iter().flat_map(assigned).collect();
+    names.iter().all(|name| access.may_quietly(Operation::Describe, Resource::Topic(name)))
+}
+
+fn hidden(id: &GroupId) -> DescribedGroup {
+    describe_refused(id, ResponseError::TopicAuthorizationFailed, Some(HIDDEN_TOPICS))
 }
 
 fn describe_refused(id: &GroupId, error: ResponseError, message: Option<&str>) -> DescribedGroup {
@@ -227,7 +272,7 @@ fn describe_to_wire(
     id: &GroupId,
     described: Option<Option<DescribedConsumerGroup>>,
     version: i16,
-    with_operations: bool,
+    operations: i32,
 ) -> DescribedGroup {
     let not_found = |message: &str| describe_refused(id, ResponseError::GroupIdNotFound, Some(message));
     let group = match described {
@@ -243,7 +288,7 @@ fn describe_to_wire(
         .with_assignment_epoch(group.target_epoch)
         .with_assignor_name(StrBytes::from_static_str(group.assignor.name()))
         .with_members(group.members.iter().map(|member| member_to_wire(member, version)).collect())
-        .with_authorized_operations(operations::if_asked(with_operations, operations::OF_GROUP))
+        .with_authorized_operations(operations)
 }
 
 fn member_to_wire(member: &DescribedConsumer, version: i16) -> Member {

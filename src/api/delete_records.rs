@@ -8,11 +8,12 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
 use millstream_core::config::CleanupPolicy;
+use millstream_core::security::Operation;
 use millstream_core::types::Offset;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::partition::Partition;
 
 /// "Up to the high watermark" (`DeleteRecordsRequest.HIGH_WATERMARK`).
@@ -35,7 +36,20 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
                 offsets.insert((topic.name.clone(), p.partition_index), p.offset);
             }
         }
-        let trimmed = trim_all(context, offsets, Instant::now() + timeout).await;
+        let mut forbidden = BTreeMap::new();
+        if !request.access.is_unrestricted() {
+            let mut may: BTreeMap<TopicName, bool> = BTreeMap::new();
+            offsets.retain(|(topic, index), _| {
+                let may_delete = || request.access.may(Operation::Delete, Resource::Topic(topic));
+                let may = *may.entry(topic.clone()).or_insert_with(may_delete);
+                if !may {
+                    forbidden.insert((topic.clone(), *index), Err(ResponseError::TopicAuthorizationFailed));
+                }
+                may
+            });
+        }
+        let mut trimmed = trim_all(context, offsets, Instant::now() + timeout).await;
+        trimmed.append(&mut forbidden);
         Outcome::reply(&request.header, &DeleteRecordsResponse::default().with_topics(respond(trimmed)))
     })
 }

@@ -16,9 +16,11 @@ use millstream_core::coordinator::group::{
     ListedGroup, Reply, TextTooLong,
 };
 
+use millstream_core::security::Operation;
+
 use super::groups::{NO_TOKEN, answered, str_bytes, too_long};
 use super::share_groups::delete_states;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, operations};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::{Asked, CoordinatorError, Groups};
 use crate::protocol::StrBytes;
 
@@ -37,7 +39,14 @@ pub fn handle_list<'a>(
             Err(close) => return close,
         };
         let list = list_from_wire(&asked);
-        let listed = list_all(context, &list).await;
+        let mut listed = list_all(context, &list).await;
+        // Who may describe the cluster sees all of them.
+        let access = &request.access;
+        if let Ok(groups) = &mut listed
+            && !access.may_quietly(Operation::Describe, Resource::Cluster)
+        {
+            groups.retain(|group| access.may_quietly(Operation::Describe, Resource::Group(group.group.as_str())));
+        }
         Outcome::reply(&request.header, &list_to_wire(listed, version))
     })
 }
@@ -114,20 +123,22 @@ pub fn handle_describe<'a>(
             Ok(groups) => groups,
             Err(e) => return too_long(e),
         };
+        let (groups, refused) = permitted(&request.access, Operation::Describe, groups);
         context.groups.confirm(groups.iter().map(GroupId::as_str)).await;
         let command = |groups, token| Command::DescribeGroups(DescribeGroups { token, groups });
-        let mut rows = Vec::new();
+        let row_of = |id: &GroupId, error: ResponseError| {
+            describe_groups_response::DescribedGroup::default().with_group_id(wire_id(id)).with_error_code(error.code())
+        };
+        let mut rows: Vec<_> = refused.iter().map(|id| row_of(id, ResponseError::GroupAuthorizationFailed)).collect();
+        let with_operations = version >= 3 && asked.include_authorized_operations;
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::DescribeGroups(described)) => rows.extend(described.into_iter().map(|(id, described)| {
-                    describe_to_wire(&id, described, version, asked.include_authorized_operations)
+                    let operations = request.access.operations_if(with_operations, Resource::Group(id.as_str()));
+                    describe_to_wire(&id, described, version, operations)
                 })),
                 Ok(other) => unreachable!("a describe was answered with {other:?}"),
-                Err(e) => rows.extend(groups.iter().map(|id| {
-                    describe_groups_response::DescribedGroup::default()
-                        .with_group_id(wire_id(id))
-                        .with_error_code(errors::of_coordinator(e).code())
-                })),
+                Err(e) => rows.extend(groups.iter().map(|id| row_of(id, errors::of_coordinator(e)))),
             }
         }
         Outcome::reply(&request.header, &DescribeGroupsResponse::default().with_groups(rows))
@@ -138,13 +149,13 @@ fn describe_to_wire(
     id: &GroupId,
     described: Option<DescribedGroup>,
     version: i16,
-    with_operations: bool,
+    operations: i32,
 ) -> describe_groups_response::DescribedGroup {
     let row = describe_groups_response::DescribedGroup::default().with_group_id(wire_id(id));
     let Some(described) = described else {
         let row = row.with_group_state(StrBytes::from_static_str(DEAD));
         if version < 6 {
-            return authorized(row, version, with_operations);
+            return row.with_authorized_operations(operations);
         }
         return row
             .with_error_code(ResponseError::GroupIdNotFound.code())
@@ -164,16 +175,16 @@ fn describe_to_wire(
         .with_protocol_type(str_bytes(described.protocol_type.as_ref().map_or("", |name| name.as_str())))
         .with_protocol_data(str_bytes(described.protocol.as_ref().map_or("", |name| name.as_str())))
         .with_members(members.collect());
-    authorized(row, version, with_operations)
+    row.with_authorized_operations(operations)
 }
 
-/// Rows without an error say what the client may do, when it asks for it.
-fn authorized(
-    row: describe_groups_response::DescribedGroup,
-    version: i16,
-    with_operations: bool,
-) -> describe_groups_response::DescribedGroup {
-    row.with_authorized_operations(operations::if_asked(version >= 3 && with_operations, operations::OF_GROUP))
+/// The groups with which this may be done, and the others.
+pub(super) fn permitted(
+    access: &Access,
+    operation: Operation,
+    groups: BTreeSet<GroupId>,
+) -> (BTreeSet<GroupId>, BTreeSet<GroupId>) {
+    groups.into_iter().partition(|id| access.may(operation, Resource::Group(id.as_str())))
 }
 
 pub fn handle_delete<'a>(
@@ -190,8 +201,10 @@ pub fn handle_delete<'a>(
             Ok(groups) => groups,
             Err(e) => return too_long(e),
         };
+        let (groups, forbidden) = permitted(&request.access, Operation::Delete, groups);
         let mut results = Vec::new();
-        let mut refused = BTreeMap::new();
+        let mut refused: BTreeMap<_, _> =
+            forbidden.into_iter().map(|id| (id, ResponseError::GroupAuthorizationFailed)).collect();
         for ids in of_each(&context.groups, &groups).into_values() {
             match delete_states(context, &ids).await {
                 Ok(some) => refused.extend(some),

@@ -8,9 +8,10 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 use millstream_core::partition::ProducerSnapshot;
+use millstream_core::security::Operation;
 use millstream_core::types::TopicName;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 
 /// Producers that one answer may tell of, some 10 MiB: four bytes of a request ask for all that a partition knows.
@@ -26,10 +27,13 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let mut room = Room(TOLD_MAX);
         for (topic, indexes) in each_once(&asked.topics) {
             let mut partitions = Vec::new();
+            let forbidden = request.access.check(Operation::Read, Resource::Topic(topic)).err();
             let no_name = TopicName::new(topic).err().map(|words| errors::message(&words));
             for index in indexes {
                 let response = PartitionResponse::default().with_partition_index(index).with_error_message(None);
-                partitions.push(if let Some(words) = &no_name {
+                partitions.push(if let Some(error) = forbidden {
+                    response.with_error_code(error.code()).with_error_message(Some(errors::message(&error)))
+                } else if let Some(words) = &no_name {
                     response
                         .with_error_code(ResponseError::InvalidTopicException.code())
                         .with_error_message(Some(words.clone()))

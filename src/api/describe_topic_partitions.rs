@@ -10,12 +10,13 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 use millstream_core::controller::{Image, Topic};
+use millstream_core::security::Operation;
 use millstream_core::types::PartitionId;
 
 use super::compute::compute;
 use super::leaders::{Lead, Reach, describe};
 use super::metadata::missing;
-use super::{BoxFuture, Context, Outcome, Request, Session, operations};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session};
 use crate::config::Listener;
 use crate::protocol::StrBytes;
 
@@ -34,7 +35,8 @@ fn answer(context: &Context, listener: &Listener, request: &Request) -> Outcome 
     };
     let now = context.controller.published();
     let limit = now.settings.integer("max.request.partition.size.limit");
-    let view = View { image: &now.image, reach: context.reach(listener), lead: &|id| context.lead(id) };
+    let (access, lead) = (&request.access, &|id| context.lead(id));
+    let view = View { image: &now.image, access, reach: context.reach(listener), lead };
     let body = match view.page(&asked, limit) {
         Ok(body) => body,
         Err(error) => refuse_all(&asked.topics, error),
@@ -54,6 +56,7 @@ fn refuse_all(topics: &[TopicRequest], error: ResponseError) -> DescribeTopicPar
 /// What a page is made from.
 struct View<'a> {
     image: &'a Image,
+    access: &'a Access,
     reach: Reach,
     lead: &'a dyn Fn(PartitionId) -> Lead,
 }
@@ -83,15 +86,35 @@ impl View<'_> {
         if !all && asked.cursor.is_some() && !names.contains(from) {
             return Err(ResponseError::InvalidRequest);
         }
+        let mut refused = Vec::new();
         let room = i64::from(asked.response_partition_limit).min(limit).max(1);
-        let mut room = usize::try_from(room).unwrap_or(usize::MAX);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let may_see = |name: &&str| {
+            let may = self.access.may(Operation::Describe, Resource::Topic(name));
+            if !may && !all {
+                refused.push(unauthorized(name));
+            }
+            may
+        };
+        let names: Vec<&str> = names.into_iter().filter(may_see).collect();
+        let mut page = self.page_of(&names, (from, first), room);
+        page.topics.append(&mut refused);
+        Ok(page)
+    }
+
+    fn page_of(
+        &self,
+        names: &[&str],
+        (from, first): (&str, usize),
+        mut room: usize,
+    ) -> DescribeTopicPartitionsResponse {
         let mut page = DescribeTopicPartitionsResponse::default();
-        for name in names {
+        for name in names.iter().copied() {
             if room == 0 {
-                return Ok(page.with_next_cursor(Some(cursor(name, 0))));
+                return page.with_next_cursor(Some(cursor(name, 0)));
             }
             let Some(topic) = self.image.topic_by_name(name) else {
-                page.topics.push(absent(name));
+                page.topics.push(self.absent(name));
                 continue;
             };
             let first = if name == from { first } else { 0 };
@@ -104,13 +127,22 @@ impl View<'_> {
                     .with_topic_id(topic.id.0)
                     .with_is_internal(topic.name.is_internal())
                     .with_partitions(partitions)
-                    .with_topic_authorized_operations(operations::OF_TOPIC),
+                    .with_topic_authorized_operations(self.access.operations(Resource::Topic(name))),
             );
             if end < topic.partitions.len() {
-                return Ok(page.with_next_cursor(Some(cursor(name, end))));
+                return page.with_next_cursor(Some(cursor(name, end)));
             }
         }
-        Ok(page)
+        page
+    }
+
+    fn absent(&self, name: &str) -> DescribeTopicPartitionsResponseTopic {
+        let (error, is_internal) = missing(name);
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_name(Some(topic_name(name)))
+            .with_error_code(error.code())
+            .with_is_internal(is_internal)
+            .with_topic_authorized_operations(self.access.operations(Resource::Topic(name)))
     }
 
     fn partitions(&self, topic: &Topic, first: usize, end: usize) -> Vec<DescribeTopicPartitionsResponsePartition> {
@@ -133,13 +165,10 @@ impl View<'_> {
     }
 }
 
-fn absent(name: &str) -> DescribeTopicPartitionsResponseTopic {
-    let (error, is_internal) = missing(name);
+fn unauthorized(name: &str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_name(Some(topic_name(name)))
-        .with_error_code(error.code())
-        .with_is_internal(is_internal)
-        .with_topic_authorized_operations(operations::OF_TOPIC)
+        .with_error_code(ResponseError::TopicAuthorizationFailed.code())
 }
 
 fn cursor(name: &str, partition: usize) -> Cursor {
@@ -173,7 +202,8 @@ mod tests {
     /// Pages as text: partitions of each topic or its error, and where to go on.
     fn page(request: &DescribeTopicPartitionsRequest, limit: i64) -> String {
         let image = image(&[("b", 3), ("a", 2), ("d", 1)]);
-        let view = View { image: &image, reach: reach(1, &[1], &[1]), lead: &|_| led_by(1, 2) };
+        let access = &Access::unrestricted();
+        let view = View { image: &image, access, reach: reach(1, &[1], &[1]), lead: &|_| led_by(1, 2) };
         let page = match view.page(request, limit) {
             Ok(page) => page,
             Err(error) => return format!("{error:?}"),

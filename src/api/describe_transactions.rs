@@ -14,11 +14,12 @@ use millstream_core::coordinator::txn::{
     Command, DescribeTransactions, DescribedTransaction, ListTransactions, ListedTransaction, Reply, TransactionState,
     TransactionalId,
 };
-use millstream_core::types::{ProducerId, Timestamp};
+use millstream_core::security::Operation;
+use millstream_core::types::{ProducerId, Timestamp, TopicPartition};
 use regex::{Regex, RegexBuilder};
 
 use super::transactions::{NO_TOKEN, transactional_id};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::CoordinatorError;
 use crate::protocol::StrBytes;
 
@@ -44,7 +45,12 @@ pub fn handle_describe<'a>(
         context.transactions.confirm(named.iter().copied()).await;
         let mut of_partition: BTreeMap<Option<i32>, Vec<TransactionalId>> = BTreeMap::new();
         let mut rows = Vec::with_capacity(named.len());
+        let access = &request.access;
         for name in named {
+            if let Err(error) = access.check(Operation::Describe, Resource::TransactionalId(name)) {
+                rows.push(refused(name, error));
+                continue;
+            }
             match transactional_id(name) {
                 Some(id) => of_partition.entry(context.transactions.partition_for(name).ok()).or_default().push(id),
                 None => rows.push(refused(name, ResponseError::InvalidRequest)),
@@ -54,7 +60,7 @@ pub fn handle_describe<'a>(
             let names = ids.clone();
             match describe(context, partition, ids).await {
                 Ok(described) => rows.extend(described.into_iter().map(|(id, found)| match found {
-                    Some(found) => row(&id, &found),
+                    Some(found) => row(&id, &found, access),
                     None => refused(id.as_str(), ResponseError::TransactionalIdNotFound),
                 })),
                 Err(e) => {
@@ -86,9 +92,15 @@ fn refused(id: &str, error: ResponseError) -> describe_transactions_response::Tr
         .with_error_code(error.code())
 }
 
-fn row(id: &TransactionalId, found: &DescribedTransaction) -> describe_transactions_response::TransactionState {
+/// Without the topics that the client may not know of.
+fn row(
+    id: &TransactionalId,
+    found: &DescribedTransaction,
+    access: &Access,
+) -> describe_transactions_response::TransactionState {
     let mut topics: Vec<TopicData> = Vec::new();
-    for partition in found.partitions.iter() {
+    let may_see = |of: &&TopicPartition| access.may_quietly(Operation::Describe, Resource::Topic(of.topic.as_str()));
+    for partition in found.partitions.iter().filter(may_see) {
         let topic = partition.topic.as_str();
         if topics.last().is_none_or(|last| last.topic.as_str() != topic) {
             let name = messages::TopicName(StrBytes::from_string(topic.to_owned()));
@@ -133,7 +145,11 @@ pub fn handle_list<'a>(
         let body = match list_here(context, &list).await {
             Err(e) => body.with_error_code(errors::of_coordinator(e).code()),
             Ok(listed) => {
-                let is_meant = |row: &ListedTransaction| pattern.as_ref().is_none_or(|p| p.is_match(row.id.as_str()));
+                let is_meant = |row: &ListedTransaction| {
+                    let id = row.id.as_str();
+                    pattern.as_ref().is_none_or(|p| p.is_match(id))
+                        && request.access.may_quietly(Operation::Describe, Resource::TransactionalId(id))
+                };
                 body.with_transaction_states(listed.into_iter().filter(is_meant).map(|row| listed_row(&row)).collect())
             }
         };

@@ -100,7 +100,8 @@ impl Service for Dispatcher {
             return Err(Refused::NotForwarded(api.key));
         }
         let is_large = body.len() >= LARGE_BYTES && api.key != ApiKey::Produce;
-        let request = Request { header, body };
+        let access = self.context.access(session, api.key);
+        let request = Request { header, body, access };
         let outcome: BoxFuture<'a, Outcome> = match is_large {
             _ if api.forwarded.is_some() && !session.is_forwarded() => {
                 let here = Here { handler, is_large, is_for_controller: api.forwarded };

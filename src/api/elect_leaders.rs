@@ -12,11 +12,12 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse, TopicName};
 use millstream_core::controller::{Image, Partition};
+use millstream_core::security::Operation;
 use millstream_core::types::{NodeId, PartitionId};
 use tokio::time::Instant;
 
 use super::leaders::Lead;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::controller::{Envelope, TRANSFERS_MAX};
 use crate::protocol::StrBytes;
 
@@ -50,6 +51,15 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let version = request.header.version;
         let kind = if version == 0 { election_type::PREFERRED } else { asked.election_type };
         let body = ElectLeadersResponse::default();
+        if let Err(error) = request.access.check(Operation::Alter, Resource::Cluster) {
+            let named = asked.topic_partitions.iter().flatten();
+            let rows =
+                named.flat_map(|of| of.partitions.iter().map(|p| Asked { topic: of.topic.0.clone(), partition: *p }));
+            let refused = rows.map(|one| (one, Some((error, errors::words(error)))));
+            let body = body.with_replica_election_results(to_wire(refused.collect()));
+            let body = if version >= 1 { body.with_error_code(error.code()) } else { body };
+            return Outcome::reply(&request.header, &body);
+        }
         let is_known = matches!(kind, election_type::PREFERRED | election_type::UNCLEAN);
         let named = asked.topic_partitions.as_ref().map_or(0, |topics| topics.iter().map(|t| t.partitions.len()).sum());
         if !is_known || named > PARTITIONS_MAX {

@@ -8,8 +8,9 @@ use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::update_features_response::UpdatableFeatureResult;
 use kafka_protocol::messages::{ApiVersionsResponse, UpdateFeaturesRequest, UpdateFeaturesResponse};
 use millstream_core::controller::{FEATURES, Feature, FeatureUpdate, Image, update_features, upgrade_type};
+use millstream_core::security::Operation;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 
 /// Before this version of ApiVersions clients stumble over a feature that may be off (KAFKA-17492).
@@ -26,6 +27,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Alter, Resource::Cluster) {
+            let body = UpdateFeaturesResponse::default()
+                .with_error_code(error.code())
+                .with_error_message(Some(errors::message(&error)));
+            return Outcome::reply(&request.header, &body);
+        }
         let version = request.header.version;
         let updates: Vec<FeatureUpdate> = asked.feature_updates.iter().map(|from| update(version, from)).collect();
         let (decider, validate_only) = (context.config.broker.node_id(), asked.validate_only);

@@ -8,12 +8,14 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use millstream_core::fetch::{Answer, Ask, AskKey, Opened, Session as FetchSession, SessionRequest, TopicKey};
+use millstream_core::security::Operation;
 use millstream_core::types::{LeaderEpoch, NodeId, Offset};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use self::nearby::Nearby;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, now};
+use super::find::Found;
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors, now};
 use crate::config::Listener;
 use crate::partition::{FetchWait, Isolation, Partition, Read, ReadAsk, ReadRefused};
 use crate::protocol::fetch::{
@@ -72,7 +74,8 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: &Request) ->
             (asks, Follow::On { id, session })
         }
     };
-    let mut fetch = Fetch { reads: resolve(context, asks), budget, follow, from_follower, isolation };
+    let reads = resolve(context, &request.access, replica.0 >= 0, asks);
+    let mut fetch = Fetch { reads, budget, follow, from_follower, isolation };
     let rack = if from_follower { rack.as_str() } else { "" };
     let nearby = Nearby::look(context, listener, rack, &fetch.reads);
     if nearby.is_empty() {
@@ -164,13 +167,36 @@ struct Fetch {
     isolation: Isolation,
 }
 
-fn resolve(context: &Context, asks: Vec<Ask>) -> Vec<PartitionRead> {
-    let find = |ask: &Ask| {
-        let topic = match &ask.topic {
+fn resolve(context: &Context, access: &Access, is_replica: bool, asks: Vec<Ask>) -> Vec<PartitionRead> {
+    let may_replicate = !is_replica || access.may(Operation::ClusterAction, Resource::Cluster);
+    let find_topic = |topic: &TopicKey| {
+        let of_topic = |found: Found| {
+            match is_replica {
+                true if may_replicate => {}
+                true => return Err(ResponseError::TopicAuthorizationFailed),
+                false => access.check(Operation::Read, Resource::Topic(found.name.as_str()))?,
+            }
+            Ok(found)
+        };
+        match topic {
+            // What may not be read is as if it were not looked for.
+            TopicKey::Name(name) if !is_replica => {
+                access.check(Operation::Read, Resource::Topic(name))?;
+                context.find_by_name(name)
+            }
+            TopicKey::Name(_) if !may_replicate => Err(ResponseError::TopicAuthorizationFailed),
             TopicKey::Name(name) => context.find_by_name(name),
-            TopicKey::Id(id) => context.find_by_id(*id),
-        }?;
-        context.partition(&topic, ask.partition)
+            TopicKey::Id(id) => context.find_by_id(*id).and_then(of_topic),
+        }
+    };
+    // Partitions of a topic come one after another: it is found once.
+    let mut last: Option<(TopicKey, Result<Found, ResponseError>)> = None;
+    let mut find = |ask: &Ask| {
+        let (_, found) = match last.take() {
+            Some(last_one) if last_one.0 == ask.topic => last.insert(last_one),
+            _ => last.insert((ask.topic.clone(), find_topic(&ask.topic))),
+        };
+        found.as_ref().map_err(|error| *error).and_then(|topic| context.partition(topic, ask.partition))
     };
     let read = |ask| PartitionRead { partition: find(&ask), ask, result: Ok(None), preferred: None };
     asks.into_iter().map(read).collect()

@@ -7,11 +7,12 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use millstream_core::security::Operation;
 use millstream_core::types::PartitionId;
 use tokio::time::Instant;
 
 use super::nodes::ReachableNode;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::{CoordinatorError, key_of};
 use crate::protocol::StrBytes;
 
@@ -46,7 +47,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
         if keys.len() > KEYS_MAX {
             return Outcome::Close(format!("request: coordinators of {} keys at once", keys.len()));
         }
+        let with_verdict = |key: StrBytes| (refused(&request.access, asked.key_type, &key), key);
+        let keys: Vec<_> = keys.into_iter().map(with_verdict).collect();
+        let is_any_allowed = keys.is_empty() || keys.iter().any(|(refused, _)| refused.is_none());
         let ready = match asked.key_type {
+            // Nothing is made ready for whom it is not for.
+            _ if !is_any_allowed => Err((ResponseError::CoordinatorNotAvailable, "nobody asks for one")),
             GROUP => with_groups(context).await.map(|()| Kind::Groups),
             TRANSACTION => with_transactions(context).await.map(|()| Kind::Transactions),
             SHARE if version >= SHARE_FROM => with_share_states(context).await.map(|()| Kind::ShareStates),
@@ -56,18 +62,35 @@ pub fn handle<'a>(context: &'a Arc<Context>, session: &'a mut Session, request: 
         };
         if let Ok(kind) = ready {
             let deadline = Instant::now() + LOAD_PATIENCE;
-            for key in &keys {
+            for (_, key) in keys.iter().filter(|(refused, _)| refused.is_none()) {
                 settled(context, kind, key, deadline).await;
             }
         }
         let nodes = context.reachable_nodes(&session.listener);
-        let found = keys.into_iter().map(|key| {
-            let node = ready.and_then(|kind| find(context, kind, &nodes, &key));
+        let found = keys.into_iter().map(|(refused, key)| {
+            let node = match refused {
+                Some(refused) => Err(refused),
+                None => ready.and_then(|kind| find(context, kind, &nodes, &key)),
+            };
             (key, node)
         });
         let body = to_wire(found.collect(), version);
         Outcome::reply(&request.header, &body)
     })
+}
+
+/// Whether a client may not be told who coordinates this.
+fn refused(access: &Access, key_type: i8, key: &str) -> Option<(ResponseError, &'static str)> {
+    let (operation, resource, message) = match key_type {
+        GROUP => (Operation::Describe, Resource::Group(key), "Not authorized to access the group."),
+        TRANSACTION => {
+            let message = "The transactional id authorization failed.";
+            (Operation::Describe, Resource::TransactionalId(key), message)
+        }
+        SHARE => (Operation::ClusterAction, Resource::Cluster, "Cluster authorization failed."),
+        _ => return None,
+    };
+    access.check(operation, resource).err().map(|error| (error, message))
 }
 
 /// What is coordinated.

@@ -96,7 +96,7 @@ pub(super) async fn ask(
     let envelope = Envelope::Request {
         listener: session.listener.name.clone(),
         client: session.peer.to_string(),
-        principal: session.principal.clone(),
+        principal: session.principal.to_string(),
         frame,
     };
     context.controller.forward(&envelope.encode(), deadline).await
@@ -194,7 +194,7 @@ impl Dispatcher {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let peer = client.parse().unwrap_or(unknown);
         Session {
-            principal,
+            principal: principal.into(),
             login: Login::NotAsked,
             forwarded_by: Some(from),
             ..Session::new(0, listener, unknown, peer)
@@ -209,7 +209,8 @@ impl Dispatcher {
         }
         let listener = Arc::clone(self.context().listeners.first().expect("a node listens somewhere"));
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.respond(Session::new(0, listener, unknown, unknown), frame).await
+        let session = Session { is_node: true, ..Session::new(0, listener, unknown, unknown) };
+        self.respond(session, frame).await
     }
 
     /// The whole frame of the response, or why the client's connection is to be closed.

@@ -16,9 +16,10 @@ use millstream_core::coordinator::group::{
     Joined, LeaveError, LeaveGroup, LeavingMember, Left, MemberId, Protocol, ProtocolName, ProtocolType, Reply,
     ReplyToken, SyncError, SyncGroup, Synced, TEXT_LEN_MAX, TextTooLong,
 };
+use millstream_core::security::Operation;
 use uuid::Uuid;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::{Asked, CoordinatorError};
 use crate::protocol::StrBytes;
 
@@ -38,6 +39,9 @@ pub fn handle_join<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Read, Resource::Group(&asked.group_id)) {
+            return Outcome::reply(&request.header, &join_refused(error, None, version));
+        }
         let join = match join_from_wire(&asked, version, session, Uuid::new_v4()) {
             Ok(join) => join,
             Err(e) => return too_long(e),
@@ -64,6 +68,9 @@ pub fn handle_sync<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Read, Resource::Group(&asked.group_id)) {
+            return Outcome::reply(&request.header, &SyncGroupResponse::default().with_error_code(error.code()));
+        }
         if version >= 5 && (asked.protocol_type.is_none() || asked.protocol_name.is_none()) {
             // Mandatory from then on (KIP-559).
             let refused = sync_to_wire(Ok(Err(SyncError::InconsistentProtocol)), version);
@@ -94,6 +101,9 @@ pub fn handle_heartbeat<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Read, Resource::Group(&asked.group_id)) {
+            return Outcome::reply(&request.header, &HeartbeatResponse::default().with_error_code(error.code()));
+        }
         let heartbeat = match heartbeat_from_wire(&asked) {
             Ok(heartbeat) => heartbeat,
             Err(e) => return too_long(e),
@@ -121,6 +131,9 @@ pub fn handle_leave<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Read, Resource::Group(&asked.group_id)) {
+            return Outcome::reply(&request.header, &LeaveGroupResponse::default().with_error_code(error.code()));
+        }
         let leave = match leave_from_wire(&asked, version) {
             Ok(leave) => leave,
             Err(e) => return too_long(e),

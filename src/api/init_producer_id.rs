@@ -5,10 +5,11 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use millstream_core::coordinator::txn::{Command, InitProducerId, Producer, Reply, TransactionalId};
+use millstream_core::security::Operation;
 use millstream_core::types::ProducerEpoch;
 
 use super::transactions::{producer, transactional_id};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 
 /// "None" on the wire, for the id and the epoch.
 const NONE: i16 = -1;
@@ -21,7 +22,11 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let body = match begin(context, &asked, request.header.version).await {
+        let begun = match may(&request.access, &asked) {
+            Ok(()) => begin(context, &asked, request.header.version).await,
+            Err(error) => Err(error),
+        };
+        let body = match begun {
             Ok(Producer { id, epoch }) => {
                 InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(epoch.0)
             }
@@ -32,6 +37,16 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         };
         Outcome::reply(&request.header, &body)
     })
+}
+
+/// Who has no transactional id may be idempotent if it may write anywhere (KIP-679).
+fn may(access: &Access, asked: &InitProducerIdRequest) -> Result<(), ResponseError> {
+    match &asked.transactional_id {
+        Some(id) => access.check(Operation::Write, Resource::TransactionalId(id)),
+        None if access.may_quietly(Operation::IdempotentWrite, Resource::Cluster) => Ok(()),
+        None if access.may_write_somewhere() => Ok(()),
+        None => access.check(Operation::IdempotentWrite, Resource::Cluster),
+    }
 }
 
 async fn begin(context: &Context, asked: &InitProducerIdRequest, version: i16) -> Result<Producer, ResponseError> {

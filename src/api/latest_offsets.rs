@@ -9,8 +9,8 @@ use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, ListOffsetsResponse
 use millstream_core::types::{NodeId, PartitionId};
 use tokio::task::JoinSet;
 
-use super::Context;
 use super::list_offsets::{LATEST, carry_out};
+use super::{Access, Context};
 use crate::protocol::StrBytes;
 
 /// The version that nodes speak.
@@ -63,7 +63,7 @@ async fn ask(
     });
     let request = ListOffsetsRequest::default().with_replica_id(NO_REPLICA).with_topics(topics.collect());
     if node == context.node_id() {
-        return carry_out(context, VERSION, request).await.ok();
+        return carry_out(context, Access::unrestricted(), VERSION, request).await.ok();
     }
     context.ask_node(node, VERSION, &request).await
 }

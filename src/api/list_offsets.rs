@@ -4,14 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{LeaderEpoch, Offset, Timestamp};
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::partition::{Isolation, ListSpec, Listed, Partition, confirm_leaderships};
 
 /// What a timestamp asks for; `Nothing` is answered without a look at the log.
@@ -46,7 +48,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        match carry_out(context, request.header.version, asked).await {
+        match carry_out(context, request.access.clone(), request.header.version, asked).await {
             Ok(body) => Outcome::reply(&request.header, &body),
             Err(e) => Outcome::Close(format!("offsets could not be listed: {e}")),
         }
@@ -56,19 +58,22 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
 /// Of partitions that this node has.
 pub(super) async fn carry_out(
     context: &Arc<Context>,
+    access: Access,
     version: i16,
     asked: ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, tokio::task::JoinError> {
     let context = Arc::clone(context);
-    confirm_leaderships(ends_of(&context, &asked)).await;
+    confirm_leaderships(ends_of(&context, &access, &asked)).await;
     // Look-ups by time may read the disk.
-    tokio::task::spawn_blocking(move || list(&context, version, &asked)).await
+    tokio::task::spawn_blocking(move || list(&context, &access, version, &asked)).await
 }
 
 /// The partitions of which more is asked than where they begin: what is said of their end is not to be older than the
 /// question.
-fn ends_of(context: &Context, asked: &ListOffsetsRequest) -> Vec<Arc<Partition>> {
-    let named = asked.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
+fn ends_of(context: &Context, access: &Access, asked: &ListOffsetsRequest) -> Vec<Arc<Partition>> {
+    let may_see = |topic: &&ListOffsetsTopic| access.may_quietly(Operation::Describe, Resource::Topic(&topic.name));
+    let named =
+        asked.topics.iter().filter(may_see).flat_map(|topic| topic.partitions.iter().map(move |p| (&topic.name, p)));
     let of_end = named.filter(|(_, p)| p.timestamp >= 0 || p.timestamp == LATEST || p.timestamp == MAX_TIMESTAMP);
     let mut partitions: Vec<_> =
         of_end.filter_map(|(topic, p)| context.partition_by_name(topic, p.partition_index).ok()).collect();
@@ -77,7 +82,7 @@ fn ends_of(context: &Context, asked: &ListOffsetsRequest) -> Vec<Arc<Partition>>
     partitions
 }
 
-fn list(context: &Context, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
+fn list(context: &Context, access: &Access, version: i16, asked: &ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = Isolation::from_wire(asked.isolation_level);
     let mut seen = HashSet::new();
     let mut twice = HashSet::new();
@@ -89,8 +94,11 @@ fn list(context: &Context, version: i16, asked: &ListOffsetsRequest) -> ListOffs
         }
     }
     let topics = asked.topics.iter().map(|topic| {
+        let allowed = access.check(Operation::Describe, Resource::Topic(&topic.name));
         let partitions = topic.partitions.iter().map(|p| {
-            let listed = if twice.contains(&(topic.name.as_str(), p.partition_index)) {
+            let listed = if let Err(error) = allowed {
+                Err(error)
+            } else if twice.contains(&(topic.name.as_str(), p.partition_index)) {
                 Err(ResponseError::InvalidRequest)
             } else {
                 let partition = context.partition_by_name(&topic.name, p.partition_index);
@@ -144,10 +152,15 @@ fn for_epoch(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
+    // Other brokers ask for all.
+    let is_broker = request.access.may_quietly(Operation::ClusterAction, Resource::Cluster);
     let topics = asked.topics.iter().map(|topic| {
+        let may = |name| request.access.check(Operation::Describe, Resource::Topic(name));
+        let allowed = if is_broker { Ok(()) } else { may(&topic.topic) };
         let partitions = topic.partitions.iter().map(|p| {
             let current = (p.current_leader_epoch >= 0).then_some(LeaderEpoch(p.current_leader_epoch));
-            let found = context.partition_by_name(&topic.topic, p.partition).and_then(|partition| {
+            let partition = allowed.and_then(|()| context.partition_by_name(&topic.topic, p.partition));
+            let found = partition.and_then(|partition| {
                 let found = partition.end_offset_for_epoch(LeaderEpoch(p.leader_epoch), current);
                 found.map_err(|e| errors::of_read(&e))
             });

@@ -8,8 +8,9 @@ use kafka_protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use kafka_protocol::messages::{AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse};
+use millstream_core::security::Operation;
 
-use super::{BoxFuture, Context, Outcome, Request, Session};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session};
 use crate::controller::METADATA_PARTITION;
 use crate::partition::{Leadership, Partition};
 use crate::protocol::StrBytes;
@@ -26,6 +27,10 @@ fn describe(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
+    if let Err(error) = request.access.check(Operation::Describe, Resource::Cluster) {
+        let body = DescribeLogDirsResponse { error_code: error.code(), ..DescribeLogDirsResponse::default() };
+        return Outcome::reply(&request.header, &body);
+    }
     let named = asked.topics.as_deref().map(partitions_of);
     let mut topics: BTreeMap<String, Vec<LogDirPartition>> = BTreeMap::new();
     for partition in context.partitions.all() {
@@ -103,11 +108,14 @@ fn alter(context: &Context, request: &Request) -> Outcome {
         Err(close) => return close,
     };
     let own = absolute(&context.config.data_dir);
+    let forbidden = request.access.check(Operation::Alter, Resource::Cluster).err();
     let mut results: BTreeMap<StrBytes, Vec<AlterReplicaLogDirPartitionResult>> = BTreeMap::new();
     for dir in &asked.dirs {
         for topic in &dir.topics {
             for index in &topic.partitions {
-                let error = if *dir.path != *own {
+                let error = if forbidden.is_some() {
+                    forbidden
+                } else if *dir.path != *own {
                     Some(ResponseError::LogDirNotFound)
                 } else {
                     match context.partition_by_name(&topic.name, *index) {

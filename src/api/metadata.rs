@@ -11,13 +11,14 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use millstream_core::controller::{Image, NewTopic, Topic};
+use millstream_core::security::Operation;
 use millstream_core::types::{self, PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::compute::compute;
 use super::leaders::{Lead, Reach, describe};
 use super::topic_creation::missing_topics;
-use super::{BoxFuture, Context, Outcome, Request, Session, operations};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session};
 use crate::config::Listener;
 use crate::protocol::{RequestHeader, StrBytes};
 
@@ -86,7 +87,11 @@ impl Asker {
             }
             Wanted::Names(names) if may_create => controller.look(|now| {
                 let is_on = now.settings.boolean("auto.create.topics.enable");
-                let may_be_made = |name: &&str| is_on && !controller.was_deleted(name);
+                let access = &self.request.access;
+                let may_see = |name: &str| access.may_quietly(Operation::Describe, Resource::Topic(name));
+                let may_be_made = |name: &&str| {
+                    is_on && !controller.was_deleted(name) && may_see(name) && may_create_topic(access, name)
+                };
                 missing_topics(names.iter().map(|name| &**name).filter(may_be_made), &now.image, &now.settings)
             }),
             Wanted::Names(_) | Wanted::Ids(_) => Vec::new(),
@@ -110,6 +115,7 @@ impl Asker {
         let operations = Operations {
             of_cluster: asked.include_cluster_authorized_operations && CLUSTER_OPERATIONS.contains(&header.version),
             of_topics: asked.include_topic_authorized_operations && header.version >= TOPIC_OPERATIONS_FROM,
+            creates: asked.allow_auto_topic_creation,
         };
         match wanted(header.version, asked.topics) {
             Ok(wanted) => Ok((operations, wanted)),
@@ -125,7 +131,9 @@ impl Asker {
             reach: context.reach(listener),
             version: request.header.version,
             lead: &|id| context.lead(id),
-            operations: operations::if_asked(asked.of_topics, operations::OF_TOPIC),
+            access: &request.access,
+            tells_operations: asked.of_topics,
+            creates: asked.creates && now.settings.boolean("auto.create.topics.enable"),
         };
         let brokers = context.reachable_nodes(listener).into_iter().map(|node| {
             MetadataResponseBroker::default()
@@ -138,7 +146,7 @@ impl Asker {
             .with_brokers(brokers.collect())
             .with_cluster_id(Some(context.cluster_id()))
             .with_controller_id(BrokerId(context.controller_node().0))
-            .with_cluster_authorized_operations(operations::if_asked(asked.of_cluster, operations::OF_CLUSTER))
+            .with_cluster_authorized_operations(request.access.cluster_operations_if(asked.of_cluster))
             .with_topics(view.topics(wanted));
         Outcome::reply(&request.header, &body)
     }
@@ -148,6 +156,8 @@ impl Asker {
 struct Operations {
     of_cluster: bool,
     of_topics: bool,
+    /// And whether what is missing is to be made.
+    creates: bool,
 }
 
 /// Which topics a client wants to know about.
@@ -194,15 +204,22 @@ struct View<'a> {
     reach: Reach,
     version: i16,
     lead: &'a dyn Fn(PartitionId) -> Lead,
-    /// What is told of every topic.
-    operations: i32,
+    access: &'a Access,
+    tells_operations: bool,
+    /// What is missing would be made.
+    creates: bool,
 }
 
 impl View<'_> {
     /// Each topic once.
     fn topics(&self, wanted: &Wanted) -> Vec<MetadataResponseTopic> {
         match wanted {
-            Wanted::All => self.image.topics().map(|topic| self.topic(topic)).collect(),
+            Wanted::All => {
+                let may_see = |topic: &&Arc<Topic>| {
+                    self.access.may_quietly(Operation::Describe, Resource::Topic(topic.name.as_str()))
+                };
+                self.image.topics().filter(may_see).map(|topic| self.topic(topic)).collect()
+            }
             Wanted::Ids(ids) => ids.iter().map(|id| self.topic_by_id(*id)).collect(),
             Wanted::Names(names) => {
                 let mut seen = HashSet::with_capacity(names.len());
@@ -214,6 +231,13 @@ impl View<'_> {
 
     fn topic_by_id(&self, id: Uuid) -> MetadataResponseTopic {
         match self.image.topic(TopicId(id)) {
+            // An id tells nothing: that there is such a topic is no secret.
+            Some(topic) if !self.access.may(Operation::Describe, Resource::Topic(topic.name.as_str())) => {
+                MetadataResponseTopic::default()
+                    .with_name(None)
+                    .with_topic_id(id)
+                    .with_error_code(ResponseError::TopicAuthorizationFailed.code())
+            }
             Some(topic) => self.topic(topic),
             None => MetadataResponseTopic::default()
                 .with_name(None)
@@ -223,15 +247,25 @@ impl View<'_> {
     }
 
     fn topic_by_name(&self, name: &StrBytes) -> MetadataResponseTopic {
+        let refused = |error: ResponseError| {
+            MetadataResponseTopic::default().with_name(Some(TopicName(name.clone()))).with_error_code(error.code())
+        };
+        // Not even looked for.
+        if let Err(error) = self.access.check(Operation::Describe, Resource::Topic(name)) {
+            return refused(error);
+        }
         if let Some(topic) = self.image.topic_by_name(name) {
             return self.topic(topic);
         }
         let (error, is_internal) = missing(name);
-        MetadataResponseTopic::default()
-            .with_name(Some(TopicName(name.clone())))
-            .with_error_code(error.code())
-            .with_is_internal(is_internal)
-            .with_topic_authorized_operations(self.operations)
+        if self.creates && !may_create_topic(self.access, name) {
+            return refused(ResponseError::TopicAuthorizationFailed).with_is_internal(is_internal);
+        }
+        refused(error).with_is_internal(is_internal).with_topic_authorized_operations(self.operations(name))
+    }
+
+    fn operations(&self, name: &str) -> i32 {
+        self.access.operations_if(self.tells_operations, Resource::Topic(name))
     }
 
     fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
@@ -252,8 +286,13 @@ impl View<'_> {
             .with_topic_id(topic.id.0)
             .with_is_internal(topic.name.is_internal())
             .with_partitions(partitions.collect())
-            .with_topic_authorized_operations(self.operations)
+            .with_topic_authorized_operations(self.operations(topic.name.as_str()))
     }
+}
+
+/// Whether a client may have a topic made: by what it may do with the cluster, or with the topic.
+fn may_create_topic(access: &Access, name: &str) -> bool {
+    access.may_quietly(Operation::Create, Resource::Cluster) || access.may(Operation::Create, Resource::Topic(name))
 }
 
 /// What is told of a topic that is not there, and whether it would be an internal one.

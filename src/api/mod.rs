@@ -1,6 +1,7 @@
 //! The list of APIs and the way from a frame to its handler. One file per family translates between Kafka's
 //! messages and the rooms below; this file and `dispatch` carry out nothing themselves.
 
+pub mod acls;
 pub mod cluster;
 pub mod configs;
 pub mod consumer_groups;
@@ -35,6 +36,7 @@ pub mod txn_markers;
 pub mod unregister_broker;
 pub mod versions;
 
+mod access;
 mod add_partitions;
 mod compute;
 mod context;
@@ -44,7 +46,6 @@ mod forward;
 mod latest_offsets;
 mod leaders;
 mod nodes;
-mod operations;
 mod outcome;
 mod session;
 mod topic_creation;
@@ -62,6 +63,7 @@ use kafka_protocol::messages::{
 use crate::protocol::share_state::{ReadShareGroupStateSummaryRequest, WriteShareGroupStateRequest};
 use crate::protocol::{Key, RequestHeader};
 
+pub use access::{Access, Resource, show_denials};
 pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
@@ -107,6 +109,9 @@ pub const APIS: &[Api] = &[
     Api::new(ApiKey::EndTxn, 0..=5, transactions::handle_end),
     Api::new(ApiKey::WriteTxnMarkers, 1..=2, txn_markers::handle),
     Api::new(ApiKey::TxnOffsetCommit, 0..=5, offsets::handle_transactional),
+    Api::new(ApiKey::DescribeAcls, 1..=3, acls::handle_describe),
+    Api::new(ApiKey::CreateAcls, 1..=3, acls::handle_create).forwarded(),
+    Api::new(ApiKey::DeleteAcls, 1..=3, acls::handle_delete).forwarded(),
     Api::new(ApiKey::DescribeConfigs, 1..=4, configs::handle_describe),
     Api::new(ApiKey::AlterConfigs, 0..=2, configs::handle_alter).forwarded(),
     Api::new(ApiKey::AlterReplicaLogDirs, 1..=2, log_dirs::handle_alter),
@@ -156,6 +161,8 @@ pub struct Request {
     pub header: RequestHeader,
     /// What follows the header, undecoded and unguarded.
     pub body: Bytes,
+    /// What its client may do.
+    pub access: Access,
 }
 
 /// An API that is served.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::security::Operation;
 use millstream_core::types::PartitionId;
 
 use self::check::{Batch, Checked, Slot, last_of_each, refused};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::config::Listener;
 use crate::partition::{Acks, Append, AppendError, AppendOutcome, Ticket};
 use crate::protocol::TopicRef;
@@ -41,11 +42,17 @@ async fn start(context: &Arc<Context>, listener: Arc<Listener>, request: Request
     };
     // From its arrival on, also for a request that is answered behind others.
     let arrived = Instant::now();
+    let access = request.access;
+    if let Some(id) = asked.transactional_id.as_deref().filter(|_| check::is_any_transactional(&asked))
+        && let Err(error) = access.check(Operation::Write, Resource::TransactionalId(id))
+    {
+        return Outcome::reply(&request.header, &refuse_all(&asked, error));
+    }
     let deadline =
         (acks == Acks::All).then(|| arrived + Duration::from_millis(u64::try_from(asked.timeout_ms).unwrap_or(0)));
     let size_bytes = request.body.len();
     let (version, transactional_id) = (request.header.version, asked.transactional_id.clone());
-    let mut checked = Checked::of(context, version, asked, acks, size_bytes).await;
+    let mut checked = Checked::of(context, &access, version, asked, acks, size_bytes).await;
     if checked.is_transactional() {
         // Before the next request of the connection: the producer's batches stay in order.
         checked.verify(context, transactional_id.as_deref().unwrap_or_default(), version).await;

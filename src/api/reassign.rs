@@ -19,9 +19,10 @@ use kafka_protocol::messages::{
 use millstream_core::controller::{
     Image, MoveError, Ongoing, PARTITIONS_PER_REQUEST_MAX, Reassignment, Topic, reassign,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::NodeId;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 
 /// What a client waits at least, and at most.
@@ -38,6 +39,15 @@ pub fn handle_alter<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Alter, Resource::Cluster) {
+            let message = errors::message(&error);
+            let responses = asked.topics.into_iter().map(|topic| refused(topic, error)).collect();
+            let body = AlterPartitionReassignmentsResponse::default()
+                .with_error_code(error.code())
+                .with_error_message(Some(message))
+                .with_responses(responses);
+            return Outcome::reply(&request.header, &body);
+        }
         // Version 0 cannot forbid it, and does not.
         let may_change_count = request.header.version == 0 || asked.allow_replication_factor_change;
         let body = AlterPartitionReassignmentsResponse::default()
@@ -67,6 +77,16 @@ pub fn handle_alter<'a>(
             }
         }
     })
+}
+
+fn refused(topic: ReassignableTopic, error: ResponseError) -> ReassignableTopicResponse {
+    let rows = topic.partitions.iter().map(|partition| {
+        ReassignablePartitionResponse::default()
+            .with_partition_index(partition.partition_index)
+            .with_error_code(error.code())
+            .with_error_message(Some(errors::message(&error)))
+    });
+    ReassignableTopicResponse::default().with_partitions(rows.collect()).with_name(topic.name)
 }
 
 fn reassignments(topic: &ReassignableTopic) -> impl Iterator<Item = Reassignment> + '_ {
@@ -101,6 +121,12 @@ pub fn handle_list<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        if let Err(error) = request.access.check(Operation::Describe, Resource::Cluster) {
+            let body = ListPartitionReassignmentsResponse::default()
+                .with_error_code(error.code())
+                .with_error_message(Some(errors::message(&error)));
+            return Outcome::reply(&request.header, &body);
+        }
         let now = context.controller.published();
         let topics = match &asked.topics {
             None => now.image.moving_topics().filter_map(|topic| all_of(topic)).collect(),

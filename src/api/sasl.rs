@@ -186,7 +186,7 @@ async fn proceed(context: &Context, session: &mut Session, message: &[u8]) -> Re
     };
     let principal = format!("User:{user}");
     if let Some(before) = &exchange.before
-        && (before.mechanism != mechanism || session.principal != principal)
+        && (before.mechanism != mechanism || *session.principal != *principal)
     {
         counted(FAILED);
         tokio::time::sleep(logins.failure_delay).await;
@@ -196,7 +196,7 @@ async fn proceed(context: &Context, session: &mut Session, message: &[u8]) -> Re
     counted(OK);
     let lifetime = listener.and_then(|listener| listener.mechanisms.get(&mechanism)).copied().unwrap_or_default();
     let since = Instant::now();
-    session.principal = principal;
+    session.principal = principal.into();
     session.login = Login::Done(LoggedIn { mechanism, since, until: (!lifetime.is_zero()).then(|| since + lifetime) });
     Ok(Said { message, lifetime })
 }

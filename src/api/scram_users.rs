@@ -15,9 +15,10 @@ use millstream_core::controller::{
     AlterScramError, DescribeScramError, LOGIN_SECRET_BYTES, ScramDeletion, ScramUpsertion, UserMechanisms,
     alter_scram, describe_scram,
 };
+use millstream_core::security::Operation;
 use rand::RngExt;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 
 pub fn handle_describe<'a>(
@@ -26,6 +27,11 @@ pub fn handle_describe<'a>(
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     let outcome = match request.decode::<DescribeUserScramCredentialsRequest>() {
+        Ok(_) if !request.access.may(Operation::Describe, Resource::Cluster) => {
+            let error = ResponseError::ClusterAuthorizationFailed;
+            let body = DescribeUserScramCredentialsResponse::default().with_error_code(error.code());
+            Outcome::reply(&request.header, &body.with_error_message(Some(errors::message(&error))))
+        }
         Ok(asked) => {
             let users: Vec<String> = asked.users.iter().flatten().map(|user| user.name.to_string()).collect();
             let told = context.controller.look(|now| describe_scram(&now.image, &users));
@@ -92,9 +98,18 @@ pub fn handle_alter<'a>(
             .map(|deletion| deletion.user.clone())
             .chain(upsertions.iter().map(|upsertion| upsertion.user.clone()))
             .collect();
+        let row = |user: String| AlterUserScramCredentialsResult::default().with_user(StrBytes::from_string(user));
+        if let Err(error) = request.access.check(Operation::Alter, Resource::Cluster) {
+            let message = errors::message(&error);
+            let refused = |user| row(user).with_error_code(error.code()).with_error_message(Some(message.clone()));
+            let results = users.into_iter().map(refused).collect();
+            return Outcome::reply(
+                &request.header,
+                &AlterUserScramCredentialsResponse::default().with_results(results),
+            );
+        }
         let secret: [u8; LOGIN_SECRET_BYTES] = rand::rng().random();
         let decided = context.controller.change(move |image| alter_scram(image, &deletions, &upsertions, secret)).await;
-        let row = |user: String| AlterUserScramCredentialsResult::default().with_user(StrBytes::from_string(user));
         let results = match decided {
             Ok(altered) => altered
                 .into_iter()

@@ -23,9 +23,11 @@ pub struct Session {
     /// What ApiVersions (v3 and up) told.
     pub software: Option<ClientSoftware>,
     /// Who it is, as Kafka writes it (`User:ANONYMOUS` without authentication).
-    pub principal: String,
+    pub principal: Arc<str>,
     /// Where it is on its way in.
     pub login: Login,
+    /// The client is a node of this cluster, which asks in its own name and may do everything.
+    pub is_node: bool,
     /// The client is this other node's, which sent its request here because this one decides.
     pub forwarded_by: Option<NodeId>,
     /// Its share sessions, once it has opened one.
@@ -51,8 +53,9 @@ impl Session {
             peer,
             client_id: String::new(),
             software: None,
-            principal: "User:ANONYMOUS".to_owned(),
+            principal: "User:ANONYMOUS".into(),
             login,
+            is_node: false,
             forwarded_by: None,
             shares: None,
             telemetry: None,

@@ -25,10 +25,12 @@ use millstream_core::coordinator::group::{
     ClientHost, ClientId, Command, ConsumerBeaten, ConsumerRefused, DescribeGroups, GroupId, MemberId, Reply,
     TEXT_LEN_MAX, TextTooLong,
 };
+use millstream_core::security::Operation;
 
-use super::describe_groups::{ask_each, group_ids, wire_id};
+use super::consumer_groups::{HIDDEN_TOPICS, may_join};
+use super::describe_groups::{ask_each, group_ids, permitted, wire_id};
 use super::groups::{NO_TOKEN, answered, client_host, head, str_bytes, too_long};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors, operations};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 
 pub use delete::delete_states;
@@ -59,6 +61,13 @@ pub fn handle_heartbeat<'a>(
         };
         if !is_enabled(context) {
             return Outcome::reply(&request.header, &heartbeat_refused(ResponseError::UnsupportedVersion, None));
+        }
+        if let Err(error) = may_join(
+            &request.access,
+            &asked.group_id,
+            asked.subscribed_topic_names.iter().flatten().map(|name| &name.0),
+        ) {
+            return Outcome::reply(&request.header, &heartbeat_refused(error, None));
         }
         if let Err(message) = check(&asked) {
             let refused = heartbeat_refused(ResponseError::InvalidRequest, Some(message));
@@ -155,12 +164,21 @@ pub fn handle_describe<'a>(
             rows.extend(groups.iter().map(|id| describe_refused(id, ResponseError::UnsupportedVersion, None)));
             return Outcome::reply(&request.header, &ShareGroupDescribeResponse::default().with_groups(rows));
         }
+        let access = &request.access;
+        let (groups, refused) = permitted(access, Operation::Describe, groups);
+        let forbidden = ResponseError::GroupAuthorizationFailed;
+        rows.extend(refused.iter().map(|id| describe_refused(id, forbidden, None)));
         context.groups.confirm(groups.iter().map(GroupId::as_str)).await;
         let command = |groups, token| Command::Share(ShareCommand::Describe(DescribeGroups { token, groups }));
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::Share(ShareReply::Describe(described))) => {
-                    let row = |(id, described)| describe_to_wire(&id, described, asked.include_authorized_operations);
+                    let row = |(id, described): (GroupId, Option<Option<DescribedShareGroup>>)| {
+                        let with_operations = asked.include_authorized_operations;
+                        let operations = access.operations_if(with_operations, Resource::Group(id.as_str()));
+                        let row = describe_to_wire(&id, described, operations);
+                        if may_see(access, &row) { row } else { hidden(&id) }
+                    };
                     rows.extend(described.into_iter().map(row));
                 }
                 Ok(other) => unreachable!("a describe was answered with {other:?}"),
@@ -171,6 +189,20 @@ pub fn handle_describe<'a>(
     })
 }
 
+/// Whether the client may know of all topics that a group is about.
+fn may_see(access: &Access, group: &DescribedGroup) -> bool {
+    let of = |member: &Member| {
+        let assigned = member.assignment.topic_partitions.iter().map(|topic| topic.topic_name.clone());
+        assigned.chain(member.subscribed_topic_names.iter().cloned()).collect::<Vec<_>>()
+    };
+    let names: BTreeSet<WireTopicName> = group.members.iter().flat_map(of).collect();
+    names.iter().all(|name| access.may_quietly(Operation::Describe, Resource::Topic(name)))
+}
+
+fn hidden(id: &GroupId) -> DescribedGroup {
+    describe_refused(id, ResponseError::TopicAuthorizationFailed, Some(HIDDEN_TOPICS))
+}
+
 fn describe_refused(id: &GroupId, error: ResponseError, message: Option<&str>) -> DescribedGroup {
     DescribedGroup::default()
         .with_group_id(wire_id(id))
@@ -178,11 +210,7 @@ fn describe_refused(id: &GroupId, error: ResponseError, message: Option<&str>) -
         .with_error_message(message.map(|message| errors::message(&message)))
 }
 
-fn describe_to_wire(
-    id: &GroupId,
-    described: Option<Option<DescribedShareGroup>>,
-    with_operations: bool,
-) -> DescribedGroup {
+fn describe_to_wire(id: &GroupId, described: Option<Option<DescribedShareGroup>>, operations: i32) -> DescribedGroup {
     let not_found = |message: &str| describe_refused(id, ResponseError::GroupIdNotFound, Some(message));
     let group = match described {
         _ if id.is_empty() => return describe_refused(id, ResponseError::InvalidGroupId, None),
@@ -197,7 +225,7 @@ fn describe_to_wire(
         .with_assignment_epoch(group.target_epoch)
         .with_assignor_name(StrBytes::from_static_str(ASSIGNOR))
         .with_members(group.members.iter().map(member_to_wire).collect())
-        .with_authorized_operations(operations::if_asked(with_operations, operations::OF_GROUP))
+        .with_authorized_operations(operations)
 }
 
 fn member_to_wire(member: &DescribedShareMember) -> Member {

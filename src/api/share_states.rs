@@ -13,22 +13,27 @@ use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::GroupId;
 use millstream_core::coordinator::ids::ReplyToken;
 use millstream_core::coordinator::share_state::{Command, Reply, ShareStateKey};
+use millstream_core::security::Operation;
 use millstream_core::types::TopicId;
 use uuid::Uuid;
 
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::{Asked, coordinator_key};
 use crate::protocol::{Decode, Encode, RequestBody, StrBytes};
 
 pub use nodes::ShareStateNodes;
+
+/// Whether a request is carried out, or what is said instead.
+type Allowed = Result<(), ResponseError>;
 
 /// A request that share coordinators carry out.
 pub trait StateRequest: RequestBody<Response: Encode + Send> + Encode + Decode + Send + Sync + 'static {
     /// The version that nodes speak.
     const VERSION: i16;
 
-    /// By the coordinators of this node.
-    fn carry_out(self, context: &Context) -> impl Future<Output = Self::Response> + Send;
+    /// By the coordinators of this node. `allowed`: not to a client that may not act as a node; it is told so of every
+    /// share-partition.
+    fn carry_out(self, context: &Context, allowed: Allowed) -> impl Future<Output = Self::Response> + Send;
 }
 
 pub fn handle<'a, Q: StateRequest>(
@@ -38,7 +43,10 @@ pub fn handle<'a, Q: StateRequest>(
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
         match request.decode::<Q>() {
-            Ok(asked) => Outcome::reply(&request.header, &asked.carry_out(context).await),
+            Ok(asked) => {
+                let allowed = request.access.check(Operation::ClusterAction, Resource::Cluster);
+                Outcome::reply(&request.header, &asked.carry_out(context, allowed).await)
+            }
             Err(close) => close,
         }
     })
@@ -57,6 +65,7 @@ enum Asking {
 /// group has no answers, as with Kafka.
 async fn ask_each<P>(
     context: &Context,
+    allowed: Allowed,
     group: &str,
     topics: Vec<(Uuid, Vec<P>)>,
     partition_of: impl Fn(&P) -> i32,
@@ -69,6 +78,10 @@ async fn ask_each<P>(
         let mut rows = Vec::with_capacity(partitions.len());
         for one in partitions {
             let partition = partition_of(&one);
+            if let Err(error) = allowed {
+                rows.push((partition, Asking::Refused((error, error.to_string()))));
+                continue;
+            }
             let key = ShareStateKey { group: group.clone(), topic: TopicId(topic), partition };
             let name = coordinator_key(&key);
             let about = About { key, is_known: (0..partition_count).contains(&partition) };

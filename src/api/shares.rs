@@ -6,10 +6,11 @@ mod fetch;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::security::Operation;
 use millstream_core::share::SessionKey;
 
 use super::share_groups::{is_enabled, is_member_id};
-use super::{Context, Session};
+use super::{Access, Context, Resource, Session};
 use crate::protocol::StrBytes;
 
 pub use acknowledge::handle as handle_acknowledge;
@@ -21,6 +22,7 @@ const RENEW_FROM: i16 = 2;
 /// Whose session a request is about; what is wrong with the request else.
 fn session_key(
     context: &Context,
+    access: &Access,
     group: Option<&StrBytes>,
     member: Option<&StrBytes>,
 ) -> Result<SessionKey, ResponseError> {
@@ -28,6 +30,7 @@ fn session_key(
         return Err(ResponseError::UnsupportedVersion);
     }
     let group = group.ok_or(ResponseError::InvalidRequest)?;
+    access.check(Operation::Read, Resource::Group(group))?;
     let member = member.filter(|member| is_member_id(member));
     let member = member.ok_or(ResponseError::InvalidRequest)?;
     Ok(SessionKey { group: group.as_str().into(), member: member.as_str().into() })

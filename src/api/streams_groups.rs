@@ -11,15 +11,17 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use millstream_core::controller::STREAMS_VERSION;
 use millstream_core::coordinator::group::streams::{
-    StreamsBeaten, StreamsCommand, StreamsHeartbeat, StreamsRefused, StreamsReply, StreamsStatusKind,
+    DescribedStreamsGroup, InternalTopic, StreamsBeaten, StreamsCommand, StreamsHeartbeat, StreamsRefused,
+    StreamsReply, StreamsStatus, StreamsStatusKind,
 };
 use millstream_core::coordinator::group::{Command, DescribeGroups, GroupId, Reply, TextTooLong};
-
+use millstream_core::security::Operation;
 use tokio::time::Instant;
 
-use super::describe_groups::ask_each;
+use super::consumer_groups::{HIDDEN_TOPICS, may_join};
+use super::describe_groups::{ask_each, permitted};
 use super::groups::{answered, too_long};
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::streams_group::{
     StreamsGroupDescribeRequest, StreamsGroupDescribeResponse, StreamsGroupHeartbeatRequest,
     StreamsGroupHeartbeatResponse,
@@ -48,6 +50,9 @@ pub fn handle_heartbeat<'a>(
         if !is_enabled(context) {
             return Outcome::reply(&request.header, &heartbeat_refused(ResponseError::UnsupportedVersion, None));
         }
+        if let Err(error) = may_join(&request.access, &asked.group_id, check::topics_of(&asked)) {
+            return Outcome::reply(&request.header, &heartbeat_refused(error, None));
+        }
         if let Err((error, message)) = check::heartbeat(&asked) {
             return Outcome::reply(&request.header, &heartbeat_refused(error, Some(&message)));
         }
@@ -60,7 +65,7 @@ pub fn handle_heartbeat<'a>(
             move |token| Command::Streams(StreamsCommand::Heartbeat(Box::new(StreamsHeartbeat { token, ..beat })));
         let body = match answered(context, context.groups.ask_for(group.as_str(), command).await).await {
             Ok(Reply::Streams(StreamsReply::Heartbeat(Ok(beaten)))) => {
-                to_wire::heartbeat(with_topics(context, session, beaten))
+                to_wire::heartbeat(with_topics(context, session, &request.access, beaten))
             }
             Ok(Reply::Streams(StreamsReply::Heartbeat(Err(StreamsRefused { error, message })))) => {
                 heartbeat_refused(errors::of_streams_group(error), Some(&message))
@@ -73,21 +78,35 @@ pub fn handle_heartbeat<'a>(
 }
 
 /// Has the topics created that the application lacks, and tells which could not be when it was tried before.
-fn with_topics(context: &Arc<Context>, session: &Session, mut beaten: StreamsBeaten) -> StreamsBeaten {
+fn with_topics(context: &Arc<Context>, session: &Session, access: &Access, mut beaten: StreamsBeaten) -> StreamsBeaten {
     let missing = std::mem::take(&mut beaten.create);
+    let may_create = |topic: &InternalTopic| {
+        access.may_quietly(Operation::Create, Resource::Cluster)
+            || access.may(Operation::Create, Resource::Topic(&topic.name))
+    };
+    let (missing, forbidden): (Vec<_>, Vec<_>) = missing.into_iter().partition(may_create);
+    if !forbidden.is_empty()
+        && let Some(status) = status_of_missing(&mut beaten)
+    {
+        let names: Vec<&str> = forbidden.iter().map(|topic| &*topic.name).collect();
+        status.detail = format!("{}; Unauthorized to CREATE on topics {}.", status.detail, names.join(", "));
+    }
     if missing.is_empty() {
         return beaten;
     }
     let failed = context.internal_topics.failed(missing.iter().map(|topic| &*topic.name), Instant::now());
-    if let Some(status) =
-        beaten.status.iter_mut().find(|status| status.kind == StreamsStatusKind::MissingInternalTopics)
-        && !failed.is_empty()
+    if !failed.is_empty()
+        && let Some(status) = status_of_missing(&mut beaten)
     {
         let failed: Vec<String> = failed.into_iter().map(|(name, why)| format!("{name} ({why})")).collect();
         status.detail = format!("{}; Creation failed: {}.", status.detail, failed.join(", "));
     }
     create::create(context, session, missing);
     beaten
+}
+
+fn status_of_missing(beaten: &mut StreamsBeaten) -> Option<&mut StreamsStatus> {
+    beaten.status.iter_mut().find(|status| status.kind == StreamsStatusKind::MissingInternalTopics)
 }
 
 fn heartbeat_refused(error: ResponseError, message: Option<&str>) -> StreamsGroupHeartbeatResponse {
@@ -118,12 +137,25 @@ pub fn handle_describe<'a>(
             rows.extend(groups.iter().map(|id| to_wire::describe_refused(id, ResponseError::UnsupportedVersion, None)));
             return Outcome::reply(&request.header, &StreamsGroupDescribeResponse { groups: rows });
         }
+        let access = &request.access;
+        let (groups, refused) = permitted(access, Operation::Describe, groups);
+        let forbidden = ResponseError::GroupAuthorizationFailed;
+        rows.extend(refused.iter().map(|id| to_wire::describe_refused(id, forbidden, None)));
         context.groups.confirm(groups.iter().map(GroupId::as_str)).await;
         let command = |groups, token| Command::Streams(StreamsCommand::Describe(DescribeGroups { token, groups }));
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::Streams(StreamsReply::Describe(described))) => {
-                    let row = |(id, described)| to_wire::group(&id, described, asked.include_authorized_operations);
+                    let row = |(id, described): (GroupId, Option<Option<DescribedStreamsGroup>>)| {
+                        let with_operations = asked.include_authorized_operations;
+                        let operations = access.operations_if(with_operations, Resource::Group(id.as_str()));
+                        let row = to_wire::group(&id, described, operations);
+                        let hidden = ResponseError::TopicAuthorizationFailed;
+                        match check::may_see(access, &row) {
+                            true => row,
+                            false => to_wire::describe_refused(&id, hidden, Some(HIDDEN_TOPICS)),
+                        }
+                    };
                     rows.extend(described.into_iter().map(row));
                 }
                 Ok(other) => unreachable!("a describe was answered with {other:?}"),

@@ -1,5 +1,6 @@
 //! CreateTopics (19), DeleteTopics (20) and CreatePartitions (37). What is allowed is decided in `core::controller`.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use millstream_core::controller::{
     CreateTopicError, CreatedTopic, DeletedTopic, Image, MorePartitions, NewTopic, PARTITIONS_PER_REQUEST_MAX,
     TopicToDelete, create_partitions, delete_topics,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{NodeId, TopicId};
 
 use super::compute::compute;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::controller::ControllerError;
 use crate::protocol::{Decode, RequestBody, StrBytes};
 
@@ -53,12 +55,21 @@ pub fn handle_create<'a>(
             let body = refuse_all(errors::of_create_topic(&error), errors::message(&error));
             return Outcome::reply(&request.header, &body);
         }
-        let topics = asked.topics.iter().map(new_topic).collect();
+        let (allowed, forbidden) = creatable(&request.access, &asked.topics);
+        let topics = allowed.into_iter().map(new_topic).collect();
         let creations = in_time(asked.timeout_ms, context.create_topics(topics, asked.validate_only)).await;
         let version = request.header.version;
+        let row = |(name, result): (String, Result<CreatedTopic, CreateTopicError>)| {
+            let may_see = request.access.may_quietly(Operation::DescribeConfigs, Resource::Topic(&name));
+            creation(version, name, result, may_see)
+        };
+        let unauthorized = |topic: &CreatableTopic| {
+            let message = StrBytes::from_static_str("Authorization failed.");
+            refused_creation(topic.name.clone(), ResponseError::TopicAuthorizationFailed, message)
+        };
         let body = match creations {
             Ok(creations) => CreateTopicsResponse::default()
-                .with_topics(creations.into_iter().map(|(name, result)| creation(version, name, result)).collect()),
+                .with_topics(creations.into_iter().map(row).chain(forbidden.into_iter().map(unauthorized)).collect()),
             Err(failed) => refuse_all(failed.error, failed.message),
         };
         Outcome::reply(&request.header, &body)
@@ -76,7 +87,7 @@ pub fn handle_delete<'a>(
             Err(close) => return close,
         };
         let version = request.header.version;
-        let topics = topics_to_delete(&asked, version);
+        let (topics, mut forbidden) = deletable(context, &request.access, topics_to_delete(&asked, version));
         let settings = Arc::clone(&context.controller.published().settings);
         let wanted = topics.clone();
         let deletion = context.controller.change(move |image: &Image| delete_topics(image, &settings, &wanted));
@@ -84,6 +95,8 @@ pub fn handle_delete<'a>(
             Ok(deleted) => deleted.into_iter().map(|topic| deletion_result(version, topic)).collect(),
             Err(failed) => topics.into_iter().map(|topic| failed.of_deletion(topic)).collect(),
         };
+        let mut responses: Vec<_> = responses;
+        responses.append(&mut forbidden);
         Outcome::reply(&request.header, &DeleteTopicsResponse::default().with_responses(responses))
     })
 }
@@ -98,7 +111,10 @@ pub fn handle_create_partitions<'a>(
             Ok(read) => read,
             Err(close) => return close,
         };
-        let wanted: Vec<MorePartitions> = asked.topics.iter().map(more_partitions).collect();
+        let may_alter =
+            |topic: &&CreatePartitionsTopic| request.access.may(Operation::Alter, Resource::Topic(&topic.name));
+        let (allowed, forbidden): (Vec<_>, Vec<_>) = asked.topics.iter().partition(may_alter);
+        let wanted: Vec<MorePartitions> = allowed.into_iter().map(more_partitions).collect();
         let (usable_nodes, validate_only) = (context.usable_nodes(), asked.validate_only);
         let creation = context.controller.change(move |image: &Image| {
             let pick = &mut |below| rand::random_range(0..below);
@@ -122,6 +138,11 @@ pub fn handle_create_partitions<'a>(
                 .map(|topic| result(topic.name.clone(), Some((failed.error, failed.message.clone()))))
                 .collect(),
         };
+        let mut results: Vec<_> = results;
+        let error = ResponseError::TopicAuthorizationFailed;
+        results.extend(
+            forbidden.into_iter().map(|topic| result(topic.name.clone(), Some((error, errors::message(&error))))),
+        );
         Outcome::reply(&request.header, &CreatePartitionsResponse::default().with_results(results))
     })
 }
@@ -180,7 +201,26 @@ fn new_topic(asked: &CreatableTopic) -> NewTopic {
     }
 }
 
-fn creation(version: i16, name: String, result: Result<CreatedTopic, CreateTopicError>) -> CreatableTopicResult {
+/// Topics that a client may have made, and those that it may not: by what it may do with the cluster, or with each. What
+/// is named twice is refused for that.
+fn creatable<'a>(access: &Access, topics: &'a [CreatableTopic]) -> (Vec<&'a CreatableTopic>, Vec<&'a CreatableTopic>) {
+    if access.may_quietly(Operation::Create, Resource::Cluster) {
+        return (topics.iter().collect(), Vec::new());
+    }
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    topics.iter().for_each(|topic| *times.entry(&topic.name).or_default() += 1);
+    let may = |topic: &&CreatableTopic| {
+        times[&**topic.name] > 1 || access.may(Operation::Create, Resource::Topic(&topic.name))
+    };
+    topics.iter().partition(may)
+}
+
+fn creation(
+    version: i16,
+    name: String,
+    result: Result<CreatedTopic, CreateTopicError>,
+    may_see_configs: bool,
+) -> CreatableTopicResult {
     let created = match result {
         Ok(created) => created,
         Err(error) => {
@@ -190,6 +230,10 @@ fn creation(version: i16, name: String, result: Result<CreatedTopic, CreateTopic
     let result = CreatableTopicResult::default().with_name(topic_name(name)).with_error_message(None);
     if version < CREATED_TOLD_FROM {
         return result;
+    }
+    if !may_see_configs {
+        let error = ResponseError::TopicAuthorizationFailed;
+        return result.with_topic_id(created.id.0).with_topic_config_error_code(error.code()).with_configs(None);
     }
     let configs = created.configs.into_iter().map(|entry| {
         CreatableTopicConfigs::default()
@@ -222,6 +266,48 @@ fn topics_to_delete(asked: &DeleteTopicsRequest, version: i16) -> Vec<TopicToDel
             names.map(|name| TopicToDelete { name: Some(name.to_string()), id: TopicId::ZERO }).collect()
         }
     }
+}
+
+/// Topics that a client may delete, and what it is told of the others (`ControllerApis.deleteTopics`). What is named twice
+/// is refused for that.
+fn deletable(
+    context: &Context,
+    access: &Access,
+    topics: Vec<TopicToDelete>,
+) -> (Vec<TopicToDelete>, Vec<DeletableTopicResult>) {
+    if access.may_quietly(Operation::Delete, Resource::Cluster) {
+        return (topics, Vec::new());
+    }
+    let mut times: HashMap<(Option<String>, TopicId), usize> = HashMap::new();
+    topics.iter().for_each(|topic| *times.entry((topic.name.clone(), topic.id)).or_default() += 1);
+    let mut forbidden = Vec::new();
+    let mut may = |topic: &TopicToDelete| {
+        let found = match (&topic.name, topic.id) {
+            (Some(name), TopicId::ZERO) => Some(name.clone()),
+            (None, id) if id != TopicId::ZERO => context.find_by_id(id.0).ok().map(|found| found.name.to_string()),
+            _ => None,
+        };
+        let Some(name) = found.filter(|_| times[&(topic.name.clone(), topic.id)] == 1) else { return true };
+        let resource = Resource::Topic(&name);
+        let may_see = access.may_quietly(Operation::Describe, resource);
+        // Of what is not there only who may know of it is told.
+        if may_see && topic.name.is_some() && context.find_by_name(&name).is_err() {
+            return true;
+        }
+        if may_see && access.may(Operation::Delete, resource) {
+            return true;
+        }
+        let error = ResponseError::TopicAuthorizationFailed;
+        let told = DeletableTopicResult::default()
+            .with_name((may_see || topic.name.is_some()).then(|| topic_name(name.clone())))
+            .with_topic_id(topic.id.0)
+            .with_error_code(error.code())
+            .with_error_message(Some(errors::message(&error)));
+        forbidden.push(told);
+        false
+    };
+    let allowed = topics.into_iter().filter(|topic| may(topic)).collect();
+    (allowed, forbidden)
 }
 
 fn deletion_result(version: i16, deleted: DeletedTopic) -> DeletableTopicResult {

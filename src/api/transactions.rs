@@ -18,10 +18,11 @@ use millstream_core::coordinator::ids::ReplyToken;
 use millstream_core::coordinator::txn::{
     AddPartitions, Command, EndTransaction, Producer, Reply, TransactionVersion, TransactionalId, VerifyPartitions,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{ProducerEpoch, ProducerId, TopicName, TopicPartition};
 
 use super::find::OFFSETS_TOPIC;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::CoordinatorError;
 
 /// How long a coordinator's answer is waited for. Clients wait for 30 s by default.
@@ -63,13 +64,17 @@ pub fn handle_add_partitions<'a>(
                 .with_producer_id(asked.v3_and_below_producer_id)
                 .with_producer_epoch(asked.v3_and_below_producer_epoch)
                 .with_topics(asked.v3_and_below_topics);
-            let results = rows(context, &asked, version).await;
+            let results = rows(context, &request.access, &asked, version).await;
             let body = AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results);
+            return Outcome::reply(&request.header, &body);
+        }
+        if let Err(error) = request.access.check(Operation::ClusterAction, Resource::Cluster) {
+            let body = AddPartitionsToTxnResponse::default().with_error_code(error.code());
             return Outcome::reply(&request.header, &body);
         }
         let mut results = Vec::with_capacity(asked.transactions.len());
         for transaction in asked.transactions {
-            let rows = rows(context, &transaction, version).await;
+            let rows = rows(context, &Access::unrestricted(), &transaction, version).await;
             let result = AddPartitionsToTxnResult::default().with_transactional_id(transaction.transactional_id);
             results.push(result.with_topic_results(rows));
         }
@@ -81,6 +86,7 @@ pub fn handle_add_partitions<'a>(
 /// The results of a transaction, by topic as it was asked.
 async fn rows(
     context: &Context,
+    access: &Access,
     asked: &AddPartitionsToTxnTransaction,
     version: i16,
 ) -> Vec<AddPartitionsToTxnTopicResult> {
@@ -91,7 +97,10 @@ async fn rows(
         verify_only: asked.verify_only,
         version,
     };
-    let outcome = context.add_here(&add).await;
+    let outcome = match access.check(Operation::Write, Resource::TransactionalId(&asked.transactional_id)) {
+        Ok(()) => context.add_here(&add, access).await,
+        Err(error) => AddOutcome::All(Some(error)),
+    };
     let row = |topic: &AddPartitionsToTxnTopic| {
         let each = topic.partitions.iter().map(|index| {
             let error = outcome.of(&topic.name, *index);
@@ -128,8 +137,8 @@ impl AddOutcome {
 
 impl Context {
     /// Adds to a transaction that this node coordinates, or asks about it.
-    pub(super) async fn add_here(&self, add: &ToAdd) -> AddOutcome {
-        let partitions = match self.partitions_to_add(add) {
+    pub(super) async fn add_here(&self, add: &ToAdd, access: &Access) -> AddOutcome {
+        let partitions = match self.partitions_to_add(add, access) {
             Ok(partitions) => partitions,
             Err(errors) => return AddOutcome::Each { errors, others: Some(ResponseError::OperationNotAttempted) },
         };
@@ -168,12 +177,13 @@ impl Context {
     }
 
     /// Those that are there, or the errors of those that are not to be added: then none is.
-    fn partitions_to_add(&self, add: &ToAdd) -> Result<BTreeSet<TopicPartition>, PartitionErrors> {
+    fn partitions_to_add(&self, add: &ToAdd, access: &Access) -> Result<BTreeSet<TopicPartition>, PartitionErrors> {
         let (mut partitions, mut errors) = (BTreeSet::new(), PartitionErrors::new());
         for (topic, indexes) in &add.topics {
             let name = TopicName::new(topic).ok();
             // Clients write to internal topics by other requests only.
             let is_closed = add.version < OF_NODES_FROM && name.as_ref().is_some_and(TopicName::is_internal);
+            let is_closed = is_closed || !access.may(Operation::Write, Resource::Topic(topic));
             let count = self.find_by_name(topic).map_or(0, |found| found.partition_count);
             for index in indexes {
                 let error = match &name {
@@ -231,7 +241,14 @@ pub fn handle_add_offsets<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let error = add_offsets(context, &asked, request.header.version).await.err();
+        let may = request
+            .access
+            .check(Operation::Write, Resource::TransactionalId(&asked.transactional_id))
+            .and_then(|()| request.access.check(Operation::Read, Resource::Group(&asked.group_id)));
+        let error = match may {
+            Ok(()) => add_offsets(context, &asked, request.header.version).await.err(),
+            Err(error) => Some(error),
+        };
         let body = AddOffsetsToTxnResponse::default().with_error_code(error.map_or(0, |e| e.code()));
         Outcome::reply(&request.header, &body)
     })
@@ -267,7 +284,12 @@ pub fn handle_end<'a>(
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let body = match end(context, &asked, request.header.version).await {
+        let may = request.access.check(Operation::Write, Resource::TransactionalId(&asked.transactional_id));
+        let ended = match may {
+            Ok(()) => end(context, &asked, request.header.version).await,
+            Err(error) => Err(error),
+        };
+        let body = match ended {
             Ok(None) => EndTxnResponse::default(),
             Ok(Some(Producer { id, epoch })) => EndTxnResponse::default()
                 .with_producer_id(kafka_protocol::messages::ProducerId(id.0))

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::partition::TxnEnd;
+use millstream_core::security::Operation;
 use millstream_core::types::{ProducerEpoch, ProducerId};
 use tokio::task::JoinSet;
 
 use super::find::OFFSETS_TOPIC;
-use super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::protocol::StrBytes;
 use crate::protocol::write_txn_markers::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult, WriteTxnMarkersRequest,
@@ -26,8 +27,30 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        Outcome::reply(&request.header, &write_markers(context, asked).await)
+        let access = &request.access;
+        let is_admin = access.may_quietly(Operation::Alter, Resource::Cluster);
+        let body = match is_admin || access.may(Operation::ClusterAction, Resource::Cluster) {
+            true => write_markers(context, asked).await,
+            false => refuse(asked, ResponseError::ClusterAuthorizationFailed),
+        };
+        Outcome::reply(&request.header, &body)
     })
+}
+
+fn refuse(asked: WriteTxnMarkersRequest, error: ResponseError) -> WriteTxnMarkersResponse {
+    let error_code = error.code();
+    let markers = asked.markers.into_iter().map(|marker| {
+        let topics = marker.topics.into_iter().map(|topic| WritableTxnMarkerTopicResult {
+            name: topic.name,
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|index| WritableTxnMarkerPartitionResult { index, error_code })
+                .collect(),
+        });
+        WritableTxnMarkerResult { producer_id: marker.producer_id, topics: topics.collect() }
+    });
+    WriteTxnMarkersResponse { markers: markers.collect() }
 }
 
 /// Writes what a request asks for, all at once: the commits share a flush.

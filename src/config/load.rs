@@ -9,7 +9,8 @@ use millstream_core::config::{self as core_config, BrokerConfig, ConfigMap, brok
 use super::keys::{self, Variable};
 use super::listeners::{self, Listener};
 use super::{
-    Config, ConfigError, FirstUsers, HostPort, RpcSettings, SaslListener, SaslListeners, Source, properties, yaml,
+    AccessRules, Config, ConfigError, FirstUsers, HostPort, RpcSettings, SaslListener, SaslListeners, Source,
+    properties, yaml,
 };
 
 /// What stands on the command line of `millstream start`.
@@ -169,6 +170,7 @@ impl Merge {
         let data_dir = self.data_dir(&broker)?;
         let listeners = self.listeners(&broker, host_name)?;
         let sasl = self.sasl(&broker, &listeners)?;
+        let access = AccessRules::of(&broker).map_err(|(key, allowed)| self.bad(key, text(key), allowed))?;
         let rpc =
             RpcSettings::of(&broker, host_name).map_err(|(key, value, allowed)| self.bad(key, &value, allowed))?;
         let warnings = self.warnings();
@@ -179,6 +181,7 @@ impl Merge {
             first_users: self.first_users,
             listeners,
             sasl,
+            access,
             admin,
             rpc,
             warnings,

@@ -3,6 +3,7 @@
 //! Which settings there are, what they may be and their defaults is core's (`millstream_core::config`); what a setting
 //! means is known by the part that it tunes. Here they are only found and put together.
 
+mod access;
 mod directory;
 mod error;
 mod first_users;
@@ -14,6 +15,7 @@ mod rpc;
 mod sasl;
 mod yaml;
 
+pub use access::AccessRules;
 pub use directory::{DataDirectory, DirectoryError, Meta, base64, from_base64};
 pub use error::ConfigError;
 pub use first_users::FirstUsers;
@@ -68,6 +70,8 @@ pub struct Config {
     pub first_users: FirstUsers,
     /// Of the listeners that ask for a login.
     pub sasl: SaslListeners,
+    /// `None`: everybody may do everything.
+    pub access: Option<AccessRules>,
     pub admin: HostPort,
     /// `None`: no other node can reach this one, and it is a cluster of its own.
     pub rpc: Option<RpcSettings>,

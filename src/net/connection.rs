@@ -200,7 +200,7 @@ impl Connection {
         }
         if let Some(certificate) = stream.peer_certificate() {
             let user = tls.user(certificate).map_err(|subject| End::Handshake(HandshakeError::NoRule(subject)))?;
-            session.principal = format!("User:{user}");
+            session.principal = format!("User:{user}").into();
         }
         Ok(())
     }

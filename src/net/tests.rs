@@ -54,7 +54,7 @@ fn reply(correlation_id: i32, payload: Bytes) -> Response {
 
 impl Service for Fake {
     fn call<'a>(&'a self, session: &'a mut Session, mut frame: Bytes) -> Result<Call<'a>, Refused> {
-        self.principals.lock().unwrap().push(session.principal.clone());
+        self.principals.lock().unwrap().push(session.principal.to_string());
         let (command, correlation_id) = (frame.get_u8(), frame.get_i32());
         if command == UNKNOWN {
             return Err(Refused::UnknownApi(999));

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub connections_closed: IntCounterVec,
     /// Logins, by listener, mechanism and result (`ok`, `failed`).
     pub logins: IntCounterVec,
+    pub denials: IntCounterVec,
     /// Bytes of requests read and not yet answered.
     pub inflight_request_bytes: IntGauge,
     /// What clients tell of themselves.
@@ -70,6 +71,12 @@ impl Metrics {
             request_latency: register(&registry, HistogramVec::new(latency, by_api)),
             request_bytes: counters(&registry, "request_bytes_total", "Bytes of requests.", by_api),
             response_bytes: counters(&registry, "response_bytes_total", "Bytes of responses.", by_api),
+            denials: counters(
+                &registry,
+                "denials_total",
+                "What clients asked for and may not do.",
+                &["resource", "operation"],
+            ),
             logins: counters(&registry, "logins_total", "Logins by SASL.", &["listener", "mechanism", "result"]),
             connections: register(
                 &registry,

@@ -2,6 +2,7 @@
 //! a test of its name here.
 
 mod absent_members;
+mod authorization;
 mod cli;
 mod cli_group;
 mod cli_txn;

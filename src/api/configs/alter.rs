@@ -15,13 +15,14 @@ use millstream_core::controller::{
     AlterConfigError, Alteration, ConfigChange, Decision, Image, alter_configs, incremental_alter_configs, operation,
     resource_type,
 };
-
+use millstream_core::security::Operation;
 use millstream_core::types::NodeId;
 use tokio::time::Instant;
 
+use super::describe::may;
 use super::loggers::{self, LoggersError};
 use crate::api::forward::ask;
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::controller::{ControllerError, Forwarded};
 use crate::protocol::StrBytes;
 use crate::protocol::client::{decode_response, encode_request};
@@ -46,6 +47,8 @@ enum AlterError {
     Controller(#[from] ControllerError),
     #[error("Unable to perform excessively large batch operation.")]
     TooMany,
+    #[error("{0}")]
+    NotAllowed(ResponseError),
 }
 
 impl AlterError {
@@ -55,6 +58,7 @@ impl AlterError {
             Self::Loggers(error) => errors::of_loggers(error),
             Self::Controller(error) => errors::of_controller(error),
             Self::TooMany => ResponseError::PolicyViolation,
+            Self::NotAllowed(error) => *error,
         }
     }
 }
@@ -86,7 +90,8 @@ pub fn handle_alter<'a>(
             return Outcome::reply(&request.header, &body);
         }
         let alterations: Arc<[Alteration]> = asked.resources.iter().map(replacement).collect();
-        let results = decide(context, session, &alterations, asked.validate_only, alter_configs).await;
+        let decide = (asked.validate_only, alter_configs as Decide);
+        let results = decide_allowed(context, session, &request.access, &alterations, decide).await;
         let responses = alterations.iter().zip(results).map(|(of, result)| {
             let (code, message) = told(&result);
             AlterConfigsResourceResponse::default()
@@ -136,7 +141,7 @@ pub fn handle_incremental<'a>(
         let validate_only = asked.validate_only;
         let (levels, settings): (Vec<_>, Vec<_>) =
             asked.resources.into_iter().partition(|of| is_levels(of.resource_type));
-        let mut levels_told = alter_levels(context, &levels, validate_only).into_iter();
+        let mut levels_told = alter_levels(context, &request.access, &levels, validate_only).into_iter();
         let elsewhere = match levels.is_empty() || settings.is_empty() || session.is_forwarded() {
             true => None,
             // The request was kept here for its levels.
@@ -147,7 +152,8 @@ pub fn handle_incremental<'a>(
             None if settings.is_empty() => Vec::new(),
             None => {
                 let alterations: Arc<[Alteration]> = settings.iter().map(alteration).collect();
-                let results = decide(context, session, &alterations, validate_only, incremental_alter_configs).await;
+                let decide = (validate_only, incremental_alter_configs as Decide);
+                let results = decide_allowed(context, session, &request.access, &alterations, decide).await;
                 results.iter().map(told).collect()
             }
         };
@@ -170,13 +176,16 @@ pub fn handle_incremental<'a>(
 type Told = (i16, Option<StrBytes>);
 
 /// Levels of this node's log.
-fn alter_levels(context: &Context, levels: &[WantedSettings], validate_only: bool) -> Vec<Told> {
+fn alter_levels(context: &Context, access: &Access, levels: &[WantedSettings], validate_only: bool) -> Vec<Told> {
     // The metadata knows their form, and no more of them.
     const LOGGERS: AlterConfigError = AlterConfigError::UnknownResourceType(resource_type::BROKER_LOGGER);
     let alterations: Vec<Alteration> = levels.iter().map(alteration).collect();
     let now = context.controller.published();
     let checked = incremental_alter_configs(&now.image, &now.settings, context.node_id(), &alterations, true).reply;
     let result = |(result, wanted): (Result<(), AlterConfigError>, &Alteration)| match result {
+        _ if !access.may(Operation::AlterConfigs, Resource::Cluster) => {
+            Err(AlterError::NotAllowed(ResponseError::ClusterAuthorizationFailed))
+        }
         Err(LOGGERS) => loggers::alter(context, wanted, validate_only).map_err(AlterError::from),
         result => result.map_err(AlterError::from),
     };
@@ -213,6 +222,29 @@ fn told(result: &Result<(), AlterError>) -> (i16, Option<StrBytes>) {
 /// Looked at before anything is copied. `changes`: of each resource.
 fn is_too_much(changes: impl ExactSizeIterator<Item = usize>) -> bool {
     changes.len() > CHANGES_MAX || changes.sum::<usize>() > CHANGES_MAX
+}
+
+/// One result for each alteration, of those that the client may make.
+async fn decide_allowed(
+    context: &Context,
+    session: &Session,
+    access: &Access,
+    wanted: &Arc<[Alteration]>,
+    (validate_only, how): (bool, Decide),
+) -> Results {
+    if access.is_unrestricted() {
+        return decide(context, session, wanted, validate_only, how).await;
+    }
+    let verdict = |of: &Alteration| may(access, Operation::AlterConfigs, of.resource_type, &of.resource_name).err();
+    let refused: Vec<Option<ResponseError>> = wanted.iter().map(verdict).collect();
+    let allowed = wanted.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+    let allowed: Arc<[Alteration]> = allowed.map(|(of, _)| of.clone()).collect();
+    let mut decided = decide(context, session, &allowed, validate_only, how).await.into_iter();
+    let result = |refused: Option<ResponseError>| match refused {
+        Some(error) => Err(AlterError::NotAllowed(error)),
+        None => decided.next().expect("each alteration has its result"),
+    };
+    refused.into_iter().map(result).collect()
 }
 
 /// One result for each alteration. What is changed is in force on this node when this returns.

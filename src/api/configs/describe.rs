@@ -11,10 +11,11 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use millstream_core::config::describe::ConfigEntry;
 use millstream_core::controller::{ResourceToDescribe, describe_configs, resource_type};
+use millstream_core::security::Operation;
 
 use super::loggers;
 use crate::api::compute::compute;
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::controller::Published;
 use crate::protocol::StrBytes;
 
@@ -44,18 +45,37 @@ pub fn handle_describe<'a>(
         };
         let context = Arc::clone(context);
         let size_bytes = asked.resources.len().saturating_mul(BYTES_PER_RESOURCE);
-        compute(size_bytes, move || Outcome::reply(&request.header, &describe(&context, &asked))).await
+        compute(size_bytes, move || Outcome::reply(&request.header, &describe(&context, &request.access, &asked))).await
     })
 }
 
-fn describe(context: &Context, asked: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+fn describe(context: &Context, access: &Access, asked: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let now = context.controller.published();
     let wanted = Wanted { synonyms: asked.include_synonyms, documentation: asked.include_documentation };
-    let results = within(TOLD_BYTES_MAX, &asked.resources, |resource| match resource.resource_type {
-        resource_type::BROKER_LOGGER => loggers::describe(context, resource),
-        _ => of_settings(&now, resource, wanted),
+    let results = within(TOLD_BYTES_MAX, &asked.resources, |resource| {
+        let name = &resource.resource_name;
+        if let Err(error) = may(access, Operation::DescribeConfigs, resource.resource_type, name) {
+            return refused(error, &error);
+        }
+        match resource.resource_type {
+            resource_type::BROKER_LOGGER => loggers::describe(context, resource),
+            _ => of_settings(&now, resource, wanted),
+        }
     });
     DescribeConfigsResponse::default().with_results(results)
+}
+
+/// Whether a client may do this with the settings of something. Brokers, their loggers and client metrics go with the
+/// cluster; what has no settings is not refused for this.
+pub(super) fn may(access: &Access, operation: Operation, kind: i8, name: &str) -> Result<(), ResponseError> {
+    match kind {
+        resource_type::TOPIC => access.check(operation, Resource::Topic(name)),
+        resource_type::GROUP => access.check(operation, Resource::Group(name)),
+        resource_type::BROKER | resource_type::BROKER_LOGGER | resource_type::CLIENT_METRICS => {
+            access.check(operation, Resource::Cluster)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Describes resources one after the other until the answer is full. What is asked for twice is told once, for so do

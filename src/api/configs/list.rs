@@ -7,8 +7,9 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use millstream_core::controller::{ConfigOwner, Image, resource_type};
+use millstream_core::security::Operation;
 
-use crate::api::{BoxFuture, Context, Outcome, Request, Session};
+use crate::api::{BoxFuture, Context, Outcome, Request, Resource, Session};
 use crate::protocol::StrBytes;
 
 /// In the order in which Kafka lists them.
@@ -34,6 +35,10 @@ fn answer(context: &Context, request: &Request) -> Outcome {
         Ok(asked) => asked,
         Err(close) => return close,
     };
+    if let Err(error) = request.access.check(Operation::DescribeConfigs, Resource::Cluster) {
+        let body = ListConfigResourcesResponse::default().with_error_code(error.code());
+        return Outcome::reply(&request.header, &body);
+    }
     let body = match wanted(request.header.version, &asked.resource_types) {
         Ok(kinds) => {
             let now = context.controller.published();

@@ -68,8 +68,9 @@ fn described() -> DescribedGroup {
 #[test]
 fn groups_are_described_in_every_version() {
     for version in 0..=6 {
-        let there = describe_to_wire(&id("g"), Some(described()), version, true);
-        let missing = describe_to_wire(&id("gone"), None, version, true);
+        let operations = if version >= 3 { 3400 } else { i32::MIN };
+        let there = describe_to_wire(&id("g"), Some(described()), version, operations);
+        let missing = describe_to_wire(&id("gone"), None, version, operations);
         let body = DescribeGroupsResponse::default().with_groups(vec![there.clone(), missing.clone()]);
         encode_response(15, version, 1, &body).unwrap();
         assert_eq!(
@@ -80,12 +81,12 @@ fn groups_are_described_in_every_version() {
         assert_eq!((&*member.client_id, &*member.client_host), ("c", "/1.2.3.4"));
         assert_eq!((&member.member_metadata[..], &member.member_assignment[..]), (&b"wants"[..], &b"has"[..]));
         assert_eq!(member.group_instance_id.is_some(), version >= 4);
-        assert_eq!(there.authorized_operations, if version >= 3 { 3400 } else { i32::MIN });
+        assert_eq!(there.authorized_operations, operations);
         assert_eq!(&*missing.group_state, "Dead");
         let expected = if version >= 6 { (69, Some("Group gone not found.")) } else { (0, None) };
         assert_eq!((missing.error_code, missing.error_message.as_deref()), expected, "version {version}");
     }
-    assert_eq!(describe_to_wire(&id("g"), Some(described()), 6, false).authorized_operations, i32::MIN);
+    assert_eq!(describe_to_wire(&id("g"), Some(described()), 6, i32::MIN).authorized_operations, i32::MIN);
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn a_topic_without_name_or_with_an_id_before_its_time_is_refused() {
 fn told(wanted: &Wanted, lead: Lead) -> Vec<MetadataResponseTopic> {
     let image = image(&[("orders", 2), ("__consumer_offsets", 1)]);
     let reach = reach(1, &[1], &[1]);
-    let view = View { image: &image, reach, version: 12, lead: &|_| lead.clone(), operations: i32::MIN };
+    let (access, lead) = (&Access::unrestricted(), &|_| lead.clone());
+    let (tells_operations, creates) = (false, true);
+    let view = View { image: &image, reach, version: 12, lead, access, tells_operations, creates };
     view.topics(wanted)
 }
 

@@ -7,12 +7,14 @@ use millstream_core::coordinator::group::{
     Command, CommitError, CommitPartition, CommitTopic, CommittedTopic, Generation, GroupId, OffsetCommit, Reply,
     TextTooLong,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{LeaderEpoch, Offset};
 
 use super::super::groups::{NO_TOKEN, answered, instance_id, member_id, too_long};
-use super::super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use super::Find;
 use crate::coordinator::CoordinatorError;
+use crate::protocol::TopicRef;
 use crate::protocol::offset_commit::{
     OffsetCommitPartitionResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetCommitTopicResponse,
 };
@@ -39,7 +41,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let Plan { mut commit, verdicts } = match from_wire(&asked, &|topic| context.find(topic)) {
+        let access = &request.access;
+        if let Err(error) = access.check(Operation::Read, Resource::Group(&asked.group_id)) {
+            return Outcome::reply(&request.header, &refuse_all(&asked, error, version));
+        }
+        let find = |topic: &TopicRef| access.find(context, Operation::Read, topic);
+        let Plan { mut commit, verdicts } = match from_wire(&asked, &find) {
             Ok(plan) => plan,
             Err(e) => return too_long(e),
         };
@@ -113,6 +120,11 @@ pub(super) fn from_wire(asked: &OffsetCommitRequest, find: &Find<'_>) -> Result<
         }
     }
     Ok(Plan { commit, verdicts })
+}
+
+pub(super) fn refuse_all(asked: &OffsetCommitRequest, error: ResponseError, version: i16) -> OffsetCommitResponse {
+    let verdicts: Vec<_> = asked.topics.iter().map(|topic| vec![Some(error); topic.partitions.len()]).collect();
+    to_wire(asked, &verdicts, Ok(Ok(Vec::new())), version)
 }
 
 /// Every partition that was asked for, in the request's order.

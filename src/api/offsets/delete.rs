@@ -9,9 +9,10 @@ use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use millstream_core::coordinator::group::{
     Command, DeletedOffsets, GroupId, OffsetDelete, OffsetDeleteError, Reply, TextTooLong,
 };
+use millstream_core::security::Operation;
 
 use super::super::groups::{NO_TOKEN, answered, too_long};
-use super::super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use super::Find;
 use crate::coordinator::CoordinatorError;
 use crate::protocol::{StrBytes, TopicRef};
@@ -29,7 +30,13 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
-        let Plan { delete, refused } = match from_wire(&asked, &|topic| context.find(topic)) {
+        let access = &request.access;
+        if let Err(error) = access.check(Operation::Delete, Resource::Group(&asked.group_id)) {
+            let refused = OffsetDeleteResponse::default().with_error_code(error.code());
+            return Outcome::reply(&request.header, &refused);
+        }
+        let find = |topic: &TopicRef| access.find(context, Operation::Read, topic);
+        let Plan { delete, refused } = match from_wire(&asked, &find) {
             Ok(plan) => plan,
             Err(e) => return too_long(e),
         };

@@ -7,10 +7,11 @@ use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::{
     Command, FetchTopic, Fetched, FetchedOffset, FetchedTopic, GroupId, MemberId, OffsetFetch, Reply, TextTooLong,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{TopicId, TopicName};
 
 use super::super::groups::{NO_TOKEN, answered, str_bytes, too_long};
-use super::super::{BoxFuture, Context, Outcome, Request, Session, errors};
+use super::super::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use super::Find;
 use crate::coordinator::{Asked, CoordinatorError};
 use crate::protocol::offset_fetch::{
@@ -59,6 +60,8 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Ok(asked) => asked,
             Err(close) => return close,
         };
+        let access = &request.access;
+        let find = |topic: &TopicRef| access.find(context, Operation::Describe, topic);
         context.groups.confirm(asked.groups.iter().map(|group| &*group.group_id)).await;
         let mut answers = Vec::with_capacity(asked.groups.len());
         let mut seen = HashSet::new();
@@ -68,7 +71,11 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
                 answers.push(Answer::Refused(ResponseError::InvalidRequest));
                 continue;
             }
-            let plan = match from_wire(group, asked.require_stable, &|topic| context.find(topic)) {
+            if let Err(error) = access.check(Operation::Describe, Resource::Group(&group.group_id)) {
+                answers.push(Answer::Refused(error));
+                continue;
+            }
+            let plan = match from_wire(group, asked.require_stable, &find) {
                 Ok(plan) => plan,
                 Err(e) => return too_long(e),
             };
@@ -83,6 +90,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
                 Answer::Coordinator(plan, asked) => match answered(context, asked).await {
                     Ok(Reply::OffsetFetch(Err(e))) => (nothing_of(group, version), Some(errors::of_offset_fetch(e))),
                     Ok(Reply::OffsetFetch(Ok(fetched))) => {
+                        let fetched = if plan.topics.is_none() { visible(access, fetched) } else { fetched };
                         (to_wire(plan, fetched, version, &|topic| context.find(topic)), None)
                     }
                     Ok(other) => unreachable!("a fetch was answered with {other:?}"),
@@ -95,6 +103,13 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         }
         Outcome::reply(&request.header, &OffsetFetchResponse { throttle_time_ms: 0, groups })
     })
+}
+
+/// Of all that a group has committed, that of topics that the client may know of. What it named was checked before.
+fn visible(access: &Access, mut fetched: Vec<FetchedTopic>) -> Vec<FetchedTopic> {
+    let may_see = |topic: &FetchedTopic| access.may_quietly(Operation::Describe, Resource::Topic(topic.name.as_str()));
+    fetched.retain(may_see);
+    fetched
 }
 
 /// A topic that is not there may still have offsets, under its name; by an id it cannot be asked for. The id that a
@@ -113,6 +128,7 @@ pub(super) fn from_wire(asked: &OffsetFetchGroup, require_stable: bool, find: &F
         let partitions: Vec<i32> = topic.partitions.iter().copied().filter(|index| seen.insert(*index)).collect();
         let found = match (find(&topic.topic), &topic.topic) {
             (Ok(found), _) => Ok(Some((found.name, found.id))),
+            (Err(error @ ResponseError::TopicAuthorizationFailed), _) => Err(error),
             (Err(_), TopicRef::Name(name)) => Ok(TopicName::new(name).ok().map(|name| (name, TopicId::ZERO))),
             (Err(e), TopicRef::Id(_)) => Err(e),
         };

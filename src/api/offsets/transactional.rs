@@ -9,12 +9,13 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 };
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use millstream_core::coordinator::group::{Command, OffsetCommit, Reply};
+use millstream_core::security::Operation;
 use millstream_core::types::{ProducerEpoch, ProducerId, Sequence};
 
 use super::super::groups::{answered, too_long};
 use super::super::verification::{Named, TransactionSupport, verify};
-use super::super::{BoxFuture, Context, Outcome, Request, Session, errors};
-use super::commit::{Plan, from_wire, to_wire};
+use super::super::{BoxFuture, Context, Outcome, Request, Resource, Session, errors};
+use super::commit::{Plan, from_wire, refuse_all, to_wire};
 use crate::coordinator::{CoordinatorError, Transaction};
 use crate::protocol::TopicRef;
 use crate::protocol::offset_commit::{
@@ -34,12 +35,21 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             Err(close) => return close,
         };
         let as_commit = as_commit(&asked);
-        let Plan { commit, verdicts } = match from_wire(&as_commit, &|topic| context.find(topic)) {
+        let access = &request.access;
+        let may = access
+            .check(Operation::Write, Resource::TransactionalId(&asked.transactional_id))
+            .and_then(|()| access.check(Operation::Read, Resource::Group(&asked.group_id)));
+        if let Err(error) = may {
+            let refused = refuse_all(&as_commit, error, AS_OFFSET_COMMIT);
+            return Outcome::reply(&request.header, &respond(refused, version));
+        }
+        let find = |topic: &TopicRef| access.find(context, Operation::Read, topic);
+        let Plan { commit, verdicts } = match from_wire(&as_commit, &find) {
             Ok(plan) => plan,
             Err(e) => return too_long(e),
         };
         let told = if asked.group_id.is_empty() {
-            refuse_all(&as_commit, ResponseError::InvalidGroupId)
+            refuse_all(&as_commit, ResponseError::InvalidGroupId, AS_OFFSET_COMMIT)
         } else if commit.topics.is_empty() {
             to_wire(&as_commit, &verdicts, Ok(Ok(Vec::new())), AS_OFFSET_COMMIT)
         } else {
@@ -120,11 +130,6 @@ fn as_commit(asked: &TxnOffsetCommitRequest) -> OffsetCommitRequest {
         retention_time_ms: -1,
         topics: topics.collect(),
     }
-}
-
-fn refuse_all(asked: &OffsetCommitRequest, error: ResponseError) -> OffsetCommitResponse {
-    let verdicts: Vec<_> = asked.topics.iter().map(|topic| vec![Some(error); topic.partitions.len()]).collect();
-    to_wire(asked, &verdicts, Ok(Ok(Vec::new())), AS_OFFSET_COMMIT)
 }
 
 fn respond(told: OffsetCommitResponse, version: i16) -> TxnOffsetCommitResponse {

@@ -10,11 +10,12 @@ use millstream_core::partition::Guard;
 use millstream_core::record::{
     ATTRIBUTES_AT, BatchHeader, BatchProblem, Budget, Rules, TimestampType, validate_produce_batch,
 };
+use millstream_core::security::Operation;
 use millstream_core::types::{PartitionId, Timestamp, TopicPartition};
 
 use crate::api::compute::{LARGE_BYTES, compute};
 use crate::api::find::Found;
-use crate::api::{Context, errors, now};
+use crate::api::{Access, Context, errors, now};
 use crate::partition::Acks;
 use crate::protocol::produce::{ProducePartition, ProducePartitionResponse, ProduceRequest, RecordError};
 use crate::protocol::{StrBytes, TopicRef};
@@ -65,6 +66,7 @@ impl Checked {
     /// Looks at every batch, at once if that is little work.
     pub(super) async fn of(
         context: &Arc<Context>,
+        access: &Access,
         version: i16,
         asked: ProduceRequest,
         acks: Acks,
@@ -73,21 +75,30 @@ impl Checked {
         let check = Check { version, acks, now: now(), has_transactional_id: asked.transactional_id.is_some() };
         if size_bytes < LARGE_BYTES || size_bytes < LARGE_PLAIN_BYTES && !is_any_compressed(&asked) {
             let mut budget = Budget::new(INFLATED_INLINE_MAX);
-            let checked = check.request(context, &asked, &mut budget);
+            let checked = check.request(context, access, &asked, &mut budget);
             if !budget.is_overdrawn() {
                 return checked;
             }
         }
-        let context = Arc::clone(context);
+        let (context, access) = (Arc::clone(context), access.clone());
         let inflated_max = INFLATED_BYTES_MAX.max(size_bytes.saturating_mul(INFLATE_FACTOR_OF_REQUEST));
-        compute(LARGE_BYTES, move || check.request(&context, &asked, &mut Budget::new(inflated_max))).await
+        compute(LARGE_BYTES, move || check.request(&context, &access, &asked, &mut Budget::new(inflated_max))).await
     }
 }
 
 fn is_any_compressed(asked: &ProduceRequest) -> bool {
-    let mut batches = asked.topics.iter().flat_map(|t| &t.partitions).filter_map(|p| p.records.as_ref());
     // The codec stands in the lowest bits.
-    batches.any(|batch| batch.get(ATTRIBUTES_AT + 1).is_some_and(|attributes| attributes & 7 != 0))
+    has_any_attribute(asked, 0b111)
+}
+
+/// Whether some batch says that it belongs to a transaction.
+pub(super) fn is_any_transactional(asked: &ProduceRequest) -> bool {
+    has_any_attribute(asked, 0b1_0000)
+}
+
+fn has_any_attribute(asked: &ProduceRequest, bits: u8) -> bool {
+    let mut batches = asked.topics.iter().flat_map(|t| &t.partitions).filter_map(|p| p.records.as_ref());
+    batches.any(|batch| batch.get(ATTRIBUTES_AT + 1).is_some_and(|attributes| attributes & bits != 0))
 }
 
 /// Of several batches for one partition the last counts, and each partition is answered once: Kafka keeps them in a
@@ -135,10 +146,10 @@ struct Sound {
 }
 
 impl Check {
-    fn request(self, context: &Context, asked: &ProduceRequest, budget: &mut Budget) -> Checked {
+    fn request(self, context: &Context, access: &Access, asked: &ProduceRequest, budget: &mut Budget) -> Checked {
         let mut batches = Vec::new();
         let topics = last_of_each(asked).into_iter().map(|(topic, partitions)| {
-            let found = context.find(topic);
+            let found = access.find(context, Operation::Write, topic);
             let slots = partitions.into_iter().map(|p| {
                 let sound = found
                     .as_ref()

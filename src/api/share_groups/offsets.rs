@@ -11,6 +11,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_share_group_offsets_response::{
     AlterShareGroupOffsetsResponsePartition, AlterShareGroupOffsetsResponseTopic,
 };
+use kafka_protocol::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
 use kafka_protocol::messages::delete_share_group_offsets_response::DeleteShareGroupOffsetsResponseTopic;
 use kafka_protocol::messages::{
     AlterShareGroupOffsetsRequest, AlterShareGroupOffsetsResponse, DeleteShareGroupOffsetsRequest,
@@ -21,11 +22,12 @@ use millstream_core::coordinator::group::share::{
     ShareReply,
 };
 use millstream_core::coordinator::group::{Command, GroupId, Reply, ReplyToken};
+use millstream_core::security::Operation;
 use millstream_core::types::{Offset, TopicId};
 
 use super::is_enabled;
 use crate::api::groups::{NO_TOKEN, answered, str_bytes, too_long};
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::{CoordinatorError, KeptPartitions};
 
 pub use describe::handle as handle_describe;
@@ -53,6 +55,10 @@ fn check(context: &Context, group: &GroupId) -> Result<(), Refused> {
     if group.is_empty() { Err((ResponseError::InvalidGroupId, None)) } else { Ok(()) }
 }
 
+fn may(access: &Access, operation: Operation, resource: Resource<'_>) -> Result<(), Refused> {
+    access.check(operation, resource).map_err(|error| (error, None))
+}
+
 fn of_coordinator(error: CoordinatorError) -> Refused {
     (errors::of_coordinator(error), None)
 }
@@ -76,7 +82,7 @@ pub fn handle_alter<'a>(
             Ok(group) => group,
             Err(e) => return too_long(e),
         };
-        let body = match alter(context, group, &asked).await {
+        let body = match alter(context, &request.access, group, &asked).await {
             Ok(body) => body,
             Err((error, message)) => AlterShareGroupOffsetsResponse::default()
                 .with_error_code(error.code())
@@ -88,13 +94,25 @@ pub fn handle_alter<'a>(
 
 async fn alter(
     context: &Context,
+    access: &Access,
     group: GroupId,
     asked: &AlterShareGroupOffsetsRequest,
 ) -> Result<AlterShareGroupOffsetsResponse, Refused> {
     check(context, &group)?;
+    may(access, Operation::Read, Resource::Group(group.as_str()))?;
     context.groups.reach(context.controller.published().image.version()).await;
     let mut topics: BTreeMap<&str, BTreeMap<i32, Offset>> = BTreeMap::new();
+    let mut forbidden = Vec::new();
     for topic in &asked.topics {
+        if let Err(error) = access.check(Operation::Read, Resource::Topic(&topic.topic_name)) {
+            let partitions = topic.partitions.iter().map(|row| partition_row(row.partition_index, Some(error)));
+            forbidden.push(
+                AlterShareGroupOffsetsResponseTopic::default()
+                    .with_topic_name(topic.topic_name.clone())
+                    .with_partitions(partitions.collect()),
+            );
+            continue;
+        }
         let starts = topics.entry(&topic.topic_name).or_default();
         starts.extend(topic.partitions.iter().map(|row| (row.partition_index, Offset(row.start_offset))));
     }
@@ -131,18 +149,24 @@ async fn alter(
                     Some(code) => ResponseError::try_from_code(*code),
                 },
             };
-            let (code, message) = said(error);
-            AlterShareGroupOffsetsResponsePartition::default()
-                .with_partition_index(*index)
-                .with_error_code(code)
-                .with_error_message(message)
+            partition_row(*index, error)
         });
         AlterShareGroupOffsetsResponseTopic::default()
             .with_topic_name(WireTopicName(str_bytes(&topic.name)))
             .with_topic_id(topic.id.map_or_else(uuid::Uuid::nil, |id| id.0))
             .with_partitions(partitions.collect())
     });
-    Ok(AlterShareGroupOffsetsResponse::default().with_error_message(None).with_responses(rows.collect()))
+    Ok(AlterShareGroupOffsetsResponse::default()
+        .with_error_message(None)
+        .with_responses(rows.chain(forbidden).collect()))
+}
+
+fn partition_row(index: i32, error: Option<ResponseError>) -> AlterShareGroupOffsetsResponsePartition {
+    let (code, message) = said(error);
+    AlterShareGroupOffsetsResponsePartition::default()
+        .with_partition_index(index)
+        .with_error_code(code)
+        .with_error_message(message)
 }
 
 fn by_place(kept: Option<&KeptPartitions>) -> BTreeMap<(TopicId, i32), i16> {
@@ -164,7 +188,7 @@ pub fn handle_delete<'a>(
             Ok(group) => group,
             Err(e) => return too_long(e),
         };
-        let body = match delete(context, group, &asked).await {
+        let body = match delete(context, &request.access, group, &asked).await {
             Ok(rows) => DeleteShareGroupOffsetsResponse::default().with_error_message(None).with_responses(rows),
             Err((error, message)) => DeleteShareGroupOffsetsResponse::default()
                 .with_error_code(error.code())
@@ -176,14 +200,27 @@ pub fn handle_delete<'a>(
 
 async fn delete(
     context: &Context,
+    access: &Access,
     group: GroupId,
     asked: &DeleteShareGroupOffsetsRequest,
 ) -> Result<Vec<DeleteShareGroupOffsetsResponseTopic>, Refused> {
     check(context, &group)?;
+    may(access, Operation::Delete, Resource::Group(group.as_str()))?;
     context.groups.reach(context.controller.published().image.version()).await;
-    let mut topics: Vec<Arc<str>> = asked.topics.iter().map(|topic| Arc::from(&**topic.topic_name)).collect();
+    let may_read =
+        |topic: &&DeleteShareGroupOffsetsRequestTopic| access.may(Operation::Read, Resource::Topic(&topic.topic_name));
+    let (readable, forbidden): (Vec<_>, Vec<_>) = asked.topics.iter().partition(may_read);
+    let mut topics: Vec<Arc<str>> = readable.iter().map(|topic| Arc::from(&**topic.topic_name)).collect();
     topics.sort();
     topics.dedup();
+    let unauthorized = |topic: &DeleteShareGroupOffsetsRequestTopic| {
+        let (code, message) = said(Some(ResponseError::TopicAuthorizationFailed));
+        DeleteShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(topic.topic_name.clone())
+            .with_error_code(code)
+            .with_error_message(message)
+    };
+    let forbidden: Vec<_> = forbidden.into_iter().map(unauthorized).collect();
     let command = DeleteShareOffsets { token: NO_TOKEN, group: group.clone(), topics };
     let reply = ask(context, &group, move |token| ShareCommand::DeleteOffsets(DeleteShareOffsets { token, ..command }));
     let ShareOffsetsToDelete { topics, nothing } = match reply.await.map_err(of_coordinator)? {
@@ -191,6 +228,7 @@ async fn delete(
         other => unreachable!("a deletion was answered with {other:?}"),
     };
     let mut rows: Vec<_> = nothing.iter().map(|(name, is_unknown)| no_offsets(name, *is_unknown)).collect();
+    rows.extend(forbidden);
     if topics.is_empty() {
         return Ok(rows);
     }

@@ -344,7 +344,7 @@ async fn ask_all<Q: StateRequest, T>(
 
 async fn ask_node<Q: StateRequest>(context: &Arc<Context>, node: NodeId, request: Q) -> Option<Q::Response> {
     if node == context.node_id() {
-        return Some(request.carry_out(context).await);
+        return Some(request.carry_out(context, Ok(())).await);
     }
     // A node that stands still is asked no longer than its coordinators may take.
     let within = context.share_states.config().write_timeout + ON_THE_WAY;

@@ -20,7 +20,7 @@ use millstream_core::share::{DeliveryState, StateBatch};
 use millstream_core::types::{LeaderEpoch, Offset, TopicId};
 use uuid::Uuid;
 
-use super::{About, NO_TOKEN, Refused, StateRequest, ask_each, code_of};
+use super::{About, Allowed, NO_TOKEN, Refused, StateRequest, ask_each, code_of};
 use crate::api::{Context, errors};
 use crate::coordinator::coordinator_key;
 use crate::protocol::share_state::{
@@ -57,14 +57,14 @@ fn outcome(reply: Result<Reply, Refused>) -> Result<(), Refused> {
 impl StateRequest for InitializeShareGroupStateRequest {
     const VERSION: i16 = 0;
 
-    async fn carry_out(self, context: &Context) -> InitializeShareGroupStateResponse {
+    async fn carry_out(self, context: &Context, allowed: Allowed) -> InitializeShareGroupStateResponse {
         use initialize_share_group_state_response::{InitializeStateResult, PartitionResult};
         let topics = self.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
         let command = |About { key, is_known }, of: ToInitialize| {
             let (state_epoch, start) = (epoch(of.state_epoch), offset(of.start_offset));
             Ok(Command::Initialize(InitializeState { token: NO_TOKEN, key, is_known, state_epoch, start }))
         };
-        let answered = ask_each(context, &self.group_id, topics, |of| of.partition, command).await;
+        let answered = ask_each(context, allowed, &self.group_id, topics, |of| of.partition, command).await;
         let results = answered.into_iter().map(|(topic, rows)| {
             let rows = rows.into_iter().map(|(partition, reply)| {
                 let (code, message) = code_of(&outcome(reply));
@@ -79,12 +79,12 @@ impl StateRequest for InitializeShareGroupStateRequest {
 impl StateRequest for DeleteShareGroupStateRequest {
     const VERSION: i16 = 0;
 
-    async fn carry_out(self, context: &Context) -> DeleteShareGroupStateResponse {
+    async fn carry_out(self, context: &Context, allowed: Allowed) -> DeleteShareGroupStateResponse {
         use delete_share_group_state_response::{DeleteStateResult, PartitionResult};
         let topics = self.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
         let command = |About { key, is_known }, _| Ok(Command::Delete(DeleteState { token: NO_TOKEN, key, is_known }));
         let partition_of = |of: &ToDelete| of.partition;
-        let answered = ask_each(context, &self.group_id, topics, partition_of, command).await;
+        let answered = ask_each(context, allowed, &self.group_id, topics, partition_of, command).await;
         let results = answered.into_iter().map(|(topic, rows)| {
             let rows = rows.into_iter().map(|(partition, reply)| {
                 let (code, message) = code_of(&outcome(reply));
@@ -99,10 +99,10 @@ impl StateRequest for DeleteShareGroupStateRequest {
 impl StateRequest for WriteShareGroupStateRequest {
     const VERSION: i16 = 1;
 
-    async fn carry_out(self, context: &Context) -> WriteShareGroupStateResponse {
+    async fn carry_out(self, context: &Context, allowed: Allowed) -> WriteShareGroupStateResponse {
         let topics = self.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
         let command = |about: About, of: WriteStatePartition| write(about, &of).map(Command::Write);
-        let answered = ask_each(context, &self.group_id, topics, |of| of.partition, command).await;
+        let answered = ask_each(context, allowed, &self.group_id, topics, |of| of.partition, command).await;
         let results = answered.into_iter().map(|(topic_id, rows)| {
             let rows = rows.into_iter().map(|(partition, reply)| {
                 let (error_code, error_message) = code_of(&outcome(reply));
@@ -155,14 +155,16 @@ async fn confirm<P>(context: &Context, group: &str, topics: &mut [(Uuid, Vec<P>)
 impl StateRequest for ReadShareGroupStateRequest {
     const VERSION: i16 = 0;
 
-    async fn carry_out(self, context: &Context) -> ReadShareGroupStateResponse {
+    async fn carry_out(self, context: &Context, allowed: Allowed) -> ReadShareGroupStateResponse {
         let mut topics: Vec<_> = self.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
-        confirm(context, &self.group_id, &mut topics, |of| of.partition).await;
+        if allowed.is_ok() {
+            confirm(context, &self.group_id, &mut topics, |of| of.partition).await;
+        }
         let command = |About { key, is_known }, of: ToRead| {
             let leader_epoch = epoch(of.leader_epoch).map(LeaderEpoch);
             Ok(Command::Read(ReadState { token: NO_TOKEN, key, is_known, leader_epoch }))
         };
-        let answered = ask_each(context, &self.group_id, topics, |of| of.partition, command).await;
+        let answered = ask_each(context, allowed, &self.group_id, topics, |of| of.partition, command).await;
         let results = answered.into_iter().map(|(topic, rows)| {
             let rows = rows.into_iter().map(|(partition, reply)| read_row(partition, reply)).collect();
             read_share_group_state_response::ReadStateResult::default().with_topic_id(topic).with_partitions(rows)
@@ -195,12 +197,14 @@ fn read_row(partition: i32, reply: Result<Reply, Refused>) -> read_share_group_s
 impl StateRequest for ReadShareGroupStateSummaryRequest {
     const VERSION: i16 = 1;
 
-    async fn carry_out(self, context: &Context) -> ReadShareGroupStateSummaryResponse {
+    async fn carry_out(self, context: &Context, allowed: Allowed) -> ReadShareGroupStateSummaryResponse {
         let mut topics: Vec<_> = self.topics.into_iter().map(|topic| (topic.topic_id, topic.partitions)).collect();
-        confirm(context, &self.group_id, &mut topics, |of| of.partition).await;
+        if allowed.is_ok() {
+            confirm(context, &self.group_id, &mut topics, |of| of.partition).await;
+        }
         let command =
             |About { key, is_known }, _| Ok(Command::ReadSummary(ReadSummary { token: NO_TOKEN, key, is_known }));
-        let answered = ask_each(context, &self.group_id, topics, |of| of.partition, command).await;
+        let answered = ask_each(context, allowed, &self.group_id, topics, |of| of.partition, command).await;
         let results = answered.into_iter().map(|(topic_id, rows)| OfTopic {
             topic_id,
             partitions: rows.into_iter().map(|(partition, reply)| summary_row(partition, reply)).collect(),

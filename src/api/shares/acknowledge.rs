@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::security::Operation;
 use millstream_core::share::{AckType, Acknowledgement, SessionKey};
 use millstream_core::types::{Offset, PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::{RENEW_FROM, session_key};
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::config::Listener;
 use crate::protocol::share_acknowledge::{
     ShareAcknowledgePartitionResponse, ShareAcknowledgeRequest, ShareAcknowledgeResponse, ShareAcknowledgeTopicResponse,
@@ -32,7 +33,7 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: Request) -> 
         let error_code = error.code();
         Outcome::reply(&header, &ShareAcknowledgeResponse { error_code, ..ShareAcknowledgeResponse::default() })
     };
-    let key = match session_key(context, asked.group_id.as_ref(), asked.member_id.as_ref()) {
+    let key = match session_key(context, &request.access, asked.group_id.as_ref(), asked.member_id.as_ref()) {
         Ok(key) => key,
         Err(error) => return refuse(error),
     };
@@ -40,7 +41,7 @@ fn start(context: &Arc<Context>, listener: &Arc<Listener>, request: Request) -> 
         Ok(closes) => closes,
         Err(error) => return refuse(errors::of_share_session(error)),
     };
-    let started = acknowledge(context, &key, &asked.topics, header.version, asked.is_renew_ack);
+    let started = acknowledge(context, &request.access, &key, &asked.topics, (header.version, asked.is_renew_ack));
     let (context, listener) = (Arc::clone(context), Arc::clone(listener));
     let rest = async move {
         let ended = outcomes(started).await;
@@ -96,15 +97,15 @@ pub(super) struct Ended {
 /// Starts all that a request acknowledges (`KafkaApis.handleAcknowledgements`).
 pub(super) fn acknowledge(
     context: &Arc<Context>,
+    access: &Access,
     key: &SessionKey,
     topics: &[ShareTopic],
-    version: i16,
-    renews: bool,
+    (version, renews): (i16, bool),
 ) -> Vec<Started> {
     let mut seen = HashSet::new();
     let mut started = Vec::new();
     for topic in topics {
-        let known = context.find_by_id(topic.topic_id);
+        let known = access.find(context, Operation::Read, &TopicRef::Id(topic.topic_id));
         for partition in &topic.partitions {
             let index = partition.index;
             if !seen.insert((topic.topic_id, index)) {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use millstream_core::security::Operation;
 use millstream_core::share::{AcquireMode, Open, Opened, SessionKey, ShareSessionError};
 use millstream_core::types::{PartitionId, TopicId};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::acknowledge::{Ended, Started, acknowledge, lock_ms, outcomes};
 use super::{keep_with, session_key};
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Session, errors};
 use crate::config::Listener;
 use crate::protocol::share_fetch::{
     AcquiredRecords, ShareFetchPartitionResponse, ShareFetchRequest, ShareFetchResponse, ShareFetchTopicResponse,
@@ -35,8 +36,8 @@ fn start(context: &Arc<Context>, session: &mut Session, request: Request) -> Out
         Ok(asked) => asked,
         Err(close) => return close,
     };
-    let header = request.header;
-    let checked = session_key(context, asked.group_id.as_ref(), asked.member_id.as_ref());
+    let (header, access) = (request.header, request.access);
+    let checked = session_key(context, &access, asked.group_id.as_ref(), asked.member_id.as_ref());
     let (key, mode) = match checked.and_then(|key| Ok((key, acquire_mode(&asked)?))) {
         Ok(checked) => checked,
         Err(error) => return refuse(&header, error),
@@ -64,7 +65,7 @@ fn start(context: &Arc<Context>, session: &mut Session, request: Request) -> Out
     };
     // The acknowledgements have their place before anything is acquired.
     let started = match acknowledges {
-        true => acknowledge(context, &key, &asked.topics, header.version, asked.is_renew_ack),
+        true => acknowledge(context, &access, &key, &asked.topics, (header.version, asked.is_renew_ack)),
         false => Vec::new(),
     };
     let fetches = match &opened {
@@ -86,7 +87,7 @@ fn start(context: &Arc<Context>, session: &mut Session, request: Request) -> Out
         mode,
         max_wait,
     };
-    let work = Work { opened, fetches, ask, started };
+    let work = Work { opened, fetches, ask, started, access };
     let (context, listener) = (Arc::clone(context), Arc::clone(&session.listener));
     Outcome::Later(Box::pin(async move {
         let _place = place;
@@ -171,6 +172,7 @@ struct Work {
     /// Yet without partitions.
     ask: FetchAsk,
     started: Vec<Started>,
+    access: Access,
 }
 
 impl Work {
@@ -180,11 +182,12 @@ impl Work {
         listener: &Listener,
         mut stopping: watch::Receiver<bool>,
     ) -> ShareFetchResponse {
-        let Self { opened, fetches, mut ask, started } = self;
+        let Self { opened, fetches, mut ask, started, access } = self;
         let key = ask.key.clone();
         let mut found: Vec<(PartitionId, Result<Given, ResponseError>)> = Vec::new();
         for id in fetches {
-            match context.find_by_id(id.topic.0).and_then(|topic| context.partition(&topic, id.partition)) {
+            let topic = access.find(context, Operation::Read, &TopicRef::Id(id.topic.0));
+            match topic.and_then(|topic| context.partition(&topic, id.partition)) {
                 Ok(partition) => ask.partitions.push(partition),
                 Err(error) => found.push((id, Err(error))),
             }

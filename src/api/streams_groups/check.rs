@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::consumer::{LEAVE_EPOCH, LEAVE_STATIC_EPOCH};
+use millstream_core::security::Operation;
 use millstream_core::types::TopicName;
 
 use super::Refused;
+use crate::api::{Access, Resource};
 use crate::protocol::StrBytes;
-use crate::protocol::streams_group::{StreamsGroupHeartbeatRequest, Subtopology, Topology};
+use crate::protocol::streams_group::{DescribedGroup, StreamsGroupHeartbeatRequest, Subtopology, Topology};
 
 pub(super) fn heartbeat(asked: &StreamsGroupHeartbeatRequest) -> Result<(), Refused> {
     if let Some(topology) = &asked.topology {
@@ -17,6 +19,24 @@ pub(super) fn heartbeat(asked: &StreamsGroupHeartbeatRequest) -> Result<(), Refu
     }
     unsupported(asked).and_then(|()| fields(asked)).map_err(|message| (ResponseError::InvalidRequest, message))?;
     asked.topology.as_ref().map_or(Ok(()), changelogs)
+}
+
+/// All topics that an application names.
+pub(super) fn topics_of(asked: &StreamsGroupHeartbeatRequest) -> impl Iterator<Item = &StrBytes> {
+    asked.topology.iter().flat_map(|topology| &topology.subtopologies).flat_map(|part| {
+        let own = part.state_changelog_topics.iter().chain(&part.repartition_source_topics).map(|topic| &topic.name);
+        part.source_topics.iter().chain(&part.repartition_sink_topics).chain(own)
+    })
+}
+
+/// Whether a client may know of all topics of an application.
+pub(super) fn may_see(access: &Access, group: &DescribedGroup) -> bool {
+    let parts = group.topology.iter().flat_map(|topology| topology.subtopologies.iter().flatten());
+    let mut names = parts.flat_map(|part| {
+        let own = part.state_changelog_topics.iter().chain(&part.repartition_source_topics).map(|topic| &topic.name);
+        part.source_topics.iter().chain(&part.repartition_sink_topics).chain(own)
+    });
+    names.all(|name| access.may_quietly(Operation::Describe, Resource::Topic(name)))
 }
 
 /// What Kafka 4.3 reads and does not know yet.

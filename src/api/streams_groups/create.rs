@@ -100,7 +100,7 @@ struct By {
 
 impl By {
     fn of(session: &Session) -> Self {
-        let (client, principal) = (session.peer.to_string(), session.principal.clone());
+        let (client, principal) = (session.peer.to_string(), session.principal.to_string());
         Self { listener: session.listener.name.clone(), client, principal }
     }
 

@@ -9,8 +9,9 @@ use millstream_core::coordinator::group::streams::{
     EndpointPartitions, StreamsBeaten, StreamsStatus, StreamsStatusKind, TaskSet, Tasks, TopicInfo,
 };
 
+use super::super::access::NOT_ASKED;
+use super::super::errors;
 use super::super::groups::str_bytes;
-use super::super::{errors, operations};
 use crate::protocol::StrBytes;
 use crate::protocol::streams_group::{self as wire, KeyValue, PartitionsOf, StreamsGroupHeartbeatResponse};
 
@@ -79,7 +80,7 @@ pub(super) fn describe_refused(id: &GroupId, error: ResponseError, message: Opti
         error_code: error.code(),
         error_message: message.map(|message| errors::message(&message)),
         group_id: str_bytes(id.as_str()),
-        authorized_operations: operations::NOT_ASKED,
+        authorized_operations: NOT_ASKED,
         ..wire::DescribedGroup::default()
     }
 }
@@ -87,7 +88,7 @@ pub(super) fn describe_refused(id: &GroupId, error: ResponseError, message: Opti
 pub(super) fn group(
     id: &GroupId,
     described: Option<Option<DescribedStreamsGroup>>,
-    with_operations: bool,
+    operations: i32,
 ) -> wire::DescribedGroup {
     let not_found = |message: &str| describe_refused(id, ResponseError::GroupIdNotFound, Some(message));
     let group = match described {
@@ -105,7 +106,7 @@ pub(super) fn group(
         assignment_epoch: group.target_epoch,
         topology: group.topology.as_ref().map(topology),
         members: group.members.iter().map(member).collect(),
-        authorized_operations: operations::if_asked(with_operations, operations::OF_GROUP),
+        authorized_operations: operations,
     }
 }
 

@@ -37,11 +37,11 @@ fn what_was_created_is_told_in_every_version() {
     let created =
         CreatedTopic { id: TopicId(Uuid::from_u128(5)), partitions: 3, replication_factor: 1, configs: vec![] };
     for version in 2..=7 {
-        let made = creation(version, "t".to_owned(), Ok(created.clone()));
+        let made = creation(version, "t".to_owned(), Ok(created.clone()), true);
         let expected = if version >= 5 { (3, 1) } else { (-1, -1) };
         assert_eq!((made.error_code, &made.error_message), (0, &None));
         assert_eq!((made.num_partitions, made.replication_factor), expected);
-        let refused = creation(version, "x".repeat(32_767), Err(CreateTopicError::Exists("x".repeat(32_767))));
+        let refused = creation(version, "x".repeat(32_767), Err(CreateTopicError::Exists("x".repeat(32_767))), true);
         assert_eq!(refused.error_code, ResponseError::TopicAlreadyExists.code());
         let body = CreateTopicsResponse::default().with_topics(vec![made, refused]);
         body.encode_body(version, &mut bytes::BytesMut::new()).expect("it can be said in this version");

@@ -38,7 +38,7 @@ fn lists_are_made_once_and_what_cannot_be_is_refused() {
     let mut image = cluster(1);
     let good = allow("t", "User:a");
     assert_eq!(create(&mut image, &[good.clone(), good.clone()]), [Ok(()), Ok(())]);
-    assert_eq!(create_acls(&image, &[good.clone()]).commands, []);
+    assert_eq!(create_acls(&image, std::slice::from_ref(&good)).commands, []);
     assert_eq!(image.acls().len(), 1);
     for (bad, words) in [
         (NewAcl { resource_type: 1, ..good.clone() }, "Invalid resourceType ANY"),

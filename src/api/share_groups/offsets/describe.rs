@@ -7,13 +7,14 @@ use kafka_protocol::error::ResponseError;
 use millstream_core::coordinator::group::GroupId;
 use millstream_core::coordinator::group::consumer::Target;
 use millstream_core::coordinator::group::share::{ShareCommand, ShareReply};
+use millstream_core::security::Operation;
 use millstream_core::types::{PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::{ask, check, of_coordinator, said};
 use crate::api::groups::{str_bytes, too_long};
 use crate::api::latest_offsets::latest_offsets;
-use crate::api::{BoxFuture, Context, Outcome, Request, Session, errors};
+use crate::api::{Access, BoxFuture, Context, Outcome, Request, Resource, Session, errors};
 use crate::coordinator::ShareSummary;
 use crate::protocol::StrBytes;
 use crate::protocol::share_group_offsets::{
@@ -37,7 +38,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
                 Err(e) => return too_long(e),
             };
             let row = DescribedOffsets { group_id: str_bytes(group.as_str()), ..DescribedOffsets::default() };
-            groups.push(match describe(context, group, of).await {
+            groups.push(match describe(context, &request.access, group, of).await {
                 Ok(topics) => DescribedOffsets { topics, ..row },
                 Err((error, message)) => DescribedOffsets {
                     error_code: error.code(),
@@ -52,15 +53,21 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
 
 async fn describe(
     context: &Arc<Context>,
+    access: &Access,
     group: GroupId,
     of: &OffsetsOf,
 ) -> Result<Vec<DescribedTopicOffsets>, super::Refused> {
     check(context, &group)?;
+    access.check(Operation::Describe, Resource::Group(group.as_str())).map_err(|error| (error, None))?;
     let (mut known, mut unknown) = (BTreeMap::new(), Vec::new());
     match &of.topics {
         Some(topics) => {
             for topic in topics {
                 let partitions: BTreeSet<i32> = topic.partitions.iter().copied().collect();
+                if let Err(error) = access.check(Operation::Describe, Resource::Topic(&topic.name)) {
+                    unknown.push(refused(&topic.name, partitions, error));
+                    continue;
+                }
                 match context.find_by_name(&topic.name) {
                     Ok(found) => {
                         let topic = known.entry(found.id).or_insert_with(|| (found.name.to_string(), BTreeSet::new()));
@@ -75,10 +82,10 @@ async fn describe(
             let reply = ask(context, &group, move |token| ShareCommand::Partitions { token, group: of });
             match reply.await.map_err(of_coordinator)? {
                 ShareReply::Partitions(topics) => {
+                    let may_see = |name: &str| access.may_quietly(Operation::Describe, Resource::Topic(name));
+                    let seen = topics.into_iter().filter(|topic| may_see(&topic.name));
                     known.extend(
-                        topics
-                            .into_iter()
-                            .map(|topic| (topic.id, (topic.name.to_string(), topic.partitions.into_iter().collect()))),
+                        seen.map(|topic| (topic.id, (topic.name.to_string(), topic.partitions.into_iter().collect()))),
                     );
                 }
                 other => unreachable!("a share group was asked for its partitions, and answered {other:?}"),
@@ -93,6 +100,15 @@ async fn describe(
 
 fn nowhere(name: &str, partitions: BTreeSet<i32>) -> DescribedTopicOffsets {
     let partitions = partitions.into_iter().map(|index| row(index, None, None)).collect();
+    DescribedTopicOffsets { name: str_bytes(name), id: Uuid::nil(), partitions }
+}
+
+fn refused(name: &str, partitions: BTreeSet<i32>, error: ResponseError) -> DescribedTopicOffsets {
+    let row = |index| {
+        let (error_code, error_message) = said(Some(error));
+        DescribedPartitionOffset { start_offset: 0, error_code, error_message, ..row(index, None, None) }
+    };
+    let partitions = partitions.into_iter().map(row).collect();
     DescribedTopicOffsets { name: str_bytes(name), id: Uuid::nil(), partitions }
 }
 
