@@ -1,8 +1,9 @@
-//! The command line over the Kafka protocol, to any broker: `millstream topic|group|share-group|txn|cluster|user|config|debug`.
+//! The command line over the Kafka protocol, to any broker: `millstream topic|group|share-group|txn|cluster|user|acl|config|debug`.
 //!
 //! Every command gives its result on standard output (a table or one JSON document) and, when it fails, one line on
 //! standard error. Exit codes: 0 done, 1 the request failed, 2 wrong use.
 
+mod acl;
 mod args;
 mod base64;
 mod client;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use acl::AclCommand;
 use args::{ClusterCommand, ConfigCommand, DebugCommand, GroupCommand, TopicCommand, TxnCommand};
 use share_group::ShareGroupCommand;
 use user::UserCommand;
@@ -41,6 +43,7 @@ pub enum Command {
     Txn(TxnCommand),
     Cluster(ClusterCommand),
     User(UserCommand),
+    Acl(AclCommand),
     Config(ConfigCommand),
     Debug(DebugCommand),
 }
@@ -54,6 +57,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Txn(command) => txn::run(command).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::User(command) => user::run(command).await,
+        Command::Acl(command) => acl::run(command).await,
         Command::Config(command) => config::run(command).await,
         Command::Debug(command) => debug::run(&command),
     };

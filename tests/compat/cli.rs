@@ -66,7 +66,7 @@ pub fn produce(broker: &Broker, args: &[&str], input: &str) {
 
 /// A failure with this exit code, one line of explanation that holds all of `words`, and nothing else on stderr.
 #[track_caller]
-fn fails(broker: &Broker, args: &[&str], code: i32, words: &[&str]) {
+pub fn fails(broker: &Broker, args: &[&str], code: i32, words: &[&str]) {
     let done = cli(broker, args);
     assert_eq!(done.code, Some(code), "{args:?}: {}{}", done.stdout, done.stderr);
     if code == 1 {

@@ -2,8 +2,10 @@
 //! a test of its name here.
 
 mod absent_members;
+mod acls;
 mod authorization;
 mod cli;
+mod cli_acl;
 mod cli_group;
 mod cli_txn;
 mod cli_user;
@@ -62,7 +64,6 @@ mod throttles;
 mod tls;
 mod topics;
 mod transactions;
-
 mod trims;
 mod txn_coordinator;
 mod txn_offsets;
