@@ -7,10 +7,11 @@ use std::sync::Arc;
 use kafka_protocol::error::ResponseError;
 use millstream_core::security::{CLUSTER_NAME, Operation, Requester, ResourceType, Verdict};
 
+use super::audit::Who;
 use super::find::Found;
 use super::{Context, Session};
 use crate::controller::Published;
-use crate::protocol::{Key, TopicRef};
+use crate::protocol::TopicRef;
 
 /// What something is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +59,14 @@ struct Restricted {
     now: Arc<Published>,
     principal: Arc<str>,
     host: IpAddr,
-    api: Key,
+    who: Who,
     allows_unlisted: bool,
     denials: prometheus::IntCounterVec,
 }
 
 impl Context {
     /// What a client may do. Everything: where no authorizer is named, and for super users and other nodes.
-    pub(super) fn access(&self, session: &Session, api: Key) -> Access {
+    pub(super) fn access(&self, session: &Session, who: &Who) -> Access {
         let rules = match &self.config.access {
             Some(rules) if !session.is_node && !rules.super_users.contains(&*session.principal) => rules,
             _ => return Access(None),
@@ -74,7 +75,7 @@ impl Context {
             now: self.controller.published(),
             principal: Arc::clone(&session.principal),
             host: session.peer.ip().to_canonical(),
-            api,
+            who: who.clone(),
             allows_unlisted: rules.allows_unlisted,
             denials: self.metrics.denials.clone(),
         })))
@@ -187,16 +188,7 @@ impl Restricted {
 
     fn denied(&self, operation: Operation, resource: Resource<'_>) {
         self.denials.with_label_values(&[resource.kind().name(), operation.name()]).inc();
-        tracing::info!(
-            target: "millstream::audit",
-            principal = ?self.principal,
-            host = %self.host,
-            api = ?self.api,
-            operation = operation.name(),
-            resource = resource.kind().name(),
-            name = ?resource.name(),
-            "denied"
-        );
+        self.who.denied(operation.name(), resource.kind().name(), resource.name());
     }
 }
 

@@ -93,7 +93,7 @@ fn text(text: &str) -> StrBytes {
 
 pub fn handle_create<'a>(
     context: &'a Arc<Context>,
-    session: &'a mut Session,
+    _session: &'a mut Session,
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -118,22 +118,12 @@ pub fn handle_create<'a>(
             return reply((0..count).map(|_| row(refused.clone())).collect());
         }
         let wanted: Vec<NewAcl> = asked.creations.iter().map(new_acl).collect();
-        let names = wanted.clone();
+        let names: Vec<String> = wanted.iter().map(NewAcl::to_string).collect();
         let rows = match context.controller.change(move |image| create_acls(image, &wanted)).await {
             Ok(made) => {
-                let told = |(made, of): (Result<(), _>, &NewAcl)| match made {
+                let told = |(made, of): (Result<(), _>, &String)| match made {
                     Ok(()) => {
-                        tracing::info!(
-                            target: "millstream::audit",
-                            by = ?session.principal,
-                            resource_type = of.resource_type,
-                            name = ?of.name,
-                            principal = ?of.principal,
-                            host = ?of.host,
-                            operation = of.operation,
-                            permission = of.permission,
-                            "access control list made"
-                        );
+                        request.changed("access control list made", of);
                         row(None)
                     }
                     Err(error) => row(Some((ResponseError::InvalidRequest, errors::message(&error)))),
@@ -163,7 +153,7 @@ fn new_acl(from: &AclCreation) -> NewAcl {
 
 pub fn handle_delete<'a>(
     context: &'a Arc<Context>,
-    session: &'a mut Session,
+    _session: &'a mut Session,
     request: Request,
 ) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
@@ -196,10 +186,7 @@ pub fn handle_delete<'a>(
             }
             match decided.next().expect("each filter has its answer") {
                 Ok(taken) => {
-                    for acl in &taken {
-                        let by = &session.principal;
-                        tracing::info!(target: "millstream::audit", ?by, acl = ?acl.to_string(), "access control list deleted");
-                    }
+                    taken.iter().for_each(|acl| request.changed("access control list deleted", &acl.to_string()));
                     let taken = taken.into_iter().map(matching).collect();
                     DeleteAclsFilterResult::default().with_error_message(None).with_matching_acls(taken)
                 }

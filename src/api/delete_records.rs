@@ -49,6 +49,9 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
             });
         }
         let mut trimmed = trim_all(context, offsets, Instant::now() + timeout).await;
+        for (topic, index) in trimmed.iter().filter(|(_, result)| result.is_ok()).map(|(partition, _)| partition) {
+            request.changed("records deleted", &format!("{}-{index}", topic.as_str()));
+        }
         trimmed.append(&mut forbidden);
         Outcome::reply(&request.header, &DeleteRecordsResponse::default().with_topics(respond(trimmed)))
     })

@@ -217,6 +217,9 @@ pub fn handle_delete<'a>(
         for (groups, asked_of) in ask_each(&context.groups, groups, command).await {
             match answered(context, asked_of).await {
                 Ok(Reply::DeleteGroups(deleted)) => {
+                    for (id, _) in deleted.iter().filter(|(_, result)| result.is_ok()) {
+                        request.changed("group deleted", id.as_str());
+                    }
                     let row = |(id, result): &(GroupId, Result<(), DeleteGroupError>)| {
                         delete_to_wire(id, result.err().map(errors::of_delete_group))
                     };

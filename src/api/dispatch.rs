@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 
+use super::audit::Who;
 use super::compute::{LARGE_BYTES, aside};
 use super::forward::forward;
 use super::{Api, BoxFuture, Context, Handler, Outcome, Request, Session, sasl, versions};
@@ -100,8 +101,9 @@ impl Service for Dispatcher {
             return Err(Refused::NotForwarded(api.key));
         }
         let is_large = body.len() >= LARGE_BYTES && api.key != ApiKey::Produce;
-        let access = self.context.access(session, api.key);
-        let request = Request { header, body, access };
+        let who = Who::of(session, api.key);
+        let access = self.context.access(session, &who);
+        let request = Request { header, body, access, who };
         let outcome: BoxFuture<'a, Outcome> = match is_large {
             _ if api.forwarded.is_some() && !session.is_forwarded() => {
                 let here = Here { handler, is_large, is_for_controller: api.forwarded };

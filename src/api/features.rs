@@ -39,7 +39,12 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let decided =
             context.controller.change(move |image| update_features(image, decider, &updates, validate_only)).await;
         let failed = match decided {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) => {
+                for update in asked.feature_updates.iter().filter(|_| !validate_only) {
+                    request.changed("feature changed", &update.feature);
+                }
+                None
+            }
             Ok(Err(error)) => Some((errors::of_update_features(&error), errors::message(&error))),
             Err(error) => Some((errors::of_controller(&error), errors::message(&error))),
         };

@@ -38,6 +38,7 @@ pub mod versions;
 
 mod access;
 mod add_partitions;
+mod audit;
 mod compute;
 mod context;
 mod dispatch;
@@ -64,6 +65,7 @@ use crate::protocol::share_state::{ReadShareGroupStateSummaryRequest, WriteShare
 use crate::protocol::{Key, RequestHeader};
 
 pub use access::{Access, Resource, show_denials};
+pub use audit::{Who, logged_in};
 pub use context::Context;
 pub use dispatch::{Call, Dispatcher, Refused, Service};
 pub use outcome::Outcome;
@@ -163,6 +165,7 @@ pub struct Request {
     pub body: Bytes,
     /// What its client may do.
     pub access: Access,
+    pub who: Who,
 }
 
 /// An API that is served.

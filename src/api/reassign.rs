@@ -67,7 +67,12 @@ pub fn handle_alter<'a>(
         match tokio::time::timeout(timeout, change).await {
             Ok(Ok(results)) => {
                 let mut results = results.into_iter();
-                let responses = asked.topics.into_iter().map(|topic| response(topic, &mut results)).collect();
+                let responses: Vec<_> = asked.topics.into_iter().map(|topic| response(topic, &mut results)).collect();
+                let is_moved =
+                    |topic: &&ReassignableTopicResponse| topic.partitions.iter().any(|row| row.error_code == 0);
+                for topic in responses.iter().filter(is_moved) {
+                    request.changed("replicas reassigned", &topic.name);
+                }
                 Outcome::reply(&request.header, &body.with_responses(responses))
             }
             Ok(Err(error)) => refuse(errors::of_controller(&error), errors::message(&error)),

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use tokio::sync::Semaphore;
 
 use self::check::Step;
-use super::{BoxFuture, Context, Outcome, Request, Session};
+use super::{BoxFuture, Context, Outcome, Request, Session, audit};
 use crate::config::{Mechanism, SaslListener, SaslListeners};
 use crate::protocol::{Response, StrBytes};
 use crate::telemetry::Metrics;
@@ -180,6 +180,7 @@ async fn proceed(context: &Context, session: &mut Session, message: &[u8]) -> Re
         Ok(Step::Done { user, message }) => (user, message),
         Err(()) => {
             counted(FAILED);
+            audit::login_failed(session, mechanism.name());
             tokio::time::sleep(logins.failure_delay).await;
             return Err(Failed { message: invalid(mechanism, exchange.before.is_some()), reason: "failed to log in" });
         }
@@ -189,6 +190,7 @@ async fn proceed(context: &Context, session: &mut Session, message: &[u8]) -> Re
         && (before.mechanism != mechanism || *session.principal != *principal)
     {
         counted(FAILED);
+        audit::login_failed(session, mechanism.name());
         tokio::time::sleep(logins.failure_delay).await;
         let message = "Cannot change principals or mechanisms during re-authentication".to_owned();
         return Err(Failed { message, reason: "logged in again as somebody else" });
@@ -197,6 +199,7 @@ async fn proceed(context: &Context, session: &mut Session, message: &[u8]) -> Re
     let lifetime = listener.and_then(|listener| listener.mechanisms.get(&mechanism)).copied().unwrap_or_default();
     let since = Instant::now();
     session.principal = principal.into();
+    audit::logged_in(session, mechanism.name());
     session.login = Login::Done(LoggedIn { mechanism, since, until: (!lifetime.is_zero()).then(|| since + lifetime) });
     Ok(Said { message, lifetime })
 }

@@ -114,7 +114,10 @@ pub fn handle_alter<'a>(
             Ok(altered) => altered
                 .into_iter()
                 .map(|(user, altered)| match altered {
-                    Ok(()) => row(user).with_error_message(None),
+                    Ok(()) => {
+                        request.changed("user altered", &user);
+                        row(user).with_error_message(None)
+                    }
                     Err(error) => row(user)
                         .with_error_code(of_alter(error).code())
                         .with_error_message(Some(errors::message(&error))),

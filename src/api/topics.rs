@@ -60,6 +60,9 @@ pub fn handle_create<'a>(
         let creations = in_time(asked.timeout_ms, context.create_topics(topics, asked.validate_only)).await;
         let version = request.header.version;
         let row = |(name, result): (String, Result<CreatedTopic, CreateTopicError>)| {
+            if result.is_ok() && !asked.validate_only {
+                request.changed("topic created", &name);
+            }
             let may_see = request.access.may_quietly(Operation::DescribeConfigs, Resource::Topic(&name));
             creation(version, name, result, may_see)
         };
@@ -92,7 +95,12 @@ pub fn handle_delete<'a>(
         let wanted = topics.clone();
         let deletion = context.controller.change(move |image: &Image| delete_topics(image, &settings, &wanted));
         let responses = match in_time(asked.timeout_ms, deletion).await {
-            Ok(deleted) => deleted.into_iter().map(|topic| deletion_result(version, topic)).collect(),
+            Ok(deleted) => {
+                for gone in deleted.iter().filter(|topic| topic.result.is_ok()) {
+                    request.changed("topic deleted", gone.name.as_deref().unwrap_or_default());
+                }
+                deleted.into_iter().map(|topic| deletion_result(version, topic)).collect()
+            }
             Err(failed) => topics.into_iter().map(|topic| failed.of_deletion(topic)).collect(),
         };
         let mut responses: Vec<_> = responses;
@@ -128,6 +136,9 @@ pub fn handle_create_partitions<'a>(
             Ok(results) => results
                 .into_iter()
                 .map(|(name, outcome)| {
+                    if outcome.is_ok() && !validate_only {
+                        request.changed("partitions added", &name);
+                    }
                     let error = outcome.err().map(|e| (errors::of_create_partitions(&e), errors::message(&e)));
                     result(topic_name(name), error)
                 })
@@ -294,7 +305,7 @@ fn deletable(
         if may_see && topic.name.is_some() && context.find_by_name(&name).is_err() {
             return true;
         }
-        if may_see && access.may(Operation::Delete, resource) {
+        if access.may(Operation::Delete, resource) && may_see {
             return true;
         }
         let error = ResponseError::TopicAuthorizationFailed;

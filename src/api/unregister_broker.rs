@@ -27,7 +27,7 @@ pub fn handle<'a>(context: &'a Arc<Context>, _session: &'a mut Session, request:
         let body = UnregisterBrokerResponse::default().with_error_message(None);
         let refused = match context.controller.change(move |image| remove_node(image, node)).await {
             Ok(Ok(())) => {
-                tracing::info!(%node, "a node is unregistered");
+                request.changed("node unregistered", &node.to_string());
                 None
             }
             Ok(Err(unknown)) => Some((ResponseError::BrokerIdNotRegistered, errors::message(&unknown))),

@@ -18,7 +18,7 @@ use super::memory::{FREE_BYTES, FREE_BYTES_OF_CONNECTION, ReplyMemory, RequestMe
 use super::replies::{Pending, Replies, ReplyError};
 use super::socket::Socket;
 use super::tls::HandshakeError;
-use crate::api::{Call, Refused, Service, Session};
+use crate::api::{Call, Refused, Service, Session, logged_in};
 use crate::protocol::Key;
 use crate::tls::TlsListener;
 
@@ -201,6 +201,7 @@ impl Connection {
         if let Some(certificate) = stream.peer_certificate() {
             let user = tls.user(certificate).map_err(|subject| End::Handshake(HandshakeError::NoRule(subject)))?;
             session.principal = format!("User:{user}").into();
+            logged_in(session, "TLS");
         }
         Ok(())
     }

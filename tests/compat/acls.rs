@@ -172,7 +172,10 @@ fn create_acls() {
     broker.restart();
     assert_eq!(reads(&mut user(&broker, "alice"), &topic), 0);
     assert_eq!(reads(&mut user(&broker, "bob"), &topic), TOPIC_AUTHORIZATION_FAILED);
-    assert!(log.contains("access control list made by=\"User:admin\""), "{log}");
+    let made = format!(
+        "api=CreateAcls change=\"access control list made\" of=\"ALLOW User:alice from * READ on TOPIC:LITERAL:{topic}\""
+    );
+    assert!(log.contains(&made), "{log}");
     let denied = format!(
         "denied principal=\"User:alice\" host=127.0.0.1 api=Fetch operation=\"READ\" resource=\"TOPIC\" name=\"{topic}\""
     );

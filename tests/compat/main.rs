@@ -3,6 +3,7 @@
 
 mod absent_members;
 mod acls;
+mod audit;
 mod authorization;
 mod cli;
 mod cli_acl;

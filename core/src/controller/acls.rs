@@ -1,6 +1,7 @@
 //! Access control lists made and taken back (Kafka `AclControlManager`).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::wire::{Reader, WireError, Writer};
 use super::{Command, Decision, Image, PARTITIONS_PER_REQUEST_MAX};
@@ -54,6 +55,15 @@ fn unknown_or_any(number: i8) -> &'static str {
         1 => "ANY",
         2 => "MATCH",
         _ => "UNKNOWN",
+    }
+}
+
+impl fmt::Display for NewAcl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.check() {
+            Ok(acl) => acl.fmt(f),
+            Err(error) => error.fmt(f),
+        }
     }
 }
 

@@ -92,6 +92,7 @@ pub fn handle_alter<'a>(
         let alterations: Arc<[Alteration]> = asked.resources.iter().map(replacement).collect();
         let decide = (asked.validate_only, alter_configs as Decide);
         let results = decide_allowed(context, session, &request.access, &alterations, decide).await;
+        tell(&request, &alterations, &results, asked.validate_only);
         let responses = alterations.iter().zip(results).map(|(of, result)| {
             let (code, message) = told(&result);
             AlterConfigsResourceResponse::default()
@@ -154,6 +155,7 @@ pub fn handle_incremental<'a>(
                 let alterations: Arc<[Alteration]> = settings.iter().map(alteration).collect();
                 let decide = (validate_only, incremental_alter_configs as Decide);
                 let results = decide_allowed(context, session, &request.access, &alterations, decide).await;
+                tell(&request, &alterations, &results, validate_only);
                 results.iter().map(told).collect()
             }
         };
@@ -210,6 +212,21 @@ async fn alter_elsewhere(
     };
     let (_, answer) = decode_response::<IncrementalAlterConfigsRequest>(version, &answer).ok()?;
     Some(answer.responses.into_iter().map(|row| (row.error_code, row.error_message)).collect())
+}
+
+/// To the audit log: what was changed.
+fn tell(request: &Request, alterations: &[Alteration], results: &Results, validate_only: bool) {
+    let changed = alterations.iter().zip(results).filter(|(_, result)| result.is_ok() && !validate_only);
+    for (of, _) in changed {
+        let names: Vec<&str> = of.changes.iter().map(|change| change.name.as_str()).collect();
+        let kind = match of.resource_type {
+            resource_type::TOPIC => "topic",
+            resource_type::GROUP => "group",
+            resource_type::CLIENT_METRICS => "client metrics",
+            _ => "broker",
+        };
+        request.changed("settings changed", &format!("{kind} {}: {}", of.resource_name, names.join(",")));
+    }
 }
 
 fn told(result: &Result<(), AlterError>) -> (i16, Option<StrBytes>) {
