@@ -82,7 +82,7 @@ impl Group {
             ("auto.offset.reset", "earliest"),
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "500"),
-            ("debug", "consumer,cgrp"),
+            ("debug", "consumer,cgrp,metadata"),
         ];
         let shared = Arc::new(Shared::default());
         let notes = Notes(Arc::clone(&shared));
